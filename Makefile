@@ -1,0 +1,52 @@
+# `make help` lists everything. The two commands that matter: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint types contracts check bench format clean
+
+help:  ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## Create .venv with the package and everything its tests need
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Runtide needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=python3.12, say.")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV) (the first time takes a minute or two) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]' --group dev
+	@touch $@
+
+demo: $(STAMP)  ## Run the main job: stack up, train three models, register, deploy, score, compare
+	@$(BIN)/runtide demo --data .demo
+
+test: $(STAMP)  ## Run the whole test suite but the long tests (under 10 minutes on 2 cores)
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(STAMP)  ## Run every test, the long ones too
+	@$(BIN)/python -m pytest
+
+bench: $(STAMP)  ## Run the benchmarks and print their figures
+	@$(BIN)/python -m pytest tests/benchmarks -m "slow or not slow" -s
+
+lint: $(STAMP)  ## Check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## Apply style and formatting
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(STAMP)  ## Check types, strictly
+	@$(BIN)/mypy
+
+contracts: $(STAMP)  ## Check that imports point down
+	@$(BIN)/lint-imports --no-cache
+
+check: lint types contracts test  ## Everything that CI runs
+
+clean:  ## Remove .venv, caches and the demo's data
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache dist build

@@ -1,0 +1,1 @@
+"""Deployment targets, serving, the embedded broker, the standalone stack and the CLI."""

@@ -1,0 +1,1 @@
+"""Runtide SDK."""

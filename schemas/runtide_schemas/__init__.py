@@ -1,0 +1,1 @@
+"""The contract: event types, codec, topics and error kinds. Imports nothing of ours."""
