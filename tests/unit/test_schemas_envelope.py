@@ -16,9 +16,7 @@ from runtide_schemas.topics import METRICS, REQUESTS, RUNS
 from tests.unit.sample_events import sample
 
 
-@given(
-    st.integers(0, 10**18 - 1), st.text(st.characters(codec="utf-8"), max_size=20), st.integers(0, 253_402_300_799_999)
-)
+@given(SEQ, ACTOR, TIME)
 def test_headers_round_trip(seq: int, actor: str, time: int) -> None:
     envelope = make_envelope("RunStarted", subject="r", writer="w", seq=seq, actor=actor, cause="c", time=time)
     assert from_headers(to_headers(envelope)) == envelope
