@@ -15,6 +15,10 @@ from runtide_schemas.routing import key_of, subject_of, topic_of
 from runtide_schemas.topics import METRICS, REQUESTS, RUNS
 from tests.unit.sample_events import sample
 
+SEQ = st.integers(0, 10**18 - 1)
+ACTOR = st.text(st.characters(codec="utf-8"), max_size=20)
+TIME = st.integers(0, 253_402_300_799_999)
+
 
 @given(SEQ, ACTOR, TIME)
 def test_headers_round_trip(seq: int, actor: str, time: int) -> None:
