@@ -1,0 +1,1 @@
+"""Tests: unit (one module), conformance (a contract), integration (real servers), acceptance (the whole)."""
