@@ -1,0 +1,143 @@
+"""Where the stack is: explicit arguments, then the environment, then what ``runtide up`` wrote, else offline."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from runtide_schemas.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from runtide.kafka import KafkaSettings
+
+STACK_FORMAT = 1
+STACK_FILE = "stack.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackFile:
+    """What ``runtide up`` tells clients on the same machine, at ``<data>/stack.json``.
+
+    Attributes:
+        broker: bootstrap address, host:port.
+        gateway: base URL of the gateway.
+        artifacts: URI of the artifact root.
+        pid: process id of the supervisor.
+        started_at: Unix time in milliseconds.
+        format: version of this file.
+    """
+
+    broker: str
+    gateway: str
+    artifacts: str
+    pid: int
+    started_at: int
+    format: int = STACK_FORMAT
+
+    @classmethod
+    def read(cls, data: Path) -> Self | None:
+        """Return the stack file of a data directory, or None when there is none.
+
+        Raises:
+            InvalidRequest: it is damaged, or of another version.
+        """
+        path = data / STACK_FILE
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise InvalidRequest(f"cannot read {path}: {error}. Delete it, or start the stack again") from error
+        if not isinstance(fields, dict) or fields.get("format") != STACK_FORMAT:
+            raise InvalidRequest(
+                f"{path} was written by another version of Runtide; start the stack again with this one"
+            )
+        try:
+            return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
+        except KeyError as error:
+            raise InvalidRequest(f"{path} has no {error}; start the stack again") from error
+
+    def write(self, data: Path) -> None:
+        """Write the file atomically into a data directory that exists."""
+        path = data / STACK_FILE
+        unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
+        unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """Resolved addresses; an empty ``broker`` means offline: everything stays in the spool until ``runtide sync``.
+
+    Attributes:
+        broker: bootstrap address, or empty.
+        gateway: base URL, or empty.
+        artifacts: URI of the artifact root, never empty.
+        spool: directory of the spools.
+        data: data directory of the standalone stack on this machine.
+    """
+
+    broker: str
+    gateway: str
+    artifacts: str
+    spool: Path
+    data: Path
+
+    @property
+    def offline(self) -> bool:
+        """True when no broker is known."""
+        return not self.broker
+
+    @classmethod
+    def resolve(
+        cls,
+        *,
+        broker: str | None = None,
+        gateway: str | None = None,
+        artifacts: str | None = None,
+        spool: str | Path | None = None,
+        data: str | Path | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> Self:
+        """Return where everything is.
+
+        Each of broker, gateway and artifacts is the argument, else ``RUNTIDE_BROKER`` (or ``RUNTIDE_KAFKA_BOOTSTRAP``),
+        ``RUNTIDE_GATEWAY``, ``RUNTIDE_ARTIFACTS``, else what ``<data>/stack.json`` says. An argument of "" means none.
+        ``data`` is the argument, else ``RUNTIDE_DATA``, else ``~/.local/share/runtide``; ``spool`` the argument, else
+        ``RUNTIDE_SPOOL``, else ``<data>/spool``. Artifacts of an unknown root go to ``<spool>/artifacts``.
+
+        Raises:
+            InvalidRequest: the stack file is damaged.
+        """
+        home = Path(data or environment.get("RUNTIDE_DATA") or "~/.local/share/runtide").expanduser().absolute()
+        where = Path(spool or environment.get("RUNTIDE_SPOOL") or home / "spool").expanduser().absolute()
+        stack = StackFile.read(home)
+
+        def first(argument: str | None, names: tuple[str, ...], attribute: str) -> str:
+            if argument is not None:
+                return argument
+            from_environment = next((environment[name] for name in names if environment.get(name)), "")
+            return from_environment or (getattr(stack, attribute) if stack else "")
+
+        return cls(
+            broker=first(broker, ("RUNTIDE_BROKER", "RUNTIDE_KAFKA_BOOTSTRAP"), "broker"),
+            gateway=first(gateway, ("RUNTIDE_GATEWAY",), "gateway"),
+            artifacts=as_uri(first(artifacts, ("RUNTIDE_ARTIFACTS",), "artifacts") or str(where / "artifacts")),
+            spool=where,
+            data=home,
+        )
+
+    def kafka(self) -> "KafkaSettings":
+        """Return the Kafka settings of the environment, with this broker."""
+        from runtide.kafka import KafkaSettings  # imported late: pydantic-settings costs 100 ms
+
+        return KafkaSettings(bootstrap=self.broker)
+
+
+def as_uri(location: str) -> str:
+    """Return a location as a URI without a trailing slash; a plain path becomes an absolute ``file:`` URI."""
+    if "://" in location or location.startswith("file:"):
+        return location.rstrip("/")
+    return Path(location).expanduser().absolute().as_uri()

@@ -1,0 +1,147 @@
+"""Records on their way to the broker: sent in order, acknowledged in any, re-sent as often as it takes.
+
+The window owns an idempotent producer and throws it away after any error, because aiokafka's cannot be trusted
+afterwards. What was not acknowledged is then sent again, in the same order and with the same identity; readers drop
+what they have seen by (writer, seq). Used by the SDK's publisher thread and by services alike.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from runtide.kafka import KafkaSettings, describe, discard, new_producer, quiet_loggers
+from runtide_schemas.envelope import Headers
+from runtide_schemas.errors import TransientError
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 10.0
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class Outgoing:
+    """One record to deliver.
+
+    Attributes:
+        topic, key, value, headers, timestamp_ms, partition: the record; ``partition`` None lets the key decide.
+        acknowledged: called once, with aiokafka's RecordMetadata, when the broker has it (offset -1: unknown).
+        settled: the broker has it, or nobody wants it any more.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    timestamp_ms: int
+    acknowledged: Callable[[Any], None]
+    partition: int | None = None
+    settled: bool = field(default=False, init=False)
+
+
+class DeliveryWindow:
+    """Delivers records in the order of ``submit``, for as long as ``run`` runs. Belongs to one event loop."""
+
+    def __init__(
+        self, settings: KafkaSettings, on_trouble: Callable[[str], None] | None = None, quiet: int = logging.WARNING
+    ) -> None:
+        """``on_trouble`` hears in words about every failed connection or delivery, and "" when it works again."""
+        self._settings = settings
+        self._on_trouble = on_trouble or (lambda text: log.warning("%s", text) if text else None)
+        self._queue: deque[Outgoing] = deque()
+        self._unsent: deque[Outgoing] = deque()
+        self._wake = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._troubled = False
+        self._pause = FIRST_PAUSE_S
+        quiet_loggers(quiet)
+
+    def __len__(self) -> int:
+        """Return how many records are not settled."""
+        return len(self._queue)
+
+    def submit(self, record: Outgoing) -> None:
+        """Queue a record; it is sent after all that were submitted before."""
+        self._queue.append(record)
+        self._unsent.append(record)
+        self._wake.set()
+
+    def withdraw(self, record: Outgoing) -> None:
+        """Stop caring about a record. It may have been delivered, or not: nobody knows."""
+        record.settled = True
+        self._trim()
+        self._fail(TransientError("a record was withdrawn"))
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        while True:
+            producer = new_producer(self._settings)
+            try:
+                await asyncio.wait_for(producer.start(), START_TIMEOUT_S)
+                self._unsent = deque(record for record in self._queue if not record.settled)
+                self._failure = None
+                await self._pump(producer)
+            except Exception as error:  # noqa: BLE001 - whatever it is, records must go on being delivered
+                self._troubled = True
+                self._on_trouble(f"delivery to {self._settings.bootstrap} failed: {describe(error)}")
+            finally:
+                await discard(producer)
+            await asyncio.sleep(self._pause)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
+
+    async def _pump(self, producer: AIOKafkaProducer) -> None:
+        while True:
+            while self._unsent:
+                self._raise_failure()
+                await self._send(producer, self._unsent.popleft())
+            self._wake.clear()
+            self._raise_failure()
+            if not self._unsent:
+                await self._wake.wait()
+
+    async def _send(self, producer: AIOKafkaProducer, record: Outgoing) -> None:
+        if record.settled:
+            return
+        sent = await producer.send(
+            record.topic,
+            record.value,
+            key=record.key,
+            partition=record.partition,
+            timestamp_ms=record.timestamp_ms,
+            headers=record.headers,
+        )
+        sent.add_done_callback(lambda future: self._on_done(record, future))
+
+    def _on_done(self, record: Outgoing, sent: "asyncio.Future[Any]") -> None:
+        error = TransientError("the send was cancelled") if sent.cancelled() else sent.exception()
+        if error is not None:
+            self._fail(error)
+        elif not record.settled:
+            record.settled = True
+            self._trim()
+            self._recovered()
+            record.acknowledged(sent.result())
+
+    def _trim(self) -> None:
+        while self._queue and self._queue[0].settled:
+            self._queue.popleft()
+
+    def _recovered(self) -> None:
+        self._pause = FIRST_PAUSE_S
+        if self._troubled:
+            self._troubled = False
+            self._on_trouble("")
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._wake.set()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure

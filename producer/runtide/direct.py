@@ -1,0 +1,139 @@
+"""Publishing for services (registrar, deployer, gateway): no spool, an answer once the broker has the event.
+
+A service has its own durable source to start again from; a training job has not, and uses the spool instead.
+"""
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from runtide.delivery import DeliveryWindow, Outgoing
+from runtide.kafka import MAX_REQUEST_BYTES, KafkaSettings
+from runtide_schemas import topics
+from runtide_schemas.codec import encode
+from runtide_schemas.envelope import Envelope, to_headers
+from runtide_schemas.errors import InvalidRequest, TransientError
+from runtide_schemas.identity import WriterId, new_writer_id, now_ms, uuid7
+from runtide_schemas.routing import key_of, subject_of, topic_of
+
+_RUN_TOPICS = (topics.RUNS, topics.METRICS)
+_HEADROOM = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where an acknowledged event is. ``offset`` is -1 when the broker had it already and no longer says where."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+    seq: int
+
+
+class DirectPublisher:
+    """Publishes events of one service, in the order of the calls, as one writer with a random id.
+
+    Use as ``async with DirectPublisher(settings, service="registrar") as publisher``. Sequence numbers count per
+    (topic, run) for the topics about runs and per topic for the others.
+    """
+
+    def __init__(self, settings: KafkaSettings, service: str, deadline: float = 30.0) -> None:
+        """``deadline``: seconds that ``publish`` tries before it gives up."""
+        self.writer: WriterId = new_writer_id()
+        self._settings = settings
+        self._source = f"/services/{service}/{self.writer}"
+        self._deadline = deadline
+        self._next_seq: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._window: DeliveryWindow | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._window = DeliveryWindow(self._settings)
+        self._running = asyncio.create_task(self._window.run(), name="direct-publisher")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop; every ``publish`` that returned was acknowledged, so there is nothing to flush."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+
+    async def publish(
+        self,
+        body: object,
+        *,
+        actor: str = "",
+        cause: str = "",
+        time: int | None = None,
+        event_id: str | None = None,
+        partition: int | None = None,
+    ) -> Published:
+        """Publish one event and return where it is once the broker has it.
+
+        After a delivery error the same event (same id, same sequence number) is sent again.
+
+        Args:
+            body: the event.
+            actor: person or service on whose behalf.
+            cause: id of the event that led to this one.
+            time: Unix time in milliseconds; now when None.
+            event_id: its id (UUIDv7); a new one when None.
+            partition: partition to write to; the key decides when None.
+
+        Raises:
+            TransientError: not acknowledged in time. The outcome is unknown: it may be in the log.
+            InvalidRequest: the event is too large.
+        """
+        if self._window is None:
+            raise RuntimeError("use DirectPublisher as `async with DirectPublisher(...) as publisher`")
+        value = encode(body)
+        if len(value) > MAX_REQUEST_BYTES - _HEADROOM:
+            raise InvalidRequest(f"{type(body).__name__} has {len(value)} bytes; the limit is {MAX_REQUEST_BYTES}")
+        envelope = self._envelope(body, actor, cause, now_ms() if time is None else time, event_id)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        record = Outgoing(
+            topic=topic_of(body),
+            key=key_of(body, self.writer),
+            value=value,
+            headers=to_headers(envelope),
+            timestamp_ms=envelope.time,
+            acknowledged=lambda metadata: None if answer.done() else answer.set_result(metadata),
+            partition=partition,
+        )
+        metadata = await self._delivered(self._window, record, answer, envelope)
+        return Published(envelope.id, record.topic, metadata.partition, metadata.offset, envelope.seq)
+
+    async def _delivered(
+        self, window: DeliveryWindow, record: Outgoing, answer: "asyncio.Future[Any]", envelope: Envelope
+    ) -> Any:
+        window.submit(record)
+        try:
+            return await asyncio.wait_for(answer, self._deadline)
+        except TimeoutError as error:
+            window.withdraw(record)
+            raise TransientError(
+                f"{envelope.type} {envelope.id} was not acknowledged by {self._settings.bootstrap} within "
+                f"{self._deadline:g} s; whether it is in {record.topic} is unknown. Look there before trying again"
+            ) from error
+
+    def _envelope(self, body: object, actor: str, cause: str, at: int, event_id: str | None) -> Envelope:
+        topic = topic_of(body)
+        about = (topic, getattr(body, "run_id", "") if topic in _RUN_TOPICS else "")
+        seq = self._next_seq[about]
+        self._next_seq[about] = seq + 1
+        return Envelope(
+            id=event_id or uuid7(at),
+            type=type(body).__name__,
+            subject=subject_of(body),
+            writer=self.writer,
+            seq=seq,
+            time=at,
+            source=self._source,
+            actor=actor,
+            cause=cause,
+        )

@@ -1,0 +1,197 @@
+"""How every process of ours talks to Kafka: settings, clients with safe defaults, topics.
+
+aiokafka's own defaults lose data (acks=1, auto commit, offset reset to latest); everything that matters is set here,
+and nowhere else.
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from pathlib import Path
+from typing import Any, Literal
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtide_schemas.errors import FatalError, TransientError
+from runtide_schemas.topics import DEFAULT_PARTITIONS, TOPICS
+
+MAX_BATCH_BYTES = 512 * 1024
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
+REQUEST_TIMEOUT_MS = 15_000
+_TOPIC_ALREADY_EXISTS = 36
+_TOPICS_DEADLINE_S = 30.0
+
+
+class KafkaSettings(BaseSettings):
+    """Where the log is and how to get in. Environment: ``RUNTIDE_KAFKA_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNTIDE_KAFKA_", frozen=True)
+
+    bootstrap: str = Field(default="127.0.0.1:9092", description="Comma-separated host:port of one or more brokers.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How to connect."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="SASL mechanism, for the SASL protocols."
+    )
+    sasl_username: str = Field(default="", description="SASL user.")
+    sasl_password: SecretStr = Field(default=SecretStr(""), description="SASL password; never logged.")
+    tls_ca: Path | None = Field(default=None, description="CA certificates (PEM) to trust; the system's when unset.")
+    tls_certificate: Path | None = Field(default=None, description="Client certificate (PEM), for mutual TLS.")
+    tls_key: Path | None = Field(default=None, description="Key of the client certificate (PEM).")
+    replication_factor: int = Field(
+        default=1, description="Replicas of the topics that we create; 3 on a real cluster."
+    )
+
+
+def new_producer(settings: KafkaSettings, **overrides: Any) -> AIOKafkaProducer:
+    """Return a producer, not started: idempotent, acks=all, batches large enough for 70 MB/s and more.
+
+    It must be made and used in one event loop. After any delivery error throw it away (``discard``): its sequence
+    numbers may have a hole that the broker refuses for ever.
+    """
+    options = _client_options(settings) | {
+        "enable_idempotence": True,
+        "acks": "all",
+        "max_batch_size": MAX_BATCH_BYTES,
+        "max_request_size": MAX_REQUEST_BYTES,
+        "linger_ms": 5,
+    }
+    return AIOKafkaProducer(**(options | overrides))
+
+
+def new_consumer(settings: KafkaSettings, **overrides: Any) -> AIOKafkaConsumer:
+    """Return a consumer, not started: no group, no commits, no deserializers, no silent jump to another offset.
+
+    Assign partitions and seek explicitly, and read with ``getmany``: iteration skips what it cannot read.
+    """
+    options = _client_options(settings) | {
+        "group_id": None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "isolation_level": "read_uncommitted",
+        "max_partition_fetch_bytes": 2 * MAX_REQUEST_BYTES,
+    }
+    return AIOKafkaConsumer(**(options | overrides))
+
+
+async def discard(producer: AIOKafkaProducer, deadline: float = 2.0) -> None:
+    """Throw a producer away within about ``deadline`` seconds, whatever state it or the broker is in.
+
+    Whatever it still held is failed with TransientError: sent or not sent, nobody knows. ``stop()`` alone would wait
+    for ever while the broker is down, since idempotent batches never expire (aiokafka 0.14, ``Sender._can_retry``);
+    therefore this reaches for two attributes that aiokafka does not make public.
+    """
+    producer._message_accumulator.fail_all(TransientError("the producer was thrown away; outcome unknown"))
+    with contextlib.suppress(KafkaError, OSError, TransientError, TimeoutError):
+        await asyncio.wait_for(producer.stop(), deadline / 2)
+    if (sender := producer._sender.sender_task) is not None:
+        sender.cancel()
+    with contextlib.suppress(KafkaError, OSError, TimeoutError):
+        await asyncio.wait_for(producer.client.close(), deadline / 2)
+
+
+async def ensure_topics(settings: KafkaSettings, spread: int = DEFAULT_PARTITIONS) -> None:
+    """Create the topics that are missing, the spread ones with ``spread`` partitions, and check the ordered ones.
+
+    Raises:
+        TransientError: the broker is away, or the topics have no leaders in time.
+        FatalError: the broker refuses, or an ordered topic has more than one partition.
+    """
+    quiet_loggers()
+    admin = AIOKafkaAdminClient(**_client_options(settings))
+    try:
+        await admin.start()
+        await _create_missing(admin, settings, spread)
+        async with asyncio.timeout(_TOPICS_DEADLINE_S):
+            while not _ready(found := await _partition_counts(admin)):  # noqa: ASYNC110 - Kafka has no event for it
+                await asyncio.sleep(0.1)
+        _check_ordered(found)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise TransientError(f"cannot set up topics at {settings.bootstrap}: {describe(error)}") from error
+    finally:
+        await admin.close()
+
+
+def quiet_loggers(level: int = logging.WARNING) -> None:
+    """Cap aiokafka's loggers: its DEBUG messages print passwords, keys and values.
+
+    A level that the user chose stays, unless it is below INFO.
+    """
+    logger = logging.getLogger("aiokafka")
+    if logger.level == logging.NOTSET or logger.level < logging.INFO:
+        logger.setLevel(level if logger.level == logging.NOTSET else logging.INFO)
+
+
+def describe(error: BaseException) -> str:
+    """Return an error's type and text; aiokafka's and asyncio's often have no text of their own."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _client_options(settings: KafkaSettings) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap,
+        "security_protocol": settings.security_protocol,
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+    }
+    if "SASL" in settings.security_protocol:
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
+    if "SSL" in settings.security_protocol:
+        options["ssl_context"] = _tls_context(settings)
+    return options
+
+
+def _tls_context(settings: KafkaSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca)
+        if settings.tls_certificate is not None:
+            context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except OSError as error:
+        raise FatalError(f"cannot load the TLS files {settings.tls_ca}, {settings.tls_certificate}: {error}") from error
+    return context
+
+
+async def _create_missing(admin: AIOKafkaAdminClient, settings: KafkaSettings, spread: int) -> None:
+    existing = await _partition_counts(admin)
+    missing = [
+        NewTopic(topic.name, num_partitions=topic.partitions(spread), replication_factor=settings.replication_factor)
+        for topic in TOPICS.values()
+        if topic.name not in existing
+    ]
+    if not missing:
+        return
+    response = await admin.create_topics(missing)
+    for name, code, *message in response.topic_errors:
+        if code not in (0, _TOPIC_ALREADY_EXISTS):
+            raise FatalError(
+                f"the broker refused to create topic {name}: Kafka error {code} {' '.join(map(str, message))}"
+            )
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
+    topics = await admin.describe_topics()
+    return {
+        topic["topic"]: sum(partition["leader"] >= 0 for partition in topic["partitions"])
+        for topic in topics
+        if topic["error_code"] == 0
+    }
+
+
+def _ready(found: dict[str, int]) -> bool:
+    return all(found.get(name, 0) > 0 for name in TOPICS)
+
+
+def _check_ordered(found: dict[str, int]) -> None:
+    for topic in TOPICS.values():
+        if topic.ordered and found[topic.name] != 1:
+            raise FatalError(
+                f"topic {topic.name} has {found[topic.name]} partitions; it must have exactly 1, because its order "
+                "decides. Create it anew with one partition"
+            )
