@@ -1,0 +1,75 @@
+"""What every consumer process does alike: logs on stderr, one ``ready`` line on stdout, a clean stop, exit codes.
+
+Exit codes: 0 after SIGTERM or SIGINT, 3 when going on would lose or corrupt something (``FatalError``), 1 for a bug.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+from runtide.kafka import KafkaSettings, quiet_loggers
+from runtide_schemas.errors import RuntideError
+
+EXIT_FATAL = 3
+
+Ready = Callable[[str], None]
+Serve = Callable[[asyncio.Event, Ready], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+
+def argument_parser(module: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that every consumer process takes."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("--bootstrap", help="broker, host:port (default: RUNTIDE_KAFKA_BOOTSTRAP)")
+    parser.add_argument("--log-level", default="INFO", help="level of the log on stderr (default: INFO)")
+    return parser
+
+
+def kafka_settings(arguments: argparse.Namespace) -> KafkaSettings:
+    """Return the Kafka settings of the environment, with the bootstrap of the command line when given."""
+    return KafkaSettings(bootstrap=arguments.bootstrap) if arguments.bootstrap else KafkaSettings()
+
+
+def run_process(name: str, serve: Serve, log_level: str = "INFO") -> int:
+    """Run ``serve(stop, ready)`` until it returns and return the exit code.
+
+    ``stop`` is set by SIGTERM and SIGINT; ``serve`` then finishes what it has begun and returns. It calls
+    ``ready(text)`` once, when others may rely on it: that prints the one line ``ready <text>`` on stdout.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=log_level.upper(), format=f"%(asctime)s {name} %(levelname)s %(message)s"
+    )
+    quiet_loggers()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        try:
+            runner.run(_serve(serve))
+        except RuntideError as error:
+            print(f"{name}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - for the operator, whatever the log level
+            return EXIT_FATAL
+    return 0
+
+
+async def _serve(serve: Serve) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    await serve(stop, _announce)
+
+
+def _announce(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(f"ready {text}".rstrip(), flush=True)  # noqa: T201 - the line that supervisors wait for
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
