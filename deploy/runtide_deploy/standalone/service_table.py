@@ -1,0 +1,158 @@
+"""The processes of the stack: what each is called with, when it is ready, what it waits for.
+
+The same commands run in compose files and charts; only the addresses differ.
+"""
+
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from runtide.kafka import KafkaSettings, ensure_topics
+from runtide_deploy.standalone.data_directory import DataDirectory
+from runtide_deploy.standalone.postgres import PostgresCluster
+from runtide_deploy.standalone.services import ServiceSpec
+from runtide_schemas.errors import TransientError
+
+HOST = "127.0.0.1"
+READY_LINE = r"^ready\b"
+LISTENING_LINE = r"^listening on\b"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Where everything of one stack will be.
+
+    Attributes:
+        directory: the data directory, prepared.
+        ports: port per service.
+        kafka: how to reach the log.
+        own_broker: whether the embedded broker is part of the stack.
+        cluster: the own PostgreSQL, or None when a foreign one is used.
+        dsn: DSN of the owner role; a secret.
+        partitions: partitions of the spread topics when they are created.
+    """
+
+    directory: DataDirectory
+    ports: Mapping[str, int]
+    kafka: KafkaSettings
+    own_broker: bool
+    cluster: PostgresCluster | None
+    dsn: str
+    partitions: int
+
+    @property
+    def gateway_url(self) -> str:
+        """Base URL of the gateway."""
+        return f"http://{HOST}:{self.ports['gateway']}"
+
+    @property
+    def history_url(self) -> str:
+        """Base URL of the process that owns the DuckDB file."""
+        return f"http://{HOST}:{self.ports['history']}"
+
+    @property
+    def artifacts(self) -> str:
+        """URI of the artifact root."""
+        return self.directory.folder("artifacts").absolute().as_uri()
+
+
+def service_table(plan: Plan) -> list[ServiceSpec]:
+    """Return every process of the stack."""
+    stores = [_postgres(plan)] if plan.cluster else []
+    brokers = [_broker(plan)] if plan.own_broker else []
+    return [
+        *stores,
+        *brokers,
+        _registrar(plan),
+        _postgres_projector(plan),
+        _duckdb_projector(plan),
+        _deployer(plan),
+        _gateway(plan),
+    ]
+
+
+def _python(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
+def _spec(
+    plan: Plan, name: str, command: list[str], ready: Callable[[], Awaitable[None]] | str, *depends_on: str
+) -> ServiceSpec:
+    present = {"postgres": plan.cluster is not None, "broker": plan.own_broker}
+    return ServiceSpec(
+        name=name,
+        command=command,
+        log_path=plan.directory.folder("logs") / f"{name}.log",
+        env={
+            "RUNTIDE_KAFKA_BOOTSTRAP": plan.kafka.bootstrap,
+            "RUNTIDE_POSTGRES_DSN": plan.dsn,
+            "PYTHONUNBUFFERED": "1",
+        },
+        ready=ready,
+        depends_on=tuple(name for name in depends_on if present.get(name, True)),
+    )
+
+
+def _postgres(plan: Plan) -> ServiceSpec:
+    cluster = plan.cluster
+    if cluster is None:
+        raise ValueError("this plan has no PostgreSQL of its own")
+    return ServiceSpec(
+        name="postgres",
+        command=cluster.command(),
+        log_path=plan.directory.folder("logs") / "postgres.log",
+        ready=cluster.wait_ready,
+        before_start=cluster.clear_leftovers,
+        stop_signal=signal.SIGINT,
+        orphan_signal=signal.SIGINT,
+        stop_timeout_s=20.0,
+    )
+
+
+def _broker(plan: Plan) -> ServiceSpec:
+    async def topics_exist() -> None:
+        await when_topics_exist(plan)
+
+    data = str(plan.directory.folder("broker"))
+    command = _python("runtide_deploy.broker", "--data", data, "--host", HOST, "--port", str(plan.ports["broker"]))
+    return _spec(plan, "broker", command, topics_exist)
+
+
+async def when_topics_exist(plan: Plan) -> None:
+    """Return once the broker answers and has the topics; the caller sets the deadline."""
+    while True:
+        try:
+            await ensure_topics(plan.kafka, plan.partitions)
+        except TransientError:
+            continue
+        return
+
+
+def _registrar(plan: Plan) -> ServiceSpec:
+    return _spec(plan, "registrar", _python("runtide_consumers.registrar"), READY_LINE, "broker")
+
+
+def _postgres_projector(plan: Plan) -> ServiceSpec:
+    return _spec(plan, "projector-postgres", _python("runtide_consumers.postgres"), READY_LINE, "broker", "postgres")
+
+
+def _duckdb_projector(plan: Plan) -> ServiceSpec:
+    file = plan.directory.folder("history") / "history.duckdb"
+    token = plan.directory.secret("history-token")
+    arguments = ("--file", str(file), "--query-port", str(plan.ports["history"]), "--token-file", str(token))
+    return _spec(plan, "projector-duckdb", _python("runtide_consumers.duckdb", *arguments), READY_LINE, "broker")
+
+
+def _deployer(plan: Plan) -> ServiceSpec:
+    state = plan.directory.folder("deployments")
+    arguments = ("--state", str(state), "--artifact-cache", str(state / "cache"), "--stop-instances-on-exit")
+    return _spec(plan, "deployer", _python("runtide_consumers.deployer", *arguments), READY_LINE, "broker", "registrar")
+
+
+def _gateway(plan: Plan) -> ServiceSpec:
+    token = plan.directory.secret("history-token")
+    where = ("--host", HOST, "--port", str(plan.ports["gateway"]))
+    history = ("--history-url", plan.history_url, "--history-token-file", str(token))
+    command = _python("runtide_queries.server", *where, *history)
+    return _spec(plan, "gateway", command, LISTENING_LINE, "projector-postgres", "projector-duckdb")
