@@ -1,0 +1,87 @@
+"""From a Kafka record to an event, or to a parked record with the reason: one record at a time, never an exception."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from runtide_consumers.projection import Event, Origin, Parked, ParkedKind
+from runtide_consumers.validation import check_event
+from runtide_schemas import topics
+from runtide_schemas.codec import decode
+from runtide_schemas.envelope import from_headers
+from runtide_schemas.errors import PoisonEvent, UndecodableEvent
+
+MAX_ENTITY_LENGTH = 300
+MAX_REASON_LENGTH = 4_000
+_RUN_TOPICS = (topics.RUNS, topics.METRICS)
+
+
+class Record(Protocol):
+    """What is used of aiokafka's ConsumerRecord."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+def decode_record(record: Record) -> Event | Parked:
+    """Return the event in a record, or the parked record when there is none in it that a store could hold."""
+    try:
+        envelope = from_headers(record.headers)
+        if record.value is None:
+            raise UndecodableEvent("the record has no value")
+        body = decode(record.value)
+        check_event(record.topic, envelope, body)
+    except PoisonEvent as error:
+        return park(record, error.code, str(error))
+    except Exception as error:  # noqa: BLE001 - whatever bytes can do to a decoder, it concerns this record only
+        return park(record, ParkedKind.UNDECODABLE, f"{type(error).__name__}: {error}")
+    return Event(origin_of(record), envelope, body)
+
+
+def park(record: Record, kind: str, reason: str, entity: str | None = None) -> Parked:
+    """Return the record as one to be parked; its entity is found in its envelope or key unless given."""
+    return Parked(
+        origin=origin_of(record),
+        key=record.key,
+        value=record.value,
+        headers=tuple(record.headers),
+        entity=next(iter(entities_of(record)), "") if entity is None else entity,
+        kind=str(kind),
+        reason=_storable(reason)[:MAX_REASON_LENGTH],
+    )
+
+
+def origin_of(record: Record) -> Origin:
+    """Return where in the log a record stands."""
+    return Origin(record.topic, record.partition, record.offset, record.timestamp)
+
+
+def entities_of(record: Record) -> list[str]:
+    """Return what a record may be about: the envelope's subject, then the record key.
+
+    Both are needed: a record whose headers cannot be read is known by its key only.
+    """
+    subject = next((value for name, value in record.headers if name == "ce_subject"), None)
+    return [
+        _storable(name.decode(errors="backslashreplace"))[:MAX_ENTITY_LENGTH] for name in (subject, record.key) if name
+    ]
+
+
+def sequence_run(event: Event) -> str:
+    """Return the run whose sequence an event counts in, or "" for the topics that are not about runs."""
+    return event.envelope.subject if event.origin.topic in _RUN_TOPICS else ""
+
+
+def _storable(text: str) -> str:
+    return text.replace("\x00", "\\x00").encode(errors="backslashreplace").decode()
