@@ -1,0 +1,129 @@
+"""Is a run all here? Per writer and topic: complete, open, or what is missing."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from runtide_queries.postgres import Postgres, Snapshot
+from runtide_queries.runs import unknown_run
+from runtide_queries.statements import load
+
+
+class State(StrEnum):
+    """How much of a writer's sequence has arrived."""
+
+    COMPLETE = "complete"
+    """The writer closed, and everything up to its final count is here."""
+    OPEN = "open"
+    """Nothing is missing so far; the writer has not closed, so more may come."""
+    MISSING = "missing"
+    """Events are known to exist that are not here (yet): see the ranges."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Sequence numbers from ``first`` to ``last``, both included."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequence:
+    """One writer's events in one topic. ``final_count`` is null while the writer has not closed."""
+
+    writer_id: str
+    topic: str
+    rank: int | None
+    host: str | None
+    pid: int | None
+    state: State
+    received: int
+    final_count: int | None
+    missing: tuple[Range, ...]
+    close_reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completeness:
+    """The answer for a run: the worst state of its sequences, and each of them."""
+
+    run_id: str
+    state: State
+    summary: str
+    sequences: tuple[Sequence, ...]
+
+
+async def get_completeness(postgres: Postgres, run_id: str) -> Completeness:
+    """Return how complete a run is in the state store.
+
+    Raises:
+        NotFound: no event of the run has arrived.
+    """
+    statements = load("operations")
+    async with postgres.snapshot() as snapshot:
+        if await snapshot.row(load("runs")["get_run"], run_id=run_id) is None:
+            raise unknown_run(run_id)
+        gaps = await _gaps(snapshot, run_id)
+        rows = await snapshot.rows(statements["get_writer_positions"], run_id=run_id)
+        silent = await snapshot.rows(statements["get_writers_without_positions"], run_id=run_id)
+    sequences = [_sequence(row, gaps.get((row["writer_id"], row["topic"]), ())) for row in rows]
+    sequences += [_sequence({**row, "topic": "", "next_seq": 0, "final_count": None}, ()) for row in silent]
+    state = _worst(sequence.state for sequence in sequences)
+    return Completeness(run_id=run_id, state=state, summary=_summary(sequences), sequences=tuple(sequences))
+
+
+async def _gaps(snapshot: Snapshot, run_id: str) -> dict[tuple[str, str], tuple[Range, ...]]:
+    gaps: dict[tuple[str, str], tuple[Range, ...]] = {}
+    for writer, topic, first, last in await snapshot.rows(load("operations")["get_writer_gaps"], run_id=run_id):
+        gaps[writer, topic] = (*gaps.get((writer, topic), ()), Range(first, last))
+    return gaps
+
+
+def _sequence(row: Any, gaps: tuple[Range, ...]) -> Sequence:
+    next_seq, final = row["next_seq"], row["final_count"]
+    tail = (Range(next_seq, final - 1),) if final is not None and final > next_seq else ()
+    missing = gaps + tail
+    return Sequence(
+        writer_id=row["writer_id"],
+        topic=row["topic"],
+        rank=row["rank"],
+        host=row["host"],
+        pid=row["pid"],
+        state=State.MISSING if missing else State.OPEN if final is None else State.COMPLETE,
+        received=next_seq - sum(gap.last - gap.first + 1 for gap in gaps),
+        final_count=final,
+        missing=missing,
+        close_reason=row["close_reason"],
+    )
+
+
+def _worst(states: Iterable[State]) -> State:
+    found = set(states)
+    if State.MISSING in found:
+        return State.MISSING
+    return State.COMPLETE if found == {State.COMPLETE} else State.OPEN
+
+
+def _summary(sequences: list[Sequence]) -> str:
+    """Say it in a sentence: ``complete``, or ``rank 3 is missing 17-18 of runtide.metrics``."""
+    if missing := [sequence for sequence in sequences if sequence.missing]:
+        return "; ".join(_lack(sequence) for sequence in missing)
+    unclosed = len({sequence.writer_id for sequence in sequences if sequence.state is State.OPEN})
+    if unclosed or not sequences:
+        return f"nothing is missing so far; {unclosed} of its writers still open" if sequences else "no writer is known"
+    return f"complete: {sum(sequence.received for sequence in sequences)} events of {_writers(sequences)}"
+
+
+def _writers(sequences: list[Sequence]) -> str:
+    count = len({sequence.writer_id for sequence in sequences})
+    return f"{count} writer" if count == 1 else f"{count} writers"
+
+
+def _lack(sequence: Sequence) -> str:
+    who = f"writer {sequence.writer_id[:8]}" if sequence.rank is None else f"rank {sequence.rank}"
+    ranges = ", ".join(
+        f"{gap.first}" if gap.first == gap.last else f"{gap.first}-{gap.last}" for gap in sequence.missing
+    )
+    return f"{who} is missing {ranges} of {sequence.topic}"

@@ -1,0 +1,193 @@
+"""Runs: one with everything known about it. Searching is in ``search/``."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runtide_queries.models import ModelVersion
+from runtide_queries.postgres import Postgres
+from runtide_queries.statements import load
+from runtide_schemas.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """A row of ``runs``; times in Unix milliseconds.
+
+    ``started`` is False while events of the run are known but its RunStarted is not yet; ``experiment_id`` is empty
+    until the registrar has answered.
+    """
+
+    run_id: str
+    name: str | None
+    experiment_id: str
+    experiment_name: str | None
+    user_id: str | None
+    source_name: str | None
+    source_type: str | None
+    source_version: str | None
+    parent_run_id: str | None
+    status: str | None
+    start_time: int | None
+    end_time: int | None
+    end_reason: str | None
+    artifact_uri: str | None
+    lifecycle_stage: str
+    started: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSummary:
+    """What one curve comes to. Last is the greatest (step, timestamp, value), first the least; minimum and maximum
+    leave NaN out and are null when there is nothing else."""
+
+    key: str
+    last_value: float
+    last_step: int
+    last_timestamp: int
+    first_value: float
+    first_step: int
+    first_timestamp: int
+    min_value: float | None
+    max_value: float | None
+    point_count: int
+    nan_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run with its params, tags and metric summaries by key."""
+
+    info: RunInfo
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, MetricSummary]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParamConflict:
+    """A second, different value of a param: the first one won."""
+
+    key: str
+    value: str
+    writer_id: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """A dataset that the run used."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    schema: str
+    profile: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A stored file; ``size`` in bytes."""
+
+    path: str
+    uri: str
+    size: int
+    sha256: str
+    content_type: str
+    stored_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedModel:
+    """A model directory that the run stored; ``size`` in bytes."""
+
+    model_id: str
+    name: str
+    artifact_path: str
+    uri: str
+    digest: str
+    size: int
+    flavors: tuple[str, ...]
+    signature: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """A process or rank that wrote to the run."""
+
+    writer_id: str
+    host: str | None
+    pid: int | None
+    rank: int | None
+    local_rank: int | None
+    world_size: int | None
+    client: str | None
+    opened_at: int | None
+    closed_at: int | None
+    close_reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDetail:
+    """Everything that the state store knows of a run, all of one moment."""
+
+    run: Run
+    param_conflicts: tuple[ParamConflict, ...]
+    inputs: tuple[Input, ...]
+    artifacts: tuple[Artifact, ...]
+    logged_models: tuple[LoggedModel, ...]
+    model_versions: tuple[ModelVersion, ...]
+    writers: tuple[Writer, ...]
+
+
+def unknown_run(run_id: str) -> NotFound:
+    """Return the error for a run that no event has been seen of."""
+    return NotFound(
+        f"Run with id={run_id} not found: no event of it has arrived. Check the id; when the run is an offline one, "
+        "ship it with `runtide sync`; when it has just started, look at the lag in /ready"
+    )
+
+
+async def get_run(postgres: Postgres, run_id: str) -> RunDetail:
+    """Return a run, deleted ones too.
+
+    Raises:
+        NotFound: no event of the run has arrived.
+    """
+    statements = load("runs")
+    async with postgres.snapshot() as snapshot:
+        row = await snapshot.row(statements["get_run"], run_id=run_id)
+        if row is None:
+            raise unknown_run(run_id)
+
+        async def rows(name: str) -> list[Any]:
+            return await snapshot.rows(statements[name], run_id=run_id)
+
+        run = Run(
+            info=RunInfo(**row),
+            params=dict(await rows("get_params")),
+            tags=dict(await rows("get_tags")),
+            metrics={found["key"]: MetricSummary(**found) for found in await rows("get_metric_summaries")},
+        )
+        versions = await snapshot.rows(load("models")["list_versions_of_run"], run_id=run_id)
+        return RunDetail(
+            run=run,
+            param_conflicts=tuple(ParamConflict(**found) for found in await rows("get_param_conflicts")),
+            inputs=tuple(_input(found) for found in await rows("get_inputs")),
+            artifacts=tuple(Artifact(**found) for found in await rows("get_artifacts")),
+            logged_models=tuple(_logged_model(found) for found in await rows("get_logged_models")),
+            model_versions=tuple(ModelVersion.of(found) for found in versions),
+            writers=tuple(Writer(**found) for found in await rows("get_writers")),
+        )
+
+
+def _input(row: Any) -> Input:
+    return Input(**{**row, "tags": json.loads(row["tags"] or "{}")})
+
+
+def _logged_model(row: Any) -> LoggedModel:
+    return LoggedModel(**{**row, "flavors": tuple(row["flavors"] or ())})

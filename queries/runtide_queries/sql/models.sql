@@ -1,0 +1,43 @@
+-- name: list_registered_models
+SELECT m.name, m.description, m.created_at, m.updated_at,
+    (SELECT max(v.version) FROM model_versions v WHERE v.name = m.name AND NOT v.deleted) AS latest_version
+FROM registered_models m
+WHERE NOT m.deleted AND m.name > $after
+ORDER BY m.name
+LIMIT $page_size
+
+-- name: get_registered_model
+SELECT m.name, m.description, m.created_at, m.updated_at,
+    (SELECT max(v.version) FROM model_versions v WHERE v.name = m.name AND NOT v.deleted) AS latest_version
+FROM registered_models m
+WHERE m.name = $name AND NOT m.deleted
+
+-- name: get_registered_model_tags
+SELECT key, value
+FROM registered_model_tags
+WHERE name = $name
+ORDER BY key
+
+-- name: list_model_versions
+SELECT name, version, source, run_id, model_id, digest, flavors, description, stage, created_at, updated_at
+FROM model_versions
+WHERE name = $name AND NOT deleted
+ORDER BY version DESC
+
+-- name: list_versions_of_run
+SELECT name, version, source, run_id, model_id, digest, flavors, description, stage, created_at, updated_at
+FROM model_versions
+WHERE run_id = $run_id AND NOT deleted
+ORDER BY name, version
+
+-- name: list_model_version_tags
+SELECT version, key, value
+FROM model_version_tags
+WHERE name = $name
+ORDER BY version, key
+
+-- name: list_aliases
+SELECT name, alias, version
+FROM model_aliases
+WHERE name = ANY ($names::text[])
+ORDER BY name, alias

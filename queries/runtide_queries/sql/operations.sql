@@ -1,0 +1,39 @@
+-- name: list_quarantine
+SELECT topic, partition, record_offset, entity, kind, reason, parked_at, octet_length(value) AS value_bytes
+FROM quarantine
+WHERE (topic, partition, record_offset) > ($after_topic::text, $after_partition::int, $after_offset::bigint)
+    AND ($entity::text = '' OR entity = $entity::text)
+ORDER BY topic, partition, record_offset
+LIMIT $page_size
+
+-- name: count_quarantine
+SELECT kind, count(*) AS events
+FROM quarantine
+GROUP BY kind
+ORDER BY kind
+
+-- name: get_positions
+SELECT topic, partition, next_offset, epoch
+FROM projection_offsets
+ORDER BY topic, partition
+
+-- name: get_writer_positions
+SELECT p.writer_id, p.topic, p.next_seq, p.final_count, w.rank, w.host, w.pid, w.closed_at, w.close_reason
+FROM writer_positions p
+LEFT JOIN writers w ON w.run_id = p.run_id AND w.writer_id = p.writer_id
+WHERE p.run_id = $run_id
+ORDER BY w.rank NULLS LAST, w.opened_at, p.writer_id, p.topic
+
+-- name: get_writer_gaps
+SELECT writer_id, topic, first_seq, last_seq
+FROM writer_gaps
+WHERE run_id = $run_id
+ORDER BY writer_id, topic, first_seq
+
+-- name: get_writers_without_positions
+-- Writers that said they opened and of which no sequence is known yet.
+SELECT w.writer_id, w.rank, w.host, w.pid, w.closed_at, w.close_reason
+FROM writers w
+WHERE w.run_id = $run_id
+    AND NOT EXISTS (SELECT 1 FROM writer_positions p WHERE p.run_id = w.run_id AND p.writer_id = w.writer_id)
+ORDER BY w.rank NULLS LAST, w.opened_at, w.writer_id

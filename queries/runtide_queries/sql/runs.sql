@@ -1,0 +1,90 @@
+-- name: get_run
+SELECT r.run_id, r.name, r.experiment_id, coalesce(e.name, r.experiment_name) AS experiment_name, r.user_id,
+    r.source_name, r.source_type, r.source_version, r.parent_run_id, r.status, r.start_time, r.end_time, r.end_reason,
+    r.artifact_uri, r.lifecycle_stage, r.started
+FROM runs r
+LEFT JOIN experiments e ON e.experiment_id = r.experiment_id
+WHERE r.run_id = $run_id
+
+-- name: get_params
+SELECT key, value
+FROM params
+WHERE run_id = $run_id
+ORDER BY key
+
+-- name: get_param_conflicts
+SELECT key, value, writer_id, seq
+FROM param_conflicts
+WHERE run_id = $run_id
+ORDER BY key, writer_id, seq
+
+-- name: get_tags
+SELECT key, value
+FROM tags
+WHERE run_id = $run_id
+ORDER BY key
+
+-- name: get_metric_summaries
+SELECT key, last_value, last_step, last_timestamp, first_value, first_step, first_timestamp, min_value, max_value,
+    point_count, nan_count
+FROM metric_summaries
+WHERE run_id = $run_id
+ORDER BY key
+
+-- name: get_inputs
+SELECT name, digest, source_type, source, schema, profile, tags
+FROM inputs
+WHERE run_id = $run_id
+ORDER BY name, digest
+
+-- name: get_artifacts
+SELECT path, uri, size, sha256, content_type, stored_at
+FROM artifacts
+WHERE run_id = $run_id
+ORDER BY path
+
+-- name: get_logged_models
+SELECT model_id, name, artifact_path, uri, digest, size, flavors, signature, created_at
+FROM logged_models
+WHERE run_id = $run_id
+ORDER BY created_at, model_id
+
+-- name: get_writers
+SELECT writer_id, host, pid, rank, local_rank, world_size, client, opened_at, closed_at, close_reason
+FROM writers
+WHERE run_id = $run_id
+ORDER BY opened_at, writer_id
+
+-- name: search_runs
+-- The marks /*…*/ are filled by search/compile.py from fixed tables; every value is bound.
+WITH page AS MATERIALIZED (
+    SELECT r.run_id /*sort_keys*/
+    FROM runs r
+    /*joins*/
+    WHERE /*conditions*/
+    ORDER BY /*order*/
+    LIMIT /*page_size*/
+)
+SELECT page.*, r.name, r.experiment_id, coalesce(e.name, r.experiment_name) AS experiment_name, r.user_id,
+    r.source_name, r.source_type, r.source_version, r.parent_run_id, r.status, r.start_time, r.end_time, r.end_reason,
+    r.artifact_uri, r.lifecycle_stage, r.started, p.param_keys, p.param_values, t.tag_keys, t.tag_values, m.metric_rows
+FROM page
+JOIN runs r ON r.run_id = page.run_id
+LEFT JOIN experiments e ON e.experiment_id = r.experiment_id
+LEFT JOIN LATERAL (
+    SELECT array_agg(key ORDER BY key) AS param_keys, array_agg(value ORDER BY key) AS param_values
+    FROM params
+    WHERE params.run_id = page.run_id
+) p ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(key ORDER BY key) AS tag_keys, array_agg(value ORDER BY key) AS tag_values
+    FROM tags
+    WHERE tags.run_id = page.run_id
+) t ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg((key, last_value, last_step, last_timestamp, first_value, first_step, first_timestamp, min_value,
+        max_value, point_count, nan_count) ORDER BY key) AS metric_rows
+    FROM metric_summaries
+    WHERE metric_summaries.run_id = page.run_id
+) m ON true
+ORDER BY /*page_order*/
