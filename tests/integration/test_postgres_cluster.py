@@ -23,6 +23,8 @@ from runtide_deploy.standalone.postgres_errors import (
     PostgresRunningError,
     PostgresVersionError,
 )
+from runtide_deploy.standalone.services import RestartPolicy, ServiceSpec
+from runtide_deploy.standalone.supervisor import Supervisor
 from runtide_deploy.standalone.unprivileged import identity_for
 from tests.postgres import PostgresServer, free_port, log_of, running
 
@@ -32,6 +34,16 @@ def cluster(tmp_path: Path) -> PostgresCluster:
     cluster = PostgresCluster(tmp_path / "data", free_port())
     cluster.initialise()
     return cluster
+
+
+@pytest.fixture
+def without_user_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in most containers: `unshare` is refused."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "unshare").write_text("#!/bin/sh\necho 'unshare failed: Operation not permitted' >&2\nexit 1\n")
+    (tools / "unshare").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
 
 
 async def test_roles_have_exactly_their_rights(postgres_server: PostgresServer) -> None:
@@ -168,6 +180,77 @@ async def test_server_killed_with_its_backends_busy_starts_again(cluster: Postgr
         await connection.close()
 
 
+def supervised(cluster: PostgresCluster) -> Supervisor:
+    spec = ServiceSpec(
+        name="postgres",
+        command=cluster.command(),
+        log_path=cluster.data_dir / "server.log",
+        ready=cluster.wait_ready,
+        before_start=cluster.clear_leftovers,
+        stop_signal=signal.SIGINT,
+        orphan_signal=signal.SIGQUIT,
+        stop_timeout_s=30,
+    )
+    return Supervisor([spec], cluster.data_dir / "state.json", policy=RestartPolicy(first_delay_s=0.05))
+
+
+async def test_supervised_it_comes_back_after_a_kill(cluster: PostgresCluster) -> None:
+    supervisor = supervised(cluster)
+    try:
+        await supervisor.start()
+        connection = await asyncpg.connect(cluster.dsn())
+        server = supervisor.status()[0].pid
+        assert server is not None
+        os.kill(server, signal.SIGKILL)
+        async with asyncio.timeout(30):
+            while supervisor.status()[0].restarts == 0:  # noqa: ASYNC110 - the status has no event to wait for
+                await asyncio.sleep(0.02)
+        await cluster.wait_ready(30)
+        connection.terminate()
+    finally:
+        await supervisor.stop()
+    assert supervisor.status()[0].last_exit == 0
+    assert "database system is shut down" in log_of(cluster)
+
+
+SUPERVISING_PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from tests.integration.test_postgres_cluster import PostgresCluster, supervised
+
+async def main():
+    supervisor = supervised(PostgresCluster(Path(sys.argv[1]), int(sys.argv[2])))
+    await supervisor.start()
+    print(supervisor.status()[0].pid, flush=True)
+    await supervisor.wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
+@pytest.mark.parametrize("way", ["whatever works here", "setpriv"])
+def test_it_does_not_outlive_a_killed_supervisor(
+    cluster: PostgresCluster, way: str, request: pytest.FixtureRequest
+) -> None:
+    if way == "setpriv":
+        if os.geteuid() != 0:
+            pytest.skip("only root has to become somebody else")
+        request.getfixturevalue("without_user_namespaces")
+        cluster = PostgresCluster(cluster.data_dir, cluster.port)
+        cluster.initialise()
+        assert cluster.command()[0] == "setpriv"
+    arguments = [sys.executable, "-c", SUPERVISING_PROGRAM, str(cluster.data_dir), str(cluster.port)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as victim:
+        assert victim.stdout is not None
+        server = psutil.Process(int(victim.stdout.readline()))
+        victim.kill()
+    server.wait(30)
+    asyncio.run(cluster.clear_leftovers())
+    with running(cluster):
+        asyncio.run(cluster.wait_ready(60))
+
+
 async def test_a_lock_file_that_names_another_process_is_removed(cluster: PostgresCluster) -> None:
     (cluster.cluster_dir / "postmaster.pid").write_text(f"{os.getpid()}\n{cluster.cluster_dir}\n")
     await cluster.clear_leftovers()
@@ -253,15 +336,10 @@ def test_a_failing_initdb_shows_its_last_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+@pytest.mark.usefixtures("without_user_namespaces")
 async def test_root_without_user_namespaces_hands_over_the_cluster_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Most containers refuse `unshare`; then the cluster belongs to an ordinary uid behind root's closed folders."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "unshare").write_text("#!/bin/sh\necho 'unshare failed: Operation not permitted' >&2\nexit 1\n")
-    (tools / "unshare").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tools), prepend=":")
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     cluster = PostgresCluster(home / "data", free_port())

@@ -1,7 +1,9 @@
 """What can be wrong with the private PostgreSQL of a standalone stack, named for what the user must do."""
 
+from runtide_schemas.errors import FatalError
 
-class PostgresError(RuntimeError):
+
+class PostgresError(FatalError):
     """The private PostgreSQL cannot be used; the message says why and what to do."""
 
 

@@ -77,6 +77,7 @@ def _set_user(uid: int, gid: int) -> list[Identity]:
                 f"--reuid={uid}",
                 f"--regid={gid}",
                 "--clear-groups",
+                "--pdeathsig=keep",
                 f"--inh-caps=+{capability}",
                 f"--ambient-caps=+{capability}",
                 "--",

@@ -1,0 +1,109 @@
+"""One child process in a session of its own: started with its output in a log file, watched, signalled, ended."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from runtide_deploy.standalone.services import ServiceSpec
+
+_SHIM = Path(__file__).with_name("tied_child.py")
+_LARGEST_LOG_BYTES = 8 * 1024 * 1024
+_POLL_S = 0.02
+
+
+class ChildProcess:
+    """A running (or ended) process of one service. Its output goes straight to the log file, through no pipe of ours."""
+
+    def __init__(self, spec: ServiceSpec, marks: Mapping[str, str]) -> None:
+        """Start it; `marks` are added to its environment. Does not await, so it cannot be interrupted half-way."""
+        self.spec = spec
+        _rotate(spec.log_path)
+        with spec.log_path.open("ab") as log:
+            self.log_start = log.tell()
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-S", str(_SHIM), str(spec.orphan_signal.value), str(os.getpid())),
+                    *spec.command,
+                ],
+                env={**os.environ, **spec.env, **marks},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also the id of its session and process group."""
+        return self._process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs; else its status, negative for the signal that ended it."""
+        return self._process.poll()
+
+    async def exited(self) -> int:
+        """Return the exit status once it has ended."""
+        while (status := self._process.poll()) is None:
+            await _wait_for_end(self._process.pid)
+        return status
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it alone; nothing happens when it has ended."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def kill_group(self) -> None:
+        """End it and whatever it left in its process group, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def said(self, pattern: str) -> None:
+        """Return once a complete line of its output matches."""
+        expression = re.compile(pattern)
+        position = self.log_start
+        while True:
+            output = self._output(position)
+            complete, _, rest = output.rpartition(b"\n")
+            if any(expression.search(line) for line in complete.decode(errors="replace").split("\n")):
+                return
+            position += len(output) - len(rest)
+            await asyncio.sleep(_POLL_S)
+
+    def last_words(self, lines: int = 15) -> str:
+        """The end of what this process has written."""
+        return "\n".join(self._output(self.log_start)[-8192:].decode(errors="replace").splitlines()[-lines:])
+
+    def _output(self, position: int) -> bytes:
+        with self.spec.log_path.open("rb") as log:
+            log.seek(position)
+            return log.read()
+
+
+async def _wait_for_end(pid: int) -> None:
+    """Until the process may have ended: by a pidfd where there is one (Linux), else for a moment."""
+    if sys.platform != "linux":
+        await asyncio.sleep(0.1)
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    descriptor = os.pidfd_open(pid)
+    try:
+        loop.add_reader(descriptor, ended.set)
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _rotate(path: Path) -> None:
+    """Keep one older log beside the current one."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > _LARGEST_LOG_BYTES:
+        path.rename(path.with_name(path.name + ".1"))
