@@ -17,16 +17,16 @@ _TYPES: dict[str, tuple[type, ...]] = {"float8": (int, float), "text": (str,), "
 
 @dataclass(frozen=True, slots=True)
 class SortKey:
-    """One column of the order: an SQL expression that is never null, its type and direction."""
+    """One column of the order: an SQL expression that is never null, the type of its argument and its direction."""
 
     expression: str
-    type: str
+    cast: str
     ascending: bool
 
     @property
     def python_types(self) -> tuple[type, ...]:
         """What a page token may hold for it."""
-        return _TYPES[self.type]
+        return _TYPES[self.cast]
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Query:
         if source.kind == "number" and sql != "!=":
             test += f" AND v.{source.column} <> 'NaN'::float8"
         self.conditions.append(
-            f"EXISTS (SELECT 1 FROM {source.table} v WHERE v.run_id = r.run_id AND v.key = {key} AND {test})"
+            f"EXISTS (SELECT 1 FROM {source.table} v WHERE v.run_id = r.run_id AND v.key = {key} AND {test})"  # noqa: S608  # fixed names, bound values
         )
 
     def order(self, order: Order) -> None:
@@ -80,7 +80,7 @@ class Query:
 
     def after(self, values: Sequence[Any]) -> None:
         """Start behind the row whose sort keys are ``values``."""
-        bound = [self.bind(value, key.type) for key, value in zip(self.keys, values, strict=True)]
+        bound = [self.bind(value, key.cast) for key, value in zip(self.keys, values, strict=True)]
         branches = []
         for index, key in enumerate(self.keys):
             equal = [f"{before.expression} = {bound[at]}" for at, before in enumerate(self.keys[:index])]

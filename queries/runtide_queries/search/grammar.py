@@ -117,7 +117,7 @@ def _value(token: _Token, text: str) -> str | float:
         return token.text[1:-1].replace("''", "'")
     if token.kind == "quoted" and token.text[0] == '"':
         return token.text[1:-1]
-    _invalid(text, f"{token.text!r} is no value: write numbers bare and text in single quotes")
+    return _invalid(text, f"{token.text!r} is no value: write numbers bare and text in single quotes")
 
 
 def _field(tokens: list[_Token], text: str) -> Field:

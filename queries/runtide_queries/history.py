@@ -1,0 +1,183 @@
+"""How DuckDB's history is asked: the process that owns the file answers our statements as Arrow over HTTP.
+
+Only statements of ``sql/history.sql`` go there; a user's SQL goes to ``sandbox/``.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import orjson
+
+from runtide_queries.statements import load
+from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
+
+MAX_POINTS = 100_000
+MAX_BUCKETS = 2_500
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a metric. ``timestamp`` in Unix milliseconds."""
+
+    step: int
+    timestamp: int
+    value: float
+    writer_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """What a span of steps comes to. Minimum and maximum leave NaN out, mean infinities too; null when nothing is left."""
+
+    bucket: int
+    first_step: int
+    last_step: int
+    timestamp: int
+    minimum: float | None
+    maximum: float | None
+    mean: float | None
+    last: float
+    points: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One metric of one run, cut into buckets of equal spans of steps, in order."""
+
+    run_id: str
+    key: str
+    buckets: tuple[Bucket, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSnapshot:
+    """A read-only copy of the history file, and the positions in the log it is complete to."""
+
+    path: Path
+    positions: dict[tuple[str, int], int]
+
+
+class History:
+    """The history store behind its owner's HTTP address.
+
+    Raises from every question:
+        TransientError: the owner is away or slow; try again.
+        FatalError: the token is wrong; look at the option --history-token-file.
+    """
+
+    def __init__(self, url: str, token: str, *, timeout_s: float = 30.0) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(timeout_s, connect=2.0),
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement of ``sql/history.sql``."""
+        statement = load("history")[name]
+        statement.arguments(parameters)
+        async with _translated(self._client.base_url):
+            reply = await self._client.post("/query", json={"sql": statement.text, "parameters": parameters})
+        _check(reply)
+        return await asyncio.to_thread(_rows_of_arrow, reply.content)
+
+    async def snapshot(self) -> StoredSnapshot:
+        """Return a consistent copy of the history for the SQL sandbox."""
+        async with _translated(self._client.base_url):
+            reply = await self._client.post("/snapshot")
+        found = _json(reply)
+        return StoredSnapshot(path=Path(found["path"]), positions=parse_positions(found["positions"]))
+
+    async def positions(self) -> dict[tuple[str, int], int]:
+        """Return the next offset that the DuckDB projection reads, per (topic, partition)."""
+        async with _translated(self._client.base_url):
+            reply = await self._client.get("/health", timeout=5.0)
+        return parse_positions(_json(reply)["positions"])
+
+
+async def metric_history(history: History, run_id: str, key: str, *, most: int = MAX_POINTS) -> tuple[Point, ...]:
+    """Return every point of a curve, ordered by timestamp, step and value; empty for an unknown run or key.
+
+    Raises:
+        InvalidRequest: it has more than ``most`` points; ask for buckets.
+    """
+    rows = await history.rows("metric_history", run_id=run_id, key=key, most=most + 1)
+    if len(rows) > most:
+        raise InvalidRequest(
+            f"metric {key!r} of run {run_id} has more than {most} points; ask for ?points=1000 buckets"
+        )
+    return tuple(Point(*row) for row in rows)
+
+
+async def curves(history: History, run_ids: Sequence[str], keys: Sequence[str], *, buckets: int) -> tuple[Curve, ...]:
+    """Return the curves of several runs and metrics, each cut into at most ``buckets`` spans of steps."""
+    if not 1 <= buckets <= MAX_BUCKETS:
+        raise InvalidRequest(f"A curve is cut into 1 to {MAX_BUCKETS} points, got {buckets}")
+    if not run_ids or not keys:
+        return ()
+    rows = await history.rows("curves", run_ids=list(run_ids), keys=list(keys), buckets=buckets)
+    found: dict[tuple[str, str], list[Bucket]] = {}
+    names = tuple(Bucket.__dataclass_fields__)
+    for run_id, key, *values in rows:
+        found.setdefault((run_id, key), []).append(Bucket(**dict(zip(names, values, strict=True))))
+    return tuple(Curve(run_id=run_id, key=key, buckets=tuple(cut)) for (run_id, key), cut in found.items())
+
+
+def parse_positions(found: Any) -> dict[tuple[str, int], int]:
+    """Return positions by (topic, partition) from the owner's JSON: ``{"topic": {"partition": offset}}``."""
+    return {
+        (topic, int(partition)): int(offset)
+        for topic, partitions in found.items()
+        for partition, offset in partitions.items()
+    }
+
+
+def _rows_of_arrow(data: bytes) -> list[tuple[Any, ...]]:
+    # Imported late: pyarrow's 60 MB of memory are only paid by a gateway that is asked for history.
+    from pyarrow import ipc
+
+    table = ipc.open_stream(data).read_all()
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def _json(reply: httpx.Response) -> Any:
+    _check(reply)
+    return orjson.loads(reply.content)
+
+
+def _check(reply: httpx.Response) -> None:
+    if reply.status_code in {401, 403}:
+        raise FatalError(f"the history store at {reply.url} refuses our token; check --history-token-file")
+    if reply.status_code >= 500:
+        raise TransientError(
+            f"the history store cannot answer now ({reply.status_code}: {reply.text[:300]}); try again"
+        )
+    if reply.status_code != 200:
+        raise FatalError(f"the history store refused a question ({reply.status_code}): {reply.text[:300]}")
+
+
+@asynccontextmanager
+async def _translated(url: httpx.URL) -> AsyncIterator[None]:
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise TransientError(f"the history store at {url} did not answer in time; try again") from error
+    except httpx.HTTPError as error:
+        raise TransientError(
+            f"the history store at {url} is away ({type(error).__name__}: {error}); try again when it is back"
+        ) from error

@@ -1,0 +1,209 @@
+"""The events of one run, straight from the log: what was said, by whom and when, before any projection.
+
+A run's lifecycle lies in the one partition of ``runtide.runs`` that its key hashes to; its metrics lie wherever its writers
+hashed to in ``runtide.metrics``. Each partition is read in order up to the end it had at the start, and the partitions are
+merged by event time, so memory stays bounded by what the client library prefetches.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+
+from runtide.kafka import KafkaSettings, new_consumer
+from runtide_schemas import topics
+from runtide_schemas.codec import decode
+from runtide_schemas.envelope import Envelope, from_headers
+from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
+
+STALL_S = 20.0
+_POLL_MS = 500
+_BATCH = 500
+
+Progress = Callable[[int, int], None]
+"""Called with (offsets read, offsets to read)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where in the log a record lies; the broker's timestamp in Unix milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedEvent:
+    """An event as it lies in the log. ``body`` is None and ``problem`` says why when it cannot be decoded."""
+
+    origin: Origin
+    envelope: Envelope
+    body: Any
+    problem: str = ""
+
+
+class Log:
+    """The log, for readers. One connection for positions; a fresh one for each read of events."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._positions_consumer: AIOKafkaConsumer | None = None
+        self._lock = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._positions_consumer is not None:
+            consumer, self._positions_consumer = self._positions_consumer, None
+            await consumer.stop()
+
+    async def ends(self, names: Iterable[str], *, deadline_s: float = 5.0) -> dict[tuple[str, int], int]:
+        """Return the offset after the last record, per (topic, partition) of those topics that exist.
+
+        Raises:
+            TransientError: the broker is away.
+        """
+        async with self._lock:
+            try:
+                async with asyncio.timeout(deadline_s):
+                    consumer = await self._connected()
+                    partitions = [one for name in names for one in await _partitions(consumer, name)]
+                    found = await consumer.end_offsets(partitions) if partitions else {}
+            except (KafkaError, OSError) as error:
+                await self.close()
+                raise _away(self._settings, error) from error
+        return {(partition.topic, partition.partition): end for partition, end in found.items()}
+
+    async def events(
+        self, run_id: str, *, metrics: bool = True, progress: Progress | None = None
+    ) -> AsyncIterator[LoggedEvent]:
+        """Yield the run's events in time order (order within a partition always kept), up to the log's end of now.
+
+        Parameters:
+            run_id: the run.
+            metrics: read the metrics topic too; all of its partitions have to be scanned.
+            progress: called now and then with (offsets read, offsets to read).
+
+        Raises:
+            TransientError: the broker is away, or nothing came for 20 s.
+        """
+        async with self._reader() as consumer:
+            spans = await self._spans(consumer, run_id, metrics)
+            tally = _Tally(sum(end - start for start, end in spans.values()), progress)
+            streams = [_stream(consumer, partition, run_id, span, tally) for partition, span in spans.items()]
+            async for event in _merged(streams):
+                yield event
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
+        consumer = new_consumer(self._settings)
+        try:
+            await consumer.start()
+            yield consumer
+        except (KafkaError, OSError) as error:
+            raise _away(self._settings, error) from error
+        finally:
+            await consumer.stop()
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        if self._positions_consumer is None:
+            consumer = new_consumer(self._settings)
+            self._positions_consumer = consumer
+            await consumer.start()
+        return self._positions_consumer
+
+    async def _spans(
+        self, consumer: AIOKafkaConsumer, run_id: str, metrics: bool
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """Assign what has to be read and return (begin, end) of each partition that holds anything."""
+        runs = await _partitions(consumer, topics.RUNS)
+        wanted = [runs[partition_of(run_id.encode(), len(runs))]] if runs else []
+        wanted += await _partitions(consumer, topics.METRICS) if metrics else []
+        if not wanted:
+            return {}
+        begins, ends = await consumer.beginning_offsets(wanted), await consumer.end_offsets(wanted)
+        spans = {partition: (begins[partition], ends[partition]) for partition in wanted}
+        spans = {partition: span for partition, span in spans.items() if span[0] < span[1]}
+        consumer.assign(list(spans))
+        for partition, (begin, _) in spans.items():
+            consumer.seek(partition, begin)
+        return spans
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition that Kafka's default partitioner sends ``key`` to (murmur2 of the key, positive, modulo)."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class _Tally:
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress, self._done = total, progress, 0
+
+    def add(self, offsets: int) -> None:
+        self._done += offsets
+        if self._progress is not None:
+            self._progress(min(self._done, self._total), self._total)
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    if topic not in await consumer.topics():
+        return []
+    found = consumer.partitions_for_topic(topic) or set()
+    return [TopicPartition(topic, number) for number in sorted(found)]
+
+
+async def _stream(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, run_id: str, span: tuple[int, int], tally: _Tally
+) -> AsyncIterator[LoggedEvent]:
+    """Yield the run's events of one partition, in order, up to the span's end."""
+    position, end = span
+    subject, last_heard = run_id.encode(), time.monotonic()
+    while position < end:
+        batches = await consumer.getmany(partition, timeout_ms=_POLL_MS, max_records=_BATCH)
+        records = [record for record in batches.get(partition, ()) if record.offset < end]
+        for record in records:
+            if dict(record.headers).get("ce_subject") == subject and (event := _event(record)) is not None:
+                yield event
+        reached = min(await consumer.position(partition), end)
+        if reached > position:
+            tally.add(reached - position)
+            position, last_heard = reached, time.monotonic()
+        elif time.monotonic() - last_heard > STALL_S:
+            raise TransientError(
+                f"{partition.topic}-{partition.partition} gave nothing from offset {position} (of {end}) for {STALL_S:g} s"
+            )
+
+
+async def _merged(streams: list[AsyncIterator[LoggedEvent]]) -> AsyncIterator[LoggedEvent]:
+    """Yield the streams' events, always the earliest of their heads; each stream's own order is kept."""
+    heads = {index: event for index, stream in enumerate(streams) if (event := await anext(stream, None)) is not None}
+    while heads:
+        index = min(heads, key=lambda at: (heads[at].envelope.time, heads[at].origin.topic != topics.RUNS, at))
+        yield heads.pop(index)
+        following = await anext(streams[index], None)
+        if following is not None:
+            heads[index] = following
+
+
+def _event(record: Any) -> LoggedEvent | None:
+    origin = Origin(record.topic, record.partition, record.offset, record.timestamp)
+    try:
+        envelope = from_headers(record.headers)
+    except PoisonEvent:
+        return None  # what names no writer and type is no event; the projectors park it with its bytes
+    try:
+        return LoggedEvent(origin=origin, envelope=envelope, body=decode(record.value or b""))
+    except PoisonEvent as error:
+        return LoggedEvent(origin=origin, envelope=envelope, body=None, problem=str(error))
+
+
+def _away(settings: KafkaSettings, error: Exception) -> TransientError | FatalError:
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return TransientError(f"the log at {settings.bootstrap} is away ({text}); try again when the broker is back")
