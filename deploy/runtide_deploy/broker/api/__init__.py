@@ -1,0 +1,1 @@
+"""One file per Kafka API; each declares at its top which versions it serves. ``table`` lists them all."""

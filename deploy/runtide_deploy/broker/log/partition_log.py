@@ -1,0 +1,239 @@
+"""One partition's log: its segments, its offsets, its idempotent producers.
+
+Offsets: ``start_offset`` ≤ ``high_watermark`` ≤ ``end_offset``. Readers see what lies below the high watermark, which
+is what is on disk: nobody can read a record that a power cut would take back.
+"""
+
+import asyncio
+import logging
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from kio.schema.errors import ErrorCode
+
+from runtide_deploy.broker.durable_file import sync_folder
+from runtide_deploy.broker.errors import DamagedBatch, DamagedLog, Refused
+from runtide_deploy.broker.log.batch import BatchHeader, check_produced
+from runtide_deploy.broker.log.group_commit import GroupCommit
+from runtide_deploy.broker.log.producers import ProducerStates
+from runtide_deploy.broker.log.recovery import check_continues, recover_last, recover_sealed
+from runtide_deploy.broker.log.segment import ReadResult, Segment, SegmentFile
+from runtide_deploy.broker.log.sidecar import read_sidecar, write_sidecar
+from runtide_deploy.broker.log.time_search import TimeSearch
+
+logger = logging.getLogger(__name__)
+
+
+class Appended(NamedTuple):
+    """Where a batch lies, and the group commit that stores it (None: it is stored already)."""
+
+    base_offset: int
+    stored: asyncio.Future[None] | None
+
+
+class PlannedRead(NamedTuple):
+    """A read that may run in any thread; its result then goes to ``finish`` on the event loop."""
+
+    segment: Segment
+    position: int
+    max_bytes: int
+    end_offset: int
+
+    @property
+    def size(self) -> int:
+        """Bytes it will read at most, unless one batch is larger."""
+        return min(self.max_bytes, self.segment.size - self.position)
+
+    def run(self) -> ReadResult:
+        """Read and verify.
+
+        Raises:
+            DamagedLog: what lies there is no valid batch.
+        """
+        try:
+            return self.segment.read(self.position, self.max_bytes, self.end_offset)
+        except (DamagedBatch, OSError) as error:
+            raise DamagedLog(f"{self.segment.path}: {error}") from error
+
+    def finish(self, result: ReadResult) -> None:
+        """Remember, back on the event loop, where the read ended: the same consumer will go on from there."""
+        self.segment.remember(result)
+
+
+class PartitionLog:
+    """The log of one partition. Every method belongs to the event loop.
+
+    Attributes:
+        refusal: why this partition is not served, or None.
+        is_deleted: its topic was deleted while somebody still held this object.
+        watchers: called without arguments whenever the high watermark moves.
+    """
+
+    def __init__(self, folder: Path, segment_bytes: int, producer_states: int, commit: GroupCommit) -> None:
+        self.folder = folder
+        self.refusal: str | None = None
+        self.is_deleted = False
+        self.watchers: set[Callable[[], None]] = set()
+        self.high_watermark = 0
+        self._segment_bytes = segment_bytes
+        self._producers = ProducerStates(producer_states)
+        self._commit = commit
+        self._segments: list[Segment] = []
+
+    def create(self) -> None:
+        """Make the first, empty segment; a folder left by a crash during creation is taken over.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        self.folder.mkdir(exist_ok=True)
+        first = self.folder / Segment.name(0)
+        self._segments = [Segment.open(first) if first.exists() else Segment.create(self.folder, 0)]
+        sync_folder(self.folder)
+
+    def open(self) -> None:
+        """Read what is on disk.
+
+        Raises:
+            DamagedLog: files are missing, or damaged before their tail.
+            OSError: files cannot be read.
+        """
+        self._segments = [Segment.open(path) for path in sorted(self.folder.glob("*.log"))]
+        if not self._segments:
+            raise DamagedLog(f"the segment files in {self.folder} are missing: restore the folder from a copy")
+        for segment, following in pairwise(self._segments):
+            if read_sidecar(segment, self._producers):
+                check_continues(segment, following.base_offset)
+            else:
+                recover_sealed(segment, following.base_offset, self._producers)
+                write_sidecar(segment, self._producers)
+        recover_last(self._segments[-1], self._producers)
+        self.high_watermark = self.end_offset
+
+    def refuse(self, reason: str) -> None:
+        """Stop serving this partition; every request to it is answered with ``reason``."""
+        logger.error("partition %s is not served: %s", self.folder.name, reason)
+        self.refusal = reason
+
+    @property
+    def start_offset(self) -> int:
+        """Offset of the oldest record kept."""
+        return self._segments[0].base_offset if self._segments else 0
+
+    @property
+    def end_offset(self) -> int:
+        """Offset that the next record will get."""
+        return self._segments[-1].next_offset if self._segments else 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of all batches."""
+        return sum(segment.size for segment in self._segments)
+
+    def check_served(self) -> None:
+        """Raise Refused when this partition is not served."""
+        if self.is_deleted:
+            raise Refused(ErrorCode.unknown_topic_or_partition, f"{self.folder.name} was deleted")
+        if self.refusal is not None:
+            raise Refused(ErrorCode.kafka_storage_error, self.refusal)
+
+    def append(self, records: bytes, max_bytes: int) -> Appended:
+        """Check and write one batch as a producer sent it.
+
+        Raises:
+            Refused: with Kafka's code, nothing was written. A full disk is KAFKA_STORAGE_ERROR, which clients retry.
+        """
+        self.check_served()
+        header = check_produced(records, max_bytes)
+        duplicate = self._producers.find_duplicate(header)
+        if duplicate is not None:
+            return Appended(duplicate, self._commit.mark(self) if duplicate >= self.high_watermark else None)
+        base_offset = self.end_offset
+        self._write(records, header)
+        self._producers.record(header, base_offset)
+        return Appended(base_offset, self._commit.mark(self))
+
+    def _write(self, records: bytes, header: BatchHeader) -> None:
+        try:
+            last = self._segments[-1]
+            if last.size and last.size + len(records) > self._segment_bytes:
+                self._roll()
+            self._segments[-1].append(records, header)
+        except OSError as error:
+            logger.error("cannot append %d bytes to %s: %s", len(records), self.folder, error)
+            raise Refused(
+                ErrorCode.kafka_storage_error, f"cannot write to {self.folder}: {error}; free space and retry"
+            ) from error
+
+    def _roll(self) -> None:
+        last = self._segments[-1]
+        # A segment is complete on disk before its successor exists: only the last one can be torn.
+        self._commit.sync_now(last.file)
+        self._segments.append(Segment.create(self.folder, last.next_offset))
+        sync_folder(self.folder)
+        write_sidecar(last, self._producers)
+
+    def unflushed(self) -> tuple[SegmentFile, int]:
+        """Return the file that group commit must sync, and the offset up to which that stores the log."""
+        return self._segments[-1].file, self.end_offset
+
+    def flushed(self, mark: int) -> None:
+        """Let readers see what is stored now."""
+        self.high_watermark = mark
+        for watcher in tuple(self.watchers):
+            watcher()
+
+    def plan_read(self, offset: int, max_bytes: int) -> PlannedRead | None:
+        """Return the read of the batches from ``offset`` on, None at the end of the log.
+
+        Raises:
+            Refused: the offset is not within the log, or what lies on the way to it is damaged.
+        """
+        self.check_served()
+        if not self.start_offset <= offset <= self.high_watermark:
+            raise Refused(
+                ErrorCode.offset_out_of_range,
+                f"offset {offset} is not within {self.start_offset} to {self.high_watermark}",
+            )
+        if offset == self.high_watermark:
+            return None
+        segment = self._segment_of(offset)
+        try:
+            return PlannedRead(segment, segment.locate(offset), max_bytes, self.high_watermark)
+        except (DamagedBatch, OSError) as error:
+            raise refused_damage(DamagedLog(f"{segment.path}: {error}")) from error
+
+    def _segment_of(self, offset: int) -> Segment:
+        return self._segments[bisect_right(self._segments, offset, key=lambda segment: segment.base_offset) - 1]
+
+    def plan_search(self, timestamp: int) -> TimeSearch:
+        """Return the search for the first stored record at or after ``timestamp`` (milliseconds).
+
+        Raises:
+            Refused: this partition is not served.
+        """
+        self.check_served()
+        return TimeSearch(tuple(self._segments), timestamp, self.high_watermark)
+
+    def plan_newest(self) -> TimeSearch:
+        """Return the search for the first record with the highest timestamp of all (KIP-734).
+
+        Raises:
+            Refused: this partition is not served.
+        """
+        return self.plan_search(max((segment.max_timestamp for segment in self._segments), default=0))
+
+    def retire(self) -> None:
+        """Refuse everything from now on, because the topic was deleted; waiting readers wake up to learn so."""
+        self.is_deleted = True
+        for watcher in tuple(self.watchers):
+            watcher()
+
+
+def refused_damage(damage: DamagedLog) -> Refused:
+    """Return the answer to a read that met damage, after logging it."""
+    logger.error("%s; restore the file from a copy", damage)
+    return Refused(ErrorCode.corrupt_message, f"{damage}; restore the file from a copy")

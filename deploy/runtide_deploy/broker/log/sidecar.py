@@ -1,0 +1,59 @@
+"""The cache file beside a finished segment: its index and the producer states at its end, so that opening is quick.
+
+It may be deleted at any time; a scan of the segment rebuilds it. It counts only if its checksum is right and the
+segment file still has the size it was made for.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+from runtide_deploy.broker.durable_file import open_line, seal_line
+from runtide_deploy.broker.log.index import SparseIndex
+from runtide_deploy.broker.log.producers import ProducerStates
+from runtide_deploy.broker.log.segment import Segment
+
+_VERSION: Final = 1
+logger = logging.getLogger(__name__)
+
+
+def sidecar_path(segment: Segment) -> Path:
+    """Return where the cache of a segment lies."""
+    return segment.path.with_suffix(".index")
+
+
+def write_sidecar(segment: Segment, producers: ProducerStates) -> None:
+    """Write the cache of a segment that will not grow any more; a failure only costs a scan later."""
+    content = {
+        "version": _VERSION,
+        "size": segment.size,
+        "next_offset": segment.next_offset,
+        "max_timestamp": segment.max_timestamp,
+        "index": segment.index.columns(),
+        "producers": producers.snapshot(),
+    }
+    path = sidecar_path(segment)
+    beside = path.with_suffix(".index.new")
+    try:
+        beside.write_bytes(seal_line(json.dumps(content, separators=(",", ":")).encode()))
+        beside.replace(path)
+    except OSError as error:
+        logger.warning("cannot write %s (%s); the segment will be scanned on the next start", path, error)
+
+
+def read_sidecar(segment: Segment, producers: ProducerStates) -> bool:
+    """Fill segment and producer states from the cache; False when it is missing, damaged or out of date."""
+    try:
+        text = open_line(sidecar_path(segment).read_bytes())
+    except OSError:
+        return False
+    content = json.loads(text) if text is not None else {}
+    if content.get("version") != _VERSION or content["size"] != os.fstat(segment.file.number).st_size:
+        return False
+    segment.size, segment.next_offset = content["size"], content["next_offset"]
+    segment.max_timestamp = content["max_timestamp"]
+    segment.index = SparseIndex.from_columns(content["index"])
+    producers.restore(content["producers"])
+    return True

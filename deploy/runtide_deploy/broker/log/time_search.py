@@ -1,0 +1,62 @@
+"""Looking for records by time: the sparse index finds the neighbourhood, the batch itself the exact record."""
+
+import os
+from typing import NamedTuple
+
+from aiokafka.record.default_records import DefaultRecordBatch
+
+from runtide_deploy.broker.errors import DamagedBatch, DamagedLog
+from runtide_deploy.broker.log.segment import Segment
+
+
+class TimedOffset(NamedTuple):
+    """A record's offset and its timestamp in milliseconds."""
+
+    offset: int
+    timestamp: int
+
+
+class TimeSearch(NamedTuple):
+    """The first record at or after ``timestamp`` below ``end_offset``; may run in any thread."""
+
+    segments: tuple[Segment, ...]
+    timestamp: int
+    end_offset: int
+
+    def run(self) -> TimedOffset | None:
+        """Return the record found, None when all are older.
+
+        Raises:
+            DamagedLog: a batch on the way is not valid.
+        """
+        for segment in self.segments:
+            if segment.max_timestamp < self.timestamp:
+                continue
+            try:
+                found = self._search(segment)
+            except (DamagedBatch, OSError) as error:
+                raise DamagedLog(f"{segment.path}: {error}") from error
+            if found is not None:
+                return found
+        return None
+
+    def _search(self, segment: Segment) -> TimedOffset | None:
+        start = segment.index.position_before_timestamp(self.timestamp)
+        for position, header in segment.walk(start, segment.size):
+            if header.base_offset >= self.end_offset:
+                return None
+            if header.max_timestamp < self.timestamp:
+                continue
+            batch = os.pread(segment.file.number, header.size, position)
+            found = first_record_at(batch, self.timestamp)
+            if found is not None:
+                return found
+        return None
+
+
+def first_record_at(batch: bytes, timestamp: int) -> TimedOffset | None:
+    """Return the first record of a batch at or after ``timestamp``, decompressing it when it must."""
+    for record in DefaultRecordBatch(batch):
+        if record.timestamp >= timestamp:
+            return TimedOffset(record.offset, record.timestamp)
+    return None

@@ -1,0 +1,132 @@
+"""The broker as a whole: opens the data directory, listens, and stops in order."""
+
+import asyncio
+import errno
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from runtide_deploy.broker.api.table import APIS
+from runtide_deploy.broker.data_directory import DataDirectory
+from runtide_deploy.broker.errors import CannotStart
+from runtide_deploy.broker.log.group_commit import GroupCommit
+from runtide_deploy.broker.settings import BrokerSettings
+from runtide_deploy.broker.state import BrokerState
+from runtide_deploy.broker.topics import Topics
+from runtide_deploy.broker.wire.connection import Connection
+
+_SWEEP_SECONDS: Final = 1.0
+logger = logging.getLogger(__name__)
+
+
+class Broker:
+    """A running broker. Make one with ``Broker.start``.
+
+    Attributes:
+        failed: completes with an error when the broker must not go on (a failed sync); whoever runs it exits then.
+    """
+
+    def __init__(self, settings: BrokerSettings, directory: DataDirectory) -> None:
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._settings = settings
+        self._commit = GroupCommit(settings.flush_delay_ms / 1000, self._fail)
+        self.state = BrokerState(
+            settings=settings,
+            directory=directory,
+            topics=Topics(directory.path, settings, self._commit),
+            served={key: (api.lowest, api.newest) for key, api in APIS.items()},
+        )
+        self._connections: set[Connection] = set()
+        self._held_bytes = 0
+        self._listener: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, settings: BrokerSettings) -> AsyncIterator["Broker"]:
+        """Run a broker for the length of a ``with`` block.
+
+        Raises:
+            CannotStart: the data directory or the port cannot be used; the message says what to change.
+        """
+        directory = DataDirectory(settings.data)
+        try:
+            broker = cls(settings, directory)
+            try:
+                broker.state.topics.open()
+                await broker._listen()
+                yield broker
+            finally:
+                await broker._stop()
+        finally:
+            directory.close()
+
+    @property
+    def address(self) -> str:
+        """Where clients connect to, as ``host:port``."""
+        return f"{self.state.host}:{self.state.port}"
+
+    async def _listen(self) -> None:
+        host, port = self._settings.host, self._settings.port
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(lambda: Connection(self), host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise CannotStart(
+                    f"port {port} on {host} is in use by another program; choose another with --port "
+                    "(RUNTIDE_BROKER_PORT), or 0 for any free one"
+                ) from error
+            raise CannotStart(f"cannot listen on {host}:{port}: {error}; check --host and --port") from error
+        self.state.host, self.state.port = host, self._listener.sockets[0].getsockname()[1]
+        self._sweeper = asyncio.create_task(self._sweep(), name="sweep-connections")
+
+    async def _stop(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if not self.failed.done():
+            await asyncio.gather(*(connection.drain() for connection in tuple(self._connections)))
+            await self._commit.close()
+        for connection in tuple(self._connections):
+            connection.abort()
+        self.failed.cancel()
+
+    def _fail(self, error: OSError) -> None:
+        logger.critical("stopping: cannot sync the log to disk (%s); nothing written since is acknowledged", error)
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = asyncio.get_running_loop().time()
+            for connection in tuple(self._connections):
+                silent_ms = (now - connection.last_heard) * 1000
+                if connection.is_mid_frame and silent_ms > self._settings.stalled_frame_ms:
+                    connection.close_for(f"it stopped {silent_ms:.0f} ms ago in the middle of a request")
+                elif not connection.is_busy and silent_ms > self._settings.idle_connection_ms:
+                    connection.abort()
+
+    def opened(self, connection: Connection) -> bool:
+        """Take a connection in; False when there are too many."""
+        self._connections.add(connection)
+        return len(self._connections) <= self._settings.max_connections
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self._connections.discard(connection)
+
+    def hold(self, size: int) -> None:
+        """Count bytes of unanswered requests; let connections read on when enough were answered."""
+        was_full = self.is_full
+        self._held_bytes += size
+        if was_full and not self.is_full:
+            for connection in tuple(self._connections):
+                asyncio.get_running_loop().call_soon(connection.proceed)
+
+    @property
+    def is_full(self) -> bool:
+        """True while unanswered requests take all the memory they may."""
+        return self._held_bytes >= self._settings.max_in_flight_bytes

@@ -1,0 +1,210 @@
+"""The topics of the broker: their durable list, their configuration and their partitions' logs."""
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kio.schema.errors import ErrorCode
+
+from runtide_deploy.broker.durable_file import replace_file, sync_folder
+from runtide_deploy.broker.errors import CannotStart, DamagedLog, Refused
+from runtide_deploy.broker.log.group_commit import GroupCommit
+from runtide_deploy.broker.log.partition_log import PartitionLog
+from runtide_deploy.broker.settings import BrokerSettings
+from runtide_deploy.broker.topic_config import check_config
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}\Z")
+
+
+@dataclass(slots=True)
+class Topic:
+    """One topic; partitions are numbered by their place in the list."""
+
+    name: str
+    id: uuid.UUID
+    config: dict[str, str]
+    partitions: list[PartitionLog]
+
+    def max_message_bytes(self, default: int) -> int:
+        """Return the largest batch this topic takes."""
+        return int(self.config.get("max.message.bytes", default))
+
+
+class Topics:
+    """All topics; the only owner of ``topics.json`` and of the folder ``topics/``."""
+
+    def __init__(self, folder: Path, settings: BrokerSettings, commit: GroupCommit) -> None:
+        self._file = folder / "topics.json"
+        self._folder = folder / "topics"
+        self._settings = settings
+        self._commit = commit
+        self._topics: dict[str, Topic] = {}
+        self.on_delete: Callable[[str], None] = lambda _: None
+
+    def open(self) -> None:
+        """Open every partition that the durable list names.
+
+        Raises:
+            CannotStart: the list is damaged.
+        """
+        self._folder.mkdir(exist_ok=True)
+        if not self._file.exists():
+            return
+        try:
+            listed = json.loads(self._file.read_bytes())
+            for name, entry in listed.items():
+                self._topics[name] = Topic(name, uuid.UUID(entry["id"]), entry["config"], [])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CannotStart(f"{self._file} is damaged ({error}); restore it from a copy") from error
+        for name, entry in listed.items():
+            self._topics[name].partitions = [self._open(name, number) for number in range(entry["partitions"])]
+
+    def _open(self, name: str, number: int) -> PartitionLog:
+        log = self._log(name, number)
+        try:
+            log.open()
+        except (DamagedLog, OSError) as error:
+            log.refuse(str(error))
+        return log
+
+    def _create(self, name: str, number: int) -> PartitionLog:
+        log = self._log(name, number)
+        log.create()
+        return log
+
+    def _log(self, name: str, number: int) -> PartitionLog:
+        folder = self._folder / f"{name}-{number}"
+        return PartitionLog(folder, self._settings.segment_bytes, self._settings.producer_states, self._commit)
+
+    def __iter__(self) -> Iterator[Topic]:
+        return iter(tuple(self._topics.values()))
+
+    def find(self, name: str) -> Topic | None:
+        """Return a topic, None when there is none of that name."""
+        return self._topics.get(name)
+
+    def find_by_id(self, identifier: uuid.UUID) -> Topic | None:
+        """Return a topic by its id, None when there is none."""
+        return next((topic for topic in self._topics.values() if topic.id == identifier), None)
+
+    def partition(self, name: str, number: int) -> PartitionLog:
+        """Return a partition's log.
+
+        Raises:
+            Refused: UNKNOWN_TOPIC_OR_PARTITION.
+        """
+        topic = self._topics.get(name)
+        if topic is None or not 0 <= number < len(topic.partitions):
+            raise Refused(ErrorCode.unknown_topic_or_partition, f"there is no partition {number} of topic {name!r}")
+        return topic.partitions[number]
+
+    def check_new(self, name: str, partitions: int, config: Mapping[str, str | None]) -> dict[str, str]:
+        """Return the configuration a new topic would get.
+
+        Raises:
+            Refused: the name, the number of partitions or a configuration is not acceptable, or it exists.
+        """
+        if not _NAME.match(name) or name in {".", ".."}:
+            raise Refused(
+                ErrorCode.invalid_topic_exception,
+                f"topic name {name!r}: use 1 to 249 letters, digits, '.', '_' and '-'",
+            )
+        if name in self._topics:
+            raise Refused(ErrorCode.topic_already_exists, f"topic {name!r} exists")
+        self._check_partitions(partitions)
+        return check_config(config)
+
+    def _check_partitions(self, more: int) -> None:
+        if more < 1:
+            raise Refused(ErrorCode.invalid_partitions, f"a topic needs at least one partition, {more} were asked for")
+        held = sum(len(topic.partitions) for topic in self._topics.values())
+        if held + more > self._settings.max_partitions:
+            raise Refused(
+                ErrorCode.invalid_partitions,
+                f"{held} partitions exist, {more} more would pass the limit of {self._settings.max_partitions} "
+                "(RUNTIDE_BROKER_MAX_PARTITIONS)",
+            )
+
+    def create(self, name: str, partitions: int, config: Mapping[str, str | None]) -> Topic:
+        """Create a topic durably.
+
+        Raises:
+            Refused: see ``check_new``; or the disk refuses (KAFKA_STORAGE_ERROR).
+        """
+        checked = self.check_new(name, partitions, config)
+        try:
+            self._remove_leftovers(name)
+            logs = [self._create(name, number) for number in range(partitions)]
+            sync_folder(self._folder)
+            self._topics[name] = Topic(name, uuid.uuid4(), checked, logs)
+            self._save()
+        except OSError as error:
+            self._topics.pop(name, None)
+            raise _cannot_store(error) from error
+        return self._topics[name]
+
+    def _remove_leftovers(self, name: str) -> None:
+        """Remove folders of a deleted topic that a crash left behind: they are in no list."""
+        for folder in self._folder.glob(f"{name}-*"):
+            if folder.name.removeprefix(f"{name}-").isdecimal():
+                shutil.rmtree(folder)
+
+    def add_partitions(self, name: str, total: int, *, validate_only: bool) -> None:
+        """Raise the number of a topic's partitions to ``total``, durably.
+
+        Raises:
+            Refused: no such topic, not more than there are, or too many.
+        """
+        topic = self._topics.get(name)
+        if topic is None:
+            raise Refused(ErrorCode.unknown_topic_or_partition, f"there is no topic {name!r}")
+        present = len(topic.partitions)
+        if total <= present:
+            raise Refused(
+                ErrorCode.invalid_partitions, f"topic {name!r} has {present} partitions, {total} are not more"
+            )
+        self._check_partitions(total - present)
+        if validate_only:
+            return
+        try:
+            topic.partitions.extend(self._create(name, number) for number in range(present, total))
+            sync_folder(self._folder)
+            self._save()
+        except OSError as error:
+            del topic.partitions[present:]
+            raise _cannot_store(error) from error
+
+    def delete(self, name: str) -> None:
+        """Delete a topic and its files; the list goes first, so a crash leaves only folders that nobody lists.
+
+        Raises:
+            Refused: no such topic, or the disk refuses.
+        """
+        topic = self._topics.pop(name, None)
+        if topic is None:
+            raise Refused(ErrorCode.unknown_topic_or_partition, f"there is no topic {name!r}")
+        try:
+            self._save()
+        except OSError as error:
+            self._topics[name] = topic
+            raise _cannot_store(error) from error
+        for log in topic.partitions:
+            log.retire()
+            shutil.rmtree(log.folder, ignore_errors=True)
+        self.on_delete(name)
+
+    def _save(self) -> None:
+        listed = {
+            topic.name: {"id": str(topic.id), "partitions": len(topic.partitions), "config": topic.config}
+            for topic in self._topics.values()
+        }
+        replace_file(self._file, json.dumps(listed, indent=1).encode())
+
+
+def _cannot_store(error: OSError) -> Refused:
+    return Refused(ErrorCode.kafka_storage_error, f"cannot store the list of topics: {error}; free space and retry")

@@ -1,0 +1,254 @@
+"""One client's connection: frames in, handlers called in order, answers out in the same order."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, Protocol, cast
+
+from runtide_deploy.broker.api import api_versions
+from runtide_deploy.broker.api.registration import Api
+from runtide_deploy.broker.api.table import APIS
+from runtide_deploy.broker.errors import MalformedRequest
+from runtide_deploy.broker.state import BrokerState, RequestContext
+from runtide_deploy.broker.wire.codec import Codec, Message
+from runtide_deploy.broker.wire.frames import FrameReader
+
+_KEY_AND_VERSION_BYTES: Final = 4
+logger = logging.getLogger(__name__)
+
+
+class Connections(Protocol):
+    """What a connection needs from the server that holds it."""
+
+    state: BrokerState
+
+    def opened(self, connection: "Connection") -> bool:
+        """Take a connection in; False when there are too many."""
+        ...
+
+    def closed(self, connection: "Connection") -> None:
+        """Forget a connection."""
+        ...
+
+    def hold(self, size: int) -> None:
+        """Count bytes of a request that is not answered yet; negative when it was."""
+        ...
+
+    @property
+    def is_full(self) -> bool:
+        """True while unanswered requests take all the memory they may."""
+        ...
+
+
+@dataclass(slots=True)
+class _Slot:
+    """An answer's place in the order of a connection."""
+
+    size: int
+    correlation_id: int = 0
+    codec: Codec | None = None
+    response: Message = None
+    is_ready: bool = False
+
+
+@cache
+def codec_of(key: int, version: int) -> Codec:
+    """Return the codec of a served version, made once."""
+    return Codec(key, version, APIS[key].newest, APIS[key].lift)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A client's connection. Requests take effect in order; waiting for one does not hold up those behind it.
+
+    Attributes:
+        last_heard: loop time of the last bytes from the client.
+    """
+
+    def __init__(self, server: Connections) -> None:
+        self._server = server
+        self._frames = FrameReader(server.state.settings.max_request_bytes)
+        self._waiting: deque[memoryview] = deque()
+        self._slots: deque[_Slot] = deque()
+        self._tasks: set[asyncio.Future[Message]] = set()
+        self._writing: set[asyncio.Future[Message]] = set()
+        self._can_write = True
+        self._reads = True
+        self._draining = False
+        self._transport: asyncio.Transport | None = None
+        self.peer = "?"
+        self._host = ""
+        self.last_heard = asyncio.get_running_loop().time()
+
+    @property
+    def is_mid_frame(self) -> bool:
+        """True while part of a request has arrived."""
+        return self._frames.is_mid_frame
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a request waits for its answer."""
+        return bool(self._slots or self._waiting)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a place among the connections, or be closed at once."""
+        self._transport = cast(asyncio.Transport, transport)
+        host, port = (transport.get_extra_info("peername") or ("?", 0))[:2]
+        self.peer, self._host = f"{host}:{port}", str(host)
+        if not self._server.opened(self):
+            logger.warning(
+                "closing connection from %s: %d connections are open (RUNTIDE_BROKER_MAX_CONNECTIONS)",
+                self.peer,
+                self._server.state.settings.max_connections,
+            )
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the protocol's signature
+        """Forget everything that waits: nobody is there to be answered."""
+        for task in self._tasks - self._writing:
+            task.cancel()
+        self._server.hold(-sum(slot.size for slot in self._slots) - sum(map(len, self._waiting)))
+        self._slots.clear()
+        self._waiting.clear()
+        self._transport = None
+        self._server.closed(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the protocol's signature
+        """Return where the socket writes what it receives next."""
+        return self._frames.space()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Handle the requests that are complete now."""
+        self.last_heard = asyncio.get_running_loop().time()
+        try:
+            for frame in self._frames.received(nbytes):
+                self._server.hold(len(frame))
+                self._waiting.append(frame)
+        except MalformedRequest as error:
+            self.close_for(error)
+            return
+        self.proceed()
+
+    def eof_received(self) -> bool:
+        """Close when the client is done sending; unanswered requests of it are dropped, as Kafka does."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Stop taking requests of a client that does not read its answers."""
+        self._can_write = False
+        self.proceed()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._can_write = True
+        self.proceed()
+
+    @property
+    def _may_take(self) -> bool:
+        return (
+            self._can_write
+            and not self._draining
+            and self._transport is not None
+            and len(self._slots) < self._server.state.settings.max_in_flight_requests
+        )
+
+    def proceed(self) -> None:
+        """Take waiting requests and read more, as far as the bounds allow."""
+        while self._waiting and self._may_take:
+            self._take(self._waiting.popleft())
+        if self._transport is None or self._transport.is_closing():
+            return
+        reads = self._may_take and not self._server.is_full
+        if reads != self._reads:
+            self._reads = reads
+            (self._transport.resume_reading if reads else self._transport.pause_reading)()
+
+    def _take(self, frame: memoryview) -> None:
+        slot = _Slot(len(frame))
+        self._slots.append(slot)
+        try:
+            self._dispatch(frame, slot)
+        except MalformedRequest as error:
+            self.close_for(error)
+        except Exception:
+            logger.exception("closing connection from %s: a request could not be handled", self.peer)
+            self.abort()
+
+    def _dispatch(self, frame: memoryview, slot: _Slot) -> None:
+        key = int.from_bytes(frame[:2], "big", signed=True)
+        version = int.from_bytes(frame[2:_KEY_AND_VERSION_BYTES], "big", signed=True)
+        api = APIS.get(key)
+        if api is None or not api.lowest <= version <= api.newest:
+            self._refuse_version(key, version, frame, slot)
+            return
+        slot.codec = codec_of(key, version)
+        header, request = slot.codec.decode(frame)
+        slot.correlation_id = header.correlation_id
+        context = RequestContext(self._server.state, version, header.client_id or "", self._host)
+        answer = api.handle(request, context)
+        if isinstance(answer, Awaitable):
+            self._wait(answer, api, slot)
+        else:
+            self._answer(slot, answer)
+
+    def _refuse_version(self, key: int, version: int, frame: memoryview, slot: _Slot) -> None:
+        if key != api_versions.KEY:
+            # What Apache Kafka does too: there is no answer that a client of that version could read.
+            raise MalformedRequest(f"API key {key} version {version} is not served (ApiVersions says what is)")
+        slot.codec = codec_of(key, 0)
+        slot.correlation_id = int.from_bytes(frame[4:8], "big", signed=True)
+        self._answer(slot, api_versions.refuse_version(self._server.state))
+
+    def _wait(self, answer: Awaitable[Message], api: Api, slot: _Slot) -> None:
+        task = asyncio.ensure_future(answer)
+        self._tasks.add(task)
+        if api.writes:
+            self._writing.add(task)
+        task.add_done_callback(lambda done: self._done(done, slot))
+
+    def _done(self, task: "asyncio.Future[Message]", slot: _Slot) -> None:
+        self._tasks.discard(task)
+        self._writing.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            logger.error("closing connection from %s: a request could not be handled", self.peer, exc_info=error)
+            self.abort()
+            return
+        self._answer(slot, task.result())
+        self.proceed()
+
+    def _answer(self, slot: _Slot, response: Message) -> None:
+        slot.response, slot.is_ready = response, True
+        while self._slots and self._slots[0].is_ready and self._transport is not None:
+            ready = self._slots.popleft()
+            self._server.hold(-ready.size)
+            if ready.response is not None and ready.codec is not None:
+                self._transport.writelines(ready.codec.encode(ready.correlation_id, ready.response))
+
+    def close_for(self, error: MalformedRequest | str) -> None:
+        """Close this connection, and say why in the log."""
+        if self._transport is not None and not self._transport.is_closing():
+            logger.warning("closing connection from %s: %s", self.peer, error)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once; what was not sent yet is dropped."""
+        self._server.hold(-sum(map(len, self._waiting)))
+        self._waiting.clear()
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def drain(self) -> None:
+        """Take no more requests, answer the writes in progress, then close."""
+        self._draining = True
+        self.proceed()
+        for task in self._tasks - self._writing:
+            task.cancel()
+        if self._writing:
+            await asyncio.wait(tuple(self._writing))
+        if self._transport is not None:
+            self._transport.close()
