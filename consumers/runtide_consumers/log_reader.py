@@ -1,0 +1,193 @@
+"""Reading partitions of the log from given positions on, in batches bounded by bytes and time.
+
+aiokafka is kept on a short leash here: partitions are assigned explicitly, positions are ours, and every way in which
+it could skip records in silence (an oversized record, an error of one partition while another was drained) ends in an
+error or in a seek back to our own position.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.errors import (
+    CorruptRecordException,
+    KafkaError,
+    OffsetOutOfRangeError,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+)
+
+from runtide.kafka import KafkaSettings, describe, new_consumer
+from runtide_consumers.projection import TopicPartition
+from runtide_schemas.errors import FatalError, LogTruncated, TransientError
+
+CHUNK_RECORDS = 500
+FETCH_BYTES = 16 * 1024 * 1024
+STOP_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How much is read before a batch is handed over.
+
+    Attributes:
+        max_bytes: keys and values of a batch; passed by at most one chunk of records.
+        linger_s: how long to wait for more after the first record, while nobody waits for the batch.
+        idle_s: how long to wait for a first record before an empty batch is handed over.
+    """
+
+    max_bytes: int = 8 * 1024 * 1024
+    linger_s: float = 0.01
+    idle_s: float = 0.5
+
+
+class LogReader:
+    """A started consumer of some partitions. Belongs to one task."""
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, starts: dict[TopicPartition, int], ends: dict[TopicPartition, int]
+    ) -> None:
+        self._consumer = consumer
+        self._topics = frozenset(partition.topic for partition in starts)
+        self._starts = starts
+        self._positions = dict(starts)
+        self._ends = ends
+
+    @classmethod
+    async def open(
+        cls, settings: KafkaSettings, topics: Iterable[str], positions: Mapping[TopicPartition, int]
+    ) -> Self:
+        """Return a reader of all partitions of ``topics``, each from its position on (0 when it has none).
+
+        Raises:
+            TransientError: the broker is away, or a topic does not exist yet.
+            LogTruncated: a position lies outside of what the log holds.
+        """
+        consumer = new_consumer(settings, fetch_max_bytes=FETCH_BYTES)
+        try:
+            await consumer.start()
+            partitions = await _partitions(consumer, topics)
+            starts = {partition: positions.get(partition, 0) for partition in partitions}
+            ends = await _checked_ends(consumer, starts)
+            consumer.assign([KafkaPartition(*partition) for partition in partitions])
+            for partition, offset in starts.items():
+                consumer.seek(KafkaPartition(*partition), offset)
+        except (KafkaError, OSError, TimeoutError) as error:
+            await _stop(consumer)
+            raise TransientError(f"cannot read the log at {settings.bootstrap}: {describe(error)}") from error
+        except BaseException:
+            await _stop(consumer)
+            raise
+        return cls(consumer, starts, ends)
+
+    def reached(self, applied: Mapping[TopicPartition, int]) -> bool:
+        """Return whether ``applied`` is at or past the ends that the log had when the reader was opened."""
+        return all(applied.get(partition, 0) >= end for partition, end in self._ends.items())
+
+    def positions_at_start(self) -> dict[TopicPartition, int]:
+        """Return where reading began, of every partition."""
+        return dict(self._starts)
+
+    async def has_grown(self) -> bool:
+        """Return whether a topic has partitions that this reader does not know.
+
+        Raises:
+            TransientError: the broker is away.
+        """
+        try:
+            return set(await _partitions(self._consumer, self._topics)) != set(self._positions)
+        except (KafkaError, OSError) as error:
+            raise TransientError(f"cannot ask for partitions: {describe(error)}") from error
+
+    def lag(self, applied: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Return per partition how many offsets the log is ahead of ``applied``, as far as the broker has told."""
+        return {partition: max(0, self._end_of(partition) - applied.get(partition, 0)) for partition in self._positions}
+
+    async def fetch(self, limits: BatchLimits, wanted: asyncio.Event) -> list[Any]:
+        """Return the next records: all there are when ``wanted`` is set, else more and more up to the limit of bytes.
+
+        The list is empty after ``limits.idle_s`` without a record.
+
+        Raises:
+            TransientError: the broker is away.
+            LogTruncated: the log does not hold the next offset any more.
+            FatalError: a record cannot be read, or may not be.
+        """
+        records: list[Any] = []
+        size, deadline = 0, 0.0
+        while size < limits.max_bytes:
+            now = time.monotonic()
+            if records and wanted.is_set() and now >= deadline:
+                break
+            wait = max(deadline - now, limits.linger_s) if records else limits.idle_s
+            chunk = await self._chunk(wait)
+            if not records:
+                if not chunk:
+                    break
+                deadline = time.monotonic() + limits.linger_s
+            records += chunk
+            size += sum(len(record.value or b"") + len(record.key or b"") for record in chunk)
+        return records
+
+    async def close(self) -> None:
+        """Close the connections; never raises, never hangs."""
+        await _stop(self._consumer)
+
+    async def _chunk(self, wait_s: float) -> list[Any]:
+        try:
+            chunks = await self._consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=CHUNK_RECORDS)
+        except OffsetOutOfRangeError as error:
+            raise LogTruncated(f"the log does not hold the next offset any more: {error}") from error
+        except (RecordTooLargeError, CorruptRecordException, TopicAuthorizationFailedError) as error:
+            raise FatalError(f"the log cannot be read on: {describe(error)}. Positions: {self._positions}") from error
+        except KafkaError as error:
+            raise TransientError(f"cannot read the log: {describe(error)}") from error
+        records = [record for chunk in chunks.values() for record in chunk]
+        for partition, chunk in chunks.items():
+            self._positions[TopicPartition(*partition)] = chunk[-1].offset + 1
+        return records
+
+    def _end_of(self, partition: TopicPartition) -> int:
+        highwater = self._consumer.highwater(KafkaPartition(*partition))
+        return max(self._ends[partition], self._positions[partition], highwater or 0)
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> list[TopicPartition]:
+    # The public partitions_for_topic() knows assigned topics only, and assigning a first partition to learn of the
+    # others would start to fetch it from a position that nobody has chosen.
+    cluster = await consumer._client.fetch_all_metadata()
+    partitions = []
+    for topic in sorted(topics):
+        numbers = cluster.partitions_for_topic(topic)
+        if not numbers:
+            raise TransientError(f"topic {topic} does not exist yet")
+        partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
+    return partitions
+
+
+async def _checked_ends(consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    partitions = [KafkaPartition(*partition) for partition in starts]
+    begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    for partition, start in starts.items():
+        begin, end = begins[KafkaPartition(*partition)], ends[KafkaPartition(*partition)]
+        if start < begin:
+            raise LogTruncated(
+                f"{partition.topic}/{partition.partition} has to be read from offset {start}, but the log begins at "
+                f"{begin}: retention has passed this projection. Rebuild it from a log or archive that holds everything"
+            )
+        if start > end:
+            raise LogTruncated(
+                f"{partition.topic}/{partition.partition} has been read up to offset {start}, but the log ends at "
+                f"{end}: it is another log, or has lost its end. Point this projection at its own log, or rebuild it"
+            )
+    return {TopicPartition(*partition): end for partition, end in ends.items()}
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    with contextlib.suppress(KafkaError, OSError, TimeoutError):
+        await asyncio.wait_for(consumer.stop(), STOP_TIMEOUT_S)

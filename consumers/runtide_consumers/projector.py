@@ -1,0 +1,217 @@
+"""The one loop that feeds every projection: fetch, decode, batch, apply, next.
+
+While a batch is applied the next one is fetched and decoded, and no more than that: memory stays bounded however slow
+the store is. Whenever store or broker were away the loop starts over from the positions that the store then has, so the
+outcome of a commit that nobody heard of is never guessed.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runtide.kafka import KafkaSettings
+from runtide_consumers.counters import Counters
+from runtide_consumers.decoding import decode_record, park
+from runtide_consumers.log_reader import BatchLimits, LogReader
+from runtide_consumers.parking import Item, ParkingGuard, ParkingLimits, sort_items, waits_for
+from runtide_consumers.projection import Batch, Parked, Projection, TopicPartition
+from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
+
+log = logging.getLogger(__name__)
+
+_INLINE_RECORDS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectorSettings:
+    """How a projector works.
+
+    Attributes:
+        limits: how much goes into a batch.
+        parking: how much may be parked before it stops.
+        first_pause_s, longest_pause_s: back-off while store or broker are away.
+        report_every_s: seconds between two lines in the log.
+    """
+
+    limits: BatchLimits = field(default_factory=BatchLimits)
+    parking: ParkingLimits = field(default_factory=ParkingLimits)
+    first_pause_s: float = 0.1
+    longest_pause_s: float = 5.0
+    report_every_s: float = 30.0
+
+
+async def run_projector(
+    projection: Projection,
+    kafka_settings: KafkaSettings,
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[], None] = lambda: None,
+    settings: ProjectorSettings | None = None,
+    counters: Counters | None = None,
+) -> None:
+    """Feed ``projection`` until ``stop`` is set; then finish the batch at hand, close the projection and return.
+
+    ``ready`` is called once, when everything is applied that the log held when reading began.
+
+    Raises:
+        FatalError: going on would lose or corrupt something (fenced, log truncated, too many parked).
+    """
+    projector = _Projector(
+        projection, kafka_settings, stop, ready, settings or ProjectorSettings(), counters or Counters()
+    )
+    try:
+        await projector.run()
+    finally:
+        await projection.close()
+
+
+class _Projector:
+    def __init__(
+        self,
+        projection: Projection,
+        kafka_settings: KafkaSettings,
+        stop: asyncio.Event,
+        ready: Callable[[], None],
+        settings: ProjectorSettings,
+        counters: Counters,
+    ) -> None:
+        self._projection = projection
+        self._kafka_settings = kafka_settings
+        self._stop = stop
+        self._ready: Callable[[], None] | None = ready
+        self._settings = settings
+        self._counters = counters
+        self._guard = ParkingGuard(settings.parking)
+        self._applied: dict[TopicPartition, int] = {}
+        self._blocked: frozenset[str] = frozenset()
+        self._pause = settings.first_pause_s
+        self._reported = (time.monotonic(), 0)
+
+    async def run(self) -> None:
+        opened = False
+        while not self._stop.is_set():
+            try:
+                if not opened:
+                    await self._projection.open()
+                    opened = True
+                await self._project()
+            except TransientError as error:
+                self._counters.retries += 1
+                log.warning("%s: %s; trying again in %.1f s", self._projection.name, error, self._pause)
+                await self._wait()
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._stop.wait(), self._pause)
+        except TimeoutError:
+            self._pause = min(2 * self._pause, self._settings.longest_pause_s)
+
+    async def _project(self) -> None:
+        """Read from the store's own positions on until stopped, or until something was away or has changed."""
+        self._applied = dict(await self._projection.positions())
+        self._blocked = await self._projection.blocked()
+        reader = await LogReader.open(self._kafka_settings, self._projection.topics, self._applied)
+        self._applied = reader.positions_at_start()
+        log.info(
+            "%s reads %d partitions of %s", self._projection.name, len(self._applied), sorted(self._projection.topics)
+        )
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await self._follow(reader, stopping)
+        finally:
+            stopping.cancel()
+            await reader.close()
+
+    async def _follow(self, reader: LogReader, stopping: "asyncio.Task[Any]") -> None:
+        wanted = asyncio.Event()
+        fetching = asyncio.create_task(self._fetch(reader, wanted))
+        try:
+            while not stopping.done():
+                self._announce(reader)
+                wanted.set()
+                await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if stopping.done():
+                    return
+                items = await fetching
+                wanted.clear()
+                fetching = asyncio.create_task(self._fetch(reader, wanted))
+                await self._apply_all(items)
+                if await self._report(reader):
+                    return
+        finally:
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
+
+    async def _fetch(self, reader: LogReader, wanted: asyncio.Event) -> list[Item]:
+        records = await reader.fetch(self._settings.limits, wanted)
+        self._counters.bytes += sum(len(record.value or b"") + len(record.key or b"") for record in records)
+        if len(records) <= _INLINE_RECORDS:
+            return _decode(records)
+        return await asyncio.to_thread(_decode, records)
+
+    async def _apply_all(self, items: list[Item]) -> None:
+        if not items:
+            return
+        self._guard.note(isinstance(outcome, Parked) for _, outcome in items)
+        self._guard.check(outcome.reason for _, outcome in items if isinstance(outcome, Parked))
+        await self._apply(items)
+        self._pause = self._settings.first_pause_s
+
+    async def _apply(self, items: Sequence[Item]) -> None:
+        """Apply items in one transaction, or, when one of them is poison, in as many as it takes to find it."""
+        events, parked, blocked = sort_items(items, self._blocked)
+        begins, positions = self._span(items)
+        batch = Batch(events, parked, positions, begins)
+        try:
+            await self._projection.apply(batch)
+        except PoisonEvent as error:
+            await self._apply_around(items, error)
+            return
+        self._blocked = blocked
+        self._applied.update(batch.positions)
+        self._counters.events += len(batch.events)
+        self._counters.parked += len(batch.parked)
+        self._counters.batches += 1
+
+    async def _apply_around(self, items: Sequence[Item], error: PoisonEvent) -> None:
+        if len(items) > 1:
+            middle = len(items) // 2
+            await self._apply(items[:middle])
+            await self._apply(items[middle:])
+            return
+        record, outcome = items[0]
+        if isinstance(outcome, Parked) or waits_for(record, self._blocked):
+            raise FatalError(f"{self._projection.name} cannot even park {outcome.origin}: {error}") from error
+        self._guard.note([True])
+        self._guard.check([str(error)])
+        log.warning("%s parks %s: %s", self._projection.name, outcome.origin, error)
+        await self._apply([(record, park(record, error.code, str(error)))])
+
+    def _span(self, items: Sequence[Item]) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        positions: dict[TopicPartition, int] = {}
+        for record, _ in items:
+            positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        return {partition: self._applied[partition] for partition in positions}, positions
+
+    def _announce(self, reader: LogReader) -> None:
+        if self._ready is not None and reader.reached(self._applied):
+            self._ready()
+            self._ready = None
+
+    async def _report(self, reader: LogReader) -> bool:
+        """Write a line to the log now and then; return whether the reader has to be opened anew."""
+        self._counters.lag = reader.lag(self._applied)
+        reported_at, events = self._reported
+        if time.monotonic() - reported_at < self._settings.report_every_s:
+            return False
+        if self._counters.events != events:
+            log.info("%s: %s", self._projection.name, self._counters)
+        self._reported = (time.monotonic(), self._counters.events)
+        return await reader.has_grown()
+
+
+def _decode(records: Iterable[Any]) -> list[Item]:
+    return [(record, decode_record(record)) for record in records]
