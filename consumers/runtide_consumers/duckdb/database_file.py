@@ -1,0 +1,116 @@
+"""Opening the DuckDB file: made when missing, set aside when damaged, refused when of another format.
+
+The log is the truth and the file a fold of it, so a damaged file is renamed, never repaired and never deleted.
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from runtide_consumers.duckdb.errors import is_damage
+from runtide_consumers.duckdb.settings import DuckdbSettings
+from runtide_consumers.duckdb.statements import load_statements
+from runtide_schemas.errors import FatalError
+
+FORMAT_VERSION = 1
+Connection = Any
+
+log = logging.getLogger(__name__)
+
+
+def open_database(settings: DuckdbSettings) -> Connection:
+    """Return the connection that owns the file, its tables in place.
+
+    Raises:
+        FatalError: another process has the file, it is of another format, or no file of ours.
+    """
+    path = settings.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if _mark(path).exists():
+        set_aside(path, "it was found damaged while in use")
+    try:
+        connection = _connect(settings)
+    except duckdb.Error as error:
+        if not is_damage(error):
+            raise FatalError(_refusal(path, error)) from error
+        set_aside(path, str(error))
+        connection = _connect(settings)
+    try:
+        _ensure_format(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def mark_damaged(path: Path) -> None:
+    """Make the next ``open_database`` set the file aside: reading it has shown that it is damaged."""
+    _mark(path).touch()
+
+
+def set_aside(path: Path, reason: str) -> Path:
+    """Rename the file and its write-ahead log out of the way and return the file's new path."""
+    suffix = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"-{time.time_ns() % 1_000_000_000:09d}"
+    aside = path.with_name(f"{path.name}.damaged-{suffix}")
+    for source, target in ((path, aside), (_wal(path), _wal(aside))):
+        if source.exists():
+            source.rename(target)
+    _mark(path).unlink(missing_ok=True)
+    log.error("set %s aside as %s and rebuild it from the log: %s", path, aside.name, reason)
+    return aside
+
+
+def _connect(settings: DuckdbSettings) -> Connection:
+    return duckdb.connect(
+        str(settings.file),
+        config={
+            "memory_limit": settings.memory_limit,
+            "threads": settings.threads,
+            "enable_external_access": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,
+            "lock_configuration": True,
+        },
+    )
+
+
+def _ensure_format(connection: Connection, path: Path) -> None:
+    statements = load_statements("schema.sql")
+    tables = {row[0] for row in connection.execute(statements["list_tables"]).fetchall()}
+    if not tables:
+        _create(connection, statements)
+    elif "format" not in tables:
+        raise FatalError(
+            f"{path} is a DuckDB file with other tables ({', '.join(sorted(tables)[:5])}); give --file another path"
+        )
+    [(version,)] = connection.execute(statements["get_format"]).fetchall()
+    if version != FORMAT_VERSION:
+        raise FatalError(
+            f"{path} has format version {version}, this program reads and writes version {FORMAT_VERSION}. Run the "
+            "Runtide version that made it, or move the file away: it is then rebuilt from the log"
+        )
+
+
+def _create(connection: Connection, statements: Any) -> None:
+    connection.execute("BEGIN")
+    connection.execute(statements["create_schema"])
+    connection.execute(statements["set_format"], {"version": FORMAT_VERSION})
+    connection.execute("COMMIT")
+
+
+def _refusal(path: Path, error: duckdb.Error) -> str:
+    if "lock" in str(error).lower():
+        return f"{path} is in use by another process, and only one may own it: {error}. Stop that one first"
+    return f"cannot open {path}: {error}"
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(path.name + ".damaged")
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")

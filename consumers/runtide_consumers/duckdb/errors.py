@@ -1,0 +1,38 @@
+"""The seam where DuckDB's exceptions become ours, named for what the caller must do."""
+
+import duckdb
+
+from runtide_schemas.errors import FatalError, PoisonEvent, RuntideError, TransientError
+
+_DAMAGE = (
+    "not a valid duckdb database file",
+    "corrupt",
+    "checksum",
+    "could not read enough bytes",
+    "failure while replaying wal",
+    "deserialize",
+)
+_DATA = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
+_WAIT = (duckdb.TransactionException, duckdb.OutOfMemoryException, duckdb.IOException)
+
+
+class DamagedFile(FatalError):
+    """The DuckDB file cannot be read any more; the next start sets it aside and rebuilds it from the log."""
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether DuckDB's error says that the file's bytes are wrong (rather than away, locked or too new)."""
+    text = str(error).lower()
+    return isinstance(error, duckdb.Error) and any(phrase in text for phrase in _DAMAGE)
+
+
+def translate(error: duckdb.Error) -> RuntideError:
+    """Return our error for one that DuckDB raised while a batch was applied."""
+    text = f"{type(error).__name__}: {error}"
+    if is_damage(error):
+        return DamagedFile(f"the DuckDB file is damaged ({text}); restart: it is set aside and rebuilt from the log")
+    if isinstance(error, _WAIT):
+        return TransientError(f"DuckDB could not write: {text}")
+    if isinstance(error, _DATA):
+        return PoisonEvent(f"DuckDB refused the data: {text}")
+    return FatalError(f"DuckDB failed: {text}")

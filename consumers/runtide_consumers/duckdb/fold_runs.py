@@ -1,0 +1,200 @@
+"""Folds of runtide.runs: one plain function per event type."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from runtide_consumers.duckdb.rows import EntityRows, Row
+from runtide_consumers.projection import Event
+from runtide_schemas.events.runs import (
+    ArtifactLogged,
+    InputsLogged,
+    ModelLogged,
+    ParamsLogged,
+    RunDeleted,
+    RunEnded,
+    RunRestored,
+    RunStarted,
+    RunUpdated,
+    TagsDeleted,
+    TagsSet,
+    WriterClosed,
+    WriterOpened,
+)
+
+Fold = Callable[[EntityRows, Event], None]
+
+
+def unknown_run(run_id: str) -> Row:
+    """Return the row of a run of which something is known but not yet its start."""
+    return {
+        "run_id": run_id,
+        "name": "",
+        "experiment_id": "",
+        "experiment_request": "",
+        "experiment_name": "",
+        "user_id": "",
+        "source_name": "",
+        "source_type": "",
+        "source_version": "",
+        "parent_run_id": "",
+        "status": "RUNNING",
+        "start_time": None,
+        "end_time": None,
+        "end_reason": "",
+        "artifact_uri": "",
+        "lifecycle_stage": "active",
+        "started": False,
+    }
+
+
+def _started(rows: EntityRows, event: Event) -> None:
+    body: RunStarted = event.body
+    rows["runs"].change(
+        body.run_id,
+        name=body.name,
+        experiment_id=body.experiment_id,
+        experiment_request=body.experiment_request,
+        experiment_name=body.experiment_name,
+        user_id=body.user,
+        source_name=body.source_name,
+        source_type=body.source_type,
+        source_version=body.source_version,
+        parent_run_id=body.parent_run_id,
+        start_time=body.start_time,
+        artifact_uri=body.artifact_uri,
+        started=True,
+    )
+    _set_tags(rows, body.run_id, body.tags)
+
+
+def _updated(rows: EntityRows, event: Event) -> None:
+    body: RunUpdated = event.body
+    columns = {"name": body.name, "status": body.status, "end_time": body.end_time}
+    rows["runs"].change(body.run_id, **{column: value for column, value in columns.items() if value is not None})
+
+
+def _ended(rows: EntityRows, event: Event) -> None:
+    body: RunEnded = event.body
+    rows["runs"].change(body.run_id, status=body.status, end_time=body.end_time, end_reason=body.reason)
+
+
+def _deleted(rows: EntityRows, event: Event) -> None:
+    rows["runs"].change(event.body.run_id, lifecycle_stage="deleted")
+
+
+def _restored(rows: EntityRows, event: Event) -> None:
+    rows["runs"].change(event.body.run_id, lifecycle_stage="active")
+
+
+def _params_logged(rows: EntityRows, event: Event) -> None:
+    body: ParamsLogged = event.body
+    for key, value in body.params.items():
+        if rows["params"].get(body.run_id, key) is None:
+            rows["params"].put({"run_id": body.run_id, "key": key, "value": value})
+
+
+def _tags_set(rows: EntityRows, event: Event) -> None:
+    _set_tags(rows, event.body.run_id, event.body.tags)
+
+
+def _set_tags(rows: EntityRows, run_id: str, tags: Mapping[str, str]) -> None:
+    for key, value in tags.items():
+        rows["tags"].put({"run_id": run_id, "key": key, "value": value})
+
+
+def _tags_deleted(rows: EntityRows, event: Event) -> None:
+    body: TagsDeleted = event.body
+    for key in body.keys:
+        rows["tags"].remove(body.run_id, key)
+
+
+def _artifact_logged(rows: EntityRows, event: Event) -> None:
+    body: ArtifactLogged = event.body
+    rows["artifacts"].put(
+        {
+            "run_id": body.run_id,
+            "path": body.path,
+            "uri": body.uri,
+            "size": body.size,
+            "sha256": body.sha256,
+            "content_type": body.content_type,
+            "stored_at": body.at,
+        }
+    )
+
+
+def _model_logged(rows: EntityRows, event: Event) -> None:
+    body: ModelLogged = event.body
+    rows["logged_models"].put(
+        {
+            "model_id": body.model_id,
+            "run_id": body.run_id,
+            "name": body.name,
+            "artifact_path": body.artifact_path,
+            "uri": body.uri,
+            "digest": body.digest,
+            "size": body.size,
+            "flavors": list(body.flavors),
+            "signature": body.signature,
+            "created_at": body.at,
+        }
+    )
+
+
+def _writer_opened(rows: EntityRows, event: Event) -> None:
+    body: WriterOpened = event.body
+    rows["writers"].put(
+        _writer(rows, body.run_id, body.writer_id)
+        | {
+            "host": body.host,
+            "pid": body.pid,
+            "rank": body.rank,
+            "local_rank": body.local_rank,
+            "world_size": body.world_size,
+            "client": body.client,
+            "opened_at": body.at,
+        }
+    )
+
+
+def _writer_closed(rows: EntityRows, event: Event) -> None:
+    body: WriterClosed = event.body
+    closing = {"closed_at": body.at, "close_reason": body.reason}
+    rows["writers"].put(_writer(rows, body.run_id, body.writer_id) | closing)
+
+
+def _writer(rows: EntityRows, run_id: str, writer_id: str) -> Row:
+    return rows["writers"].get(run_id, writer_id) or {
+        "run_id": run_id,
+        "writer_id": writer_id,
+        "host": "",
+        "pid": None,
+        "rank": None,
+        "local_rank": None,
+        "world_size": None,
+        "client": "",
+        "opened_at": None,
+        "closed_at": None,
+        "close_reason": "",
+    }
+
+
+def _not_kept(rows: EntityRows, event: Event) -> None:
+    """Inputs are state, not history: PostgreSQL keeps them."""
+
+
+FOLDS: dict[type[Any], Fold] = {
+    RunStarted: _started,
+    RunUpdated: _updated,
+    RunEnded: _ended,
+    RunDeleted: _deleted,
+    RunRestored: _restored,
+    ParamsLogged: _params_logged,
+    TagsSet: _tags_set,
+    TagsDeleted: _tags_deleted,
+    InputsLogged: _not_kept,
+    ArtifactLogged: _artifact_logged,
+    ModelLogged: _model_logged,
+    WriterOpened: _writer_opened,
+    WriterClosed: _writer_closed,
+}

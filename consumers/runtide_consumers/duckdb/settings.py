@@ -1,0 +1,33 @@
+"""Settings of the DuckDB process."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class DuckdbSettings(BaseSettings):
+    """Where the file is and how much may be spent on it. Environment: ``RUNTIDE_DUCKDB_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNTIDE_DUCKDB_", frozen=True)
+
+    file: Path = Field(description="The DuckDB file; made when missing, rebuilt from the log when damaged.")
+    memory_limit: str = Field(default="512MB", description="DuckDB's memory_limit: its buffers, not the whole process.")
+    threads: int = Field(default=2, ge=1, description="DuckDB's worker threads.")
+    checkpoint_seconds: float = Field(
+        default=60, gt=0, description="Move the write-ahead log into the file this long after its first entry."
+    )
+    query_port: int = Field(default=0, ge=0, le=65535, description="Loopback port of the query API; 0: any free one.")
+    token_file: Path | None = Field(
+        default=None, description="File that holds the bearer token of the query API; made (mode 0600) when missing."
+    )
+    query_seconds: float = Field(default=30, gt=0, description="Longest time that a query may take.")
+    query_threads: int = Field(default=4, ge=1, description="Queries that run at once; more wait.")
+    query_rows: int = Field(default=10_000_000, gt=0, description="Most rows of one answer.")
+    query_bytes: int = Field(default=256 * 1024 * 1024, gt=0, description="Most bytes of one answer.")
+    snapshot_seconds: float = Field(
+        default=2, ge=0, description="A snapshot younger than this is handed out again although the file has changed."
+    )
+    snapshot_grace_seconds: float = Field(
+        default=60, ge=0, description="How long a snapshot that nobody has opened yet is kept."
+    )

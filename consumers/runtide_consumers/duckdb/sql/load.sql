@@ -1,0 +1,49 @@
+-- Rows that a batch needs before it can change them, all of one scope at once.
+
+-- name: positions
+SELECT topic, partition, next_offset, epoch FROM projection_offsets;
+
+-- name: last_request_offset
+SELECT value FROM projection_state WHERE name = 'last_request_offset';
+
+-- name: blocked_entities
+SELECT DISTINCT entity FROM quarantine WHERE entity <> '';
+
+-- name: run_ids
+SELECT run_id, id FROM run_ids;
+
+-- name: metric_keys
+SELECT key, id FROM metric_keys;
+
+-- name: writer_ids
+SELECT writer_id, id FROM writer_ids;
+
+-- name: sequences
+SELECT run_id, writer_id, topic, next_seq, final_count FROM writer_positions
+WHERE writer_id IN (SELECT unnest($writers));
+
+-- name: gaps
+SELECT run_id, writer_id, topic, first_seq, last_seq FROM writer_gaps
+WHERE writer_id IN (SELECT unnest($writers))
+ORDER BY run_id, writer_id, topic, first_seq;
+
+-- name: runs
+SELECT * FROM runs WHERE run_id IN (SELECT unnest($scopes));
+
+-- name: writers
+SELECT * FROM writers WHERE run_id IN (SELECT unnest($scopes));
+
+-- name: experiments
+SELECT * FROM experiments WHERE experiment_id IN (SELECT unnest($scopes));
+
+-- name: registered_models
+SELECT * FROM registered_models WHERE name IN (SELECT unnest($scopes));
+
+-- name: model_versions
+SELECT * FROM model_versions WHERE name IN (SELECT unnest($scopes));
+
+-- name: model_aliases
+SELECT * FROM model_aliases WHERE name IN (SELECT unnest($scopes));
+
+-- name: deployments
+SELECT * FROM deployments WHERE deployment_id IN (SELECT unnest($scopes));

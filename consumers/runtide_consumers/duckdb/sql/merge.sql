@@ -1,0 +1,104 @@
+-- One batch into one table. `batch_rows` is the batch's Arrow table (one row per key), `batch_keys` the keys to delete.
+
+-- name: points
+INSERT INTO points BY NAME FROM batch_rows;
+
+-- name: run_ids
+INSERT INTO run_ids BY NAME FROM batch_rows;
+
+-- name: metric_keys
+INSERT INTO metric_keys BY NAME FROM batch_rows;
+
+-- name: writer_ids
+INSERT INTO writer_ids BY NAME FROM batch_rows;
+
+-- name: projection_offsets
+MERGE INTO projection_offsets USING batch_rows USING (topic, partition)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: last_request_offset
+UPDATE projection_state SET value = $value WHERE name = 'last_request_offset';
+
+-- name: writer_positions
+MERGE INTO writer_positions USING batch_rows USING (run_id, writer_id, topic)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: delete_writer_gaps
+DELETE FROM writer_gaps USING batch_keys
+WHERE (writer_gaps.run_id, writer_gaps.writer_id, writer_gaps.topic)
+    = (batch_keys.run_id, batch_keys.writer_id, batch_keys.topic);
+
+-- name: writer_gaps
+INSERT INTO writer_gaps BY NAME FROM batch_rows;
+
+-- name: runs
+MERGE INTO runs USING batch_rows USING (run_id)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- The first value of a param wins.
+-- name: params
+MERGE INTO params USING batch_rows USING (run_id, key) WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: tags
+MERGE INTO tags USING batch_rows USING (run_id, key)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: delete_tags
+DELETE FROM tags USING batch_keys WHERE (tags.run_id, tags.key) = (batch_keys.run_id, batch_keys.key);
+
+-- name: artifacts
+MERGE INTO artifacts USING batch_rows USING (run_id, path)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: logged_models
+MERGE INTO logged_models USING batch_rows USING (model_id)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: writers
+MERGE INTO writers USING batch_rows USING (run_id, writer_id)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: experiments
+MERGE INTO experiments USING batch_rows USING (experiment_id)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: experiment_requests
+MERGE INTO experiment_requests USING batch_rows USING (request_id)
+WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: registered_models
+MERGE INTO registered_models USING batch_rows USING (name)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: delete_registered_models
+DELETE FROM registered_models USING batch_keys WHERE registered_models.name = batch_keys.name;
+
+-- name: model_versions
+MERGE INTO model_versions USING batch_rows USING (name, version)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: delete_model_versions
+DELETE FROM model_versions USING batch_keys
+WHERE (model_versions.name, model_versions.version) = (batch_keys.name, batch_keys.version);
+
+-- name: model_aliases
+MERGE INTO model_aliases USING batch_rows USING (name, alias)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: delete_model_aliases
+DELETE FROM model_aliases USING batch_keys
+WHERE (model_aliases.name, model_aliases.alias) = (batch_keys.name, batch_keys.alias);
+
+-- name: deployments
+MERGE INTO deployments USING batch_rows USING (deployment_id)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: quarantine
+MERGE INTO quarantine USING batch_rows USING (topic, partition, record_offset)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- Whichever came first, the run or the answer to its experiment request: both have come when this joins.
+-- name: resolve_experiments
+UPDATE runs SET experiment_id = experiment_requests.experiment_id
+FROM experiment_requests
+WHERE experiment_requests.request_id = runs.experiment_request AND runs.experiment_id = '';

@@ -1,0 +1,113 @@
+-- The layout of the file. No PRIMARY KEY anywhere: keys are kept by the one writer, and an index on points would cost
+-- most of the write rate. Times are Unix milliseconds. Change the layout only together with FORMAT_VERSION.
+
+-- name: create_schema
+CREATE TABLE format (version INTEGER NOT NULL);
+CREATE TABLE projection_offsets (
+    topic VARCHAR NOT NULL, partition INTEGER NOT NULL, next_offset BIGINT NOT NULL, epoch BIGINT NOT NULL
+);
+CREATE TABLE projection_state (name VARCHAR NOT NULL, value BIGINT NOT NULL);
+CREATE TABLE writer_positions (
+    run_id VARCHAR NOT NULL, writer_id VARCHAR NOT NULL, topic VARCHAR NOT NULL,
+    next_seq BIGINT NOT NULL, final_count BIGINT
+);
+CREATE TABLE writer_gaps (
+    run_id VARCHAR NOT NULL, writer_id VARCHAR NOT NULL, topic VARCHAR NOT NULL,
+    first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL
+);
+CREATE TABLE run_ids (id INTEGER NOT NULL, run_id VARCHAR NOT NULL);
+CREATE TABLE metric_keys (id INTEGER NOT NULL, key VARCHAR NOT NULL);
+CREATE TABLE writer_ids (id INTEGER NOT NULL, writer_id VARCHAR NOT NULL);
+CREATE TABLE points (
+    run INTEGER NOT NULL, key INTEGER NOT NULL, writer INTEGER NOT NULL,
+    step BIGINT NOT NULL, timestamp BIGINT NOT NULL, value DOUBLE NOT NULL
+);
+CREATE TABLE runs (
+    run_id VARCHAR NOT NULL, name VARCHAR NOT NULL, experiment_id VARCHAR NOT NULL,
+    experiment_request VARCHAR NOT NULL, experiment_name VARCHAR NOT NULL, user_id VARCHAR NOT NULL,
+    source_name VARCHAR NOT NULL, source_type VARCHAR NOT NULL, source_version VARCHAR NOT NULL,
+    parent_run_id VARCHAR NOT NULL, status VARCHAR NOT NULL, start_time BIGINT, end_time BIGINT,
+    end_reason VARCHAR NOT NULL, artifact_uri VARCHAR NOT NULL, lifecycle_stage VARCHAR NOT NULL,
+    started BOOLEAN NOT NULL
+);
+CREATE TABLE params (run_id VARCHAR NOT NULL, key VARCHAR NOT NULL, value VARCHAR NOT NULL);
+CREATE TABLE tags (run_id VARCHAR NOT NULL, key VARCHAR NOT NULL, value VARCHAR NOT NULL);
+CREATE TABLE artifacts (
+    run_id VARCHAR NOT NULL, path VARCHAR NOT NULL, uri VARCHAR NOT NULL, size BIGINT NOT NULL,
+    sha256 VARCHAR NOT NULL, content_type VARCHAR NOT NULL, stored_at BIGINT NOT NULL
+);
+CREATE TABLE logged_models (
+    model_id VARCHAR NOT NULL, run_id VARCHAR NOT NULL, name VARCHAR NOT NULL, artifact_path VARCHAR NOT NULL,
+    uri VARCHAR NOT NULL, digest VARCHAR NOT NULL, size BIGINT NOT NULL, flavors VARCHAR[] NOT NULL,
+    signature VARCHAR NOT NULL, created_at BIGINT NOT NULL
+);
+CREATE TABLE writers (
+    run_id VARCHAR NOT NULL, writer_id VARCHAR NOT NULL, host VARCHAR NOT NULL, pid BIGINT, rank BIGINT,
+    local_rank BIGINT, world_size BIGINT, client VARCHAR NOT NULL, opened_at BIGINT, closed_at BIGINT,
+    close_reason VARCHAR NOT NULL
+);
+CREATE TABLE experiments (
+    experiment_id VARCHAR NOT NULL, name VARCHAR NOT NULL, artifact_location VARCHAR NOT NULL,
+    lifecycle_stage VARCHAR NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL
+);
+CREATE TABLE experiment_requests (request_id VARCHAR NOT NULL, experiment_id VARCHAR NOT NULL);
+CREATE TABLE registered_models (
+    name VARCHAR NOT NULL, description VARCHAR NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL,
+    deleted BOOLEAN NOT NULL
+);
+CREATE TABLE model_versions (
+    name VARCHAR NOT NULL, version BIGINT NOT NULL, source VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
+    model_id VARCHAR NOT NULL, digest VARCHAR NOT NULL, flavors VARCHAR[] NOT NULL, description VARCHAR NOT NULL,
+    stage VARCHAR NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, deleted BOOLEAN NOT NULL
+);
+CREATE TABLE model_aliases (name VARCHAR NOT NULL, alias VARCHAR NOT NULL, version BIGINT NOT NULL);
+CREATE TABLE deployments (
+    deployment_id VARCHAR NOT NULL, endpoint VARCHAR NOT NULL, model VARCHAR NOT NULL, version BIGINT NOT NULL,
+    source VARCHAR NOT NULL, digest VARCHAR NOT NULL, target VARCHAR NOT NULL, generation BIGINT NOT NULL,
+    state VARCHAR NOT NULL, url VARCHAR NOT NULL, instance VARCHAR NOT NULL, reason VARCHAR NOT NULL,
+    cause VARCHAR NOT NULL, started_at BIGINT, updated_at BIGINT NOT NULL
+);
+CREATE TABLE quarantine (
+    topic VARCHAR NOT NULL, partition INTEGER NOT NULL, record_offset BIGINT NOT NULL, entity VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL, reason VARCHAR NOT NULL, key BLOB, value BLOB, headers BLOB NOT NULL,
+    parked_at BIGINT NOT NULL
+);
+-- Every point ever logged, with its names.
+CREATE VIEW metrics AS
+SELECT run_ids.run_id, metric_keys.key, points.step, points.timestamp, points.value, writer_ids.writer_id
+FROM points
+JOIN run_ids ON run_ids.id = points.run
+JOIN metric_keys ON metric_keys.id = points.key
+JOIN writer_ids ON writer_ids.id = points.writer;
+-- One row per (run, key), as PostgreSQL keeps it: last and first by (step, timestamp, value), NaN above all numbers;
+-- minimum and maximum are of the numbers only.
+CREATE VIEW metric_summaries AS
+WITH summaries AS (
+    SELECT run, key,
+        max(struct_pack(step := step, timestamp := timestamp, value := value)) AS latest,
+        min(struct_pack(step := step, timestamp := timestamp, value := value)) AS earliest,
+        min(value) FILTER (NOT isnan(value)) AS min_value,
+        max(value) FILTER (NOT isnan(value)) AS max_value,
+        count(*) AS point_count,
+        count(*) FILTER (isnan(value)) AS nan_count
+    FROM points
+    GROUP BY run, key
+)
+SELECT run_ids.run_id, metric_keys.key,
+    latest.value AS last_value, latest.step AS last_step, latest.timestamp AS last_timestamp,
+    earliest.value AS first_value, earliest.step AS first_step, earliest.timestamp AS first_timestamp,
+    min_value, max_value, point_count, nan_count
+FROM summaries
+JOIN run_ids ON run_ids.id = summaries.run
+JOIN metric_keys ON metric_keys.id = summaries.key;
+INSERT INTO experiments VALUES ('0', 'Default', '', 'active', 0, 0);
+INSERT INTO projection_state VALUES ('last_request_offset', -1);
+
+-- name: set_format
+INSERT INTO format VALUES ($version);
+
+-- name: get_format
+SELECT version FROM format;
+
+-- name: list_tables
+SELECT table_name FROM duckdb_tables() WHERE NOT internal;
