@@ -1,7 +1,8 @@
 """Which records go into quarantine, and when there are too many of them."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +60,7 @@ class ParkingGuard:
 
 
 def sort_items(
-    items: Sequence[Item], blocked: Set[str]
+    items: Sequence[Item], blocked: AbstractSet[str]
 ) -> tuple[tuple[Event, ...], tuple[Parked, ...], frozenset[str]]:
     """Return the events to apply, the records to park, and the entities that are blocked afterwards.
 
@@ -80,7 +81,7 @@ def sort_items(
     return tuple(events), tuple(parked), frozenset(now_blocked)
 
 
-def waits_for(record: Any, blocked: Set[str]) -> str:
+def waits_for(record: Any, blocked: AbstractSet[str]) -> str:
     """Return the blocked entity that a record has to wait for, or "" when it need not wait."""
     if not blocked:
         return ""
