@@ -1,0 +1,15 @@
+"""The durable queue on disk: what was logged is here until the broker has acknowledged it.
+
+One directory per writer, ``<spool>/<run id>/<writer id>/`` (mode 0700):
+
+| file | holds |
+|---|---|
+| ``writer.json`` | manifest: format, run, writer, process (pid, start time, boot id), host, client |
+| ``lock`` | flock held by the owner for as long as it lives |
+| ``points-000001.tail`` | metric points as they are logged: a mapped file of 32-byte records (``tail.py``) |
+| ``keys`` | names of the metric keys that the records refer to by number |
+| ``<topic>-<first seq>.avro`` | events, numbered: Avro object container files that any Avro tool reads (``segment.py``) |
+| ``acked`` | per topic the first sequence number that the broker has not acknowledged |
+
+Start reading at ``writer_spool.py``: ``WriterSpool`` owns all of these.
+"""

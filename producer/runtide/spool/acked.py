@@ -1,0 +1,51 @@
+"""Up to where the broker has acknowledged each topic of a writer."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+FILE = "acked"
+_BYTES = 512
+
+
+class AckedPositions:
+    """Per topic the first sequence number that is not acknowledged, in one small file written in place.
+
+    A position that is behind is harmless, since readers drop what they have seen; so a damaged file counts as empty.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._positions = read_acked(directory)
+        self._saved = dict(self._positions)
+        self._descriptor = os.open(directory / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def get(self, topic: str) -> int:
+        """Return the first sequence number of a topic that is not acknowledged."""
+        return self._positions.get(topic, 0)
+
+    def advance(self, topic: str, next_seq: int) -> None:
+        """Note that everything below ``next_seq`` is acknowledged."""
+        self._positions[topic] = max(next_seq, self.get(topic))
+
+    def save(self) -> bool:
+        """Write the positions; return False when nothing has changed since the last time."""
+        if self._positions == self._saved:
+            return False
+        positions = dict(self._positions)
+        os.pwrite(self._descriptor, json.dumps(positions).ljust(_BYTES - 1).encode() + b"\n", 0)
+        self._saved = positions
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def read_acked(directory: Path) -> dict[str, int]:
+    """Return the saved positions."""
+    try:
+        positions = json.loads((directory / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(topic): int(seq) for topic, seq in positions.items()} if isinstance(positions, Mapping) else {}

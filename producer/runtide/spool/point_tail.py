@@ -1,0 +1,196 @@
+"""The tail of one writer: a row of tail files that points go into, and come out of to be sealed."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from runtide.spool.limits import SpoolLimits
+from runtide.spool.tail import CAPACITY, FIRST_CAPACITY, HEADER_BYTES, RECORD, TailFile, tail_files
+
+log = logging.getLogger(__name__)
+
+_pack_into = RECORD.pack_into
+Point = tuple[int, int, int, float]
+"""(key id, step, timestamp in ms, value)"""
+
+
+class PointTail:
+    """Appends points to mapped files; ``append`` is the path that has to take a microsecond.
+
+    The lock is held while a point's record is reserved and stored, so whoever holds it as another thread sees no
+    half-done point. A signal handler that logs in the middle of an ``append`` reserves the next record.
+    """
+
+    def __init__(
+        self, directory: Path, limits: SpoolLimits, spool_size: Callable[[], int], sealed: int | None = None
+    ) -> None:
+        """Open the tail of a writer.
+
+        Args:
+            directory: of the writer.
+            limits: bound of the spool.
+            spool_size: bytes that the whole spool takes now.
+            sealed: points that are in segments already, when a dead writer's tail is taken over; None makes a new one.
+        """
+        self.sealed = sealed or 0
+        self.dropped = 0
+        self._directory = directory
+        self._limits = limits
+        self._spool_size = spool_size
+        self._lock = threading.RLock()
+        self._room = threading.Condition(self._lock)
+        self._spare: TailFile | None = None
+        self._waited_in_vain = False
+        if sealed is None:
+            self._files = [TailFile.create(directory, 0, FIRST_CAPACITY)]
+            self._files[0].publish(1)
+        else:
+            self._files = [TailFile.open(path) for path in tail_files(directory)]
+        self._current = self._files[-1] if self._files else None
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(file.size for file in self._files) + (self._spare.size if self._spare else 0)
+
+    def append(self, key_id: int, step: int, timestamp: int, value: float) -> None:
+        """Store one point. When this returns, ending the process in any way does not lose it."""
+        with self._lock:
+            file = self._current
+            if file is not None:
+                offset = file.reserve()
+                if offset < file.size:
+                    _pack_into(file.map, offset, step, timestamp, value, 0, key_id)
+                    return
+        self._append_after_rotation(file, key_id, step, timestamp, value)
+
+    def append_all(self, points: Sequence[Point]) -> None:
+        """Store several points."""
+        with self._lock:
+            file = self._current
+            for key_id, step, timestamp, value in points:
+                if file is not None and (offset := file.reserve()) < file.size:
+                    _pack_into(file.map, offset, step, timestamp, value, 0, key_id)
+                else:
+                    self._append_after_rotation(file, key_id, step, timestamp, value)
+                    file = self._current
+
+    def next_chunk(self, most: int, wait: float = -1) -> tuple[NDArray[Any], int] | None:
+        """Return records that are not sealed yet and the index after them, or None when there are none.
+
+        Args:
+            most: number of records at most.
+            wait: seconds to wait for a call that is just storing a point; less than 0 waits as long as it takes.
+
+        Returns None also when the lock was not free in time.
+        """
+        if not self._lock.acquire(timeout=wait):
+            return None
+        try:
+            while self._files:
+                file = self._files[0]
+                self.sealed = max(self.sealed, file.first)
+                if self.sealed < file.end and len(records := file.read(self.sealed, most)):
+                    return records, self.sealed + len(records)
+                if file is self._current:
+                    return None
+                self.sealed = max(self.sealed, file.end)
+                self._files.pop(0).remove()
+                self._room.notify_all()
+            return None
+        finally:
+            self._lock.release()
+
+    def prepare_spare(self) -> None:
+        """Make the next file ready ahead of time, so that no call has to wait for it."""
+        current = self._current
+        if current is None or self._spare is not None or not self._fits(CAPACITY):
+            return
+        if not len(current.read(current.first + current.capacity // 2, current.capacity)):
+            return
+        spare = self._new_file(current)
+        with self._lock:
+            if spare is not None and self._current is current and self._spare is None:
+                spare.publish(current.number + 1)
+                self._spare = spare
+            elif spare is not None:
+                spare.remove()
+
+    def made_room(self) -> None:
+        """Wake the calls that wait for room."""
+        if self._waited_in_vain or self._limits.policy == "block":
+            with self._lock:
+                self._room.notify_all()
+
+    def sync(self) -> None:
+        """Make sure that the points are on the disk itself."""
+        with self._lock:
+            for file in self._files:
+                file.sync()
+
+    def remove_files(self) -> None:
+        """Delete the files, spare included: their points are in segments."""
+        with self._lock:
+            for file in (*self._files, *([self._spare] if self._spare else [])):
+                file.remove()
+            self._files, self._current, self._spare = [], None, None
+
+    def _append_after_rotation(
+        self, full: TailFile | None, key_id: int, step: int, timestamp: int, value: float
+    ) -> None:
+        with self._lock:
+            if self._current is full and not self._rotate(full):
+                self._drop()
+                return
+        self.append(key_id, step, timestamp, value)
+
+    def _rotate(self, full: TailFile | None) -> bool:
+        """Go on to a new file; False when there is no room for one."""
+        if self._spare is None and not self._fits(CAPACITY):
+            self._wait_for_room()
+        if self._current is not full:
+            return True  # another call did it while this one waited
+        new = self._spare or (self._new_file(full) if self._fits(CAPACITY) else None)
+        if new is None:
+            return False
+        if self._spare is None:
+            new.publish(full.number + 1 if full else 1)
+        self._spare = None
+        self._waited_in_vain = False
+        self._files.append(new)
+        self._current = new
+        return True
+
+    def _new_file(self, after: TailFile | None) -> TailFile | None:
+        try:
+            return TailFile.create(self._directory, after.end if after else self.sealed, CAPACITY)
+        except OSError as error:
+            log.warning("no room for metric points in %s: %s", self._directory, error)
+            return None
+
+    def _fits(self, capacity: int) -> bool:
+        return self._spool_size() + HEADER_BYTES + capacity * RECORD.size <= self._limits.most_bytes
+
+    def _wait_for_room(self) -> None:
+        if self._limits.policy != "block" or self._waited_in_vain:
+            return
+        deadline = time.monotonic() + self._limits.wait
+        while not self._fits(CAPACITY) and (rest := deadline - time.monotonic()) > 0:
+            self._room.wait(min(rest, 0.2))
+        self._waited_in_vain = not self._fits(CAPACITY)
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        if self.dropped == 1 or self.dropped % 1_000_000 == 0:
+            log.warning(
+                "the spool %s has reached its bound of %d bytes: %d metric points are dropped so far. Bring the broker "
+                "back, or raise RUNTIDE_SPOOL_BYTES",
+                self._directory,
+                self._limits.most_bytes,
+                self.dropped,
+            )

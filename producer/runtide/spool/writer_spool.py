@@ -1,0 +1,291 @@
+"""The spool of one writer: everything it logged, until the broker has acknowledged it."""
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Self
+
+from runtide.spool import manifest as manifests
+from runtide.spool.acked import AckedPositions
+from runtide.spool.keys import KeyTable
+from runtide.spool.limits import SpoolLimits
+from runtide.spool.manifest import Manifest
+from runtide.spool.point_tail import PointTail
+from runtide.spool.sealing import MOST_POINTS, metrics_event
+from runtide.spool.segment import NOT_METRICS, SpooledEvent
+from runtide.spool.topic_log import TopicLog
+from runtide_schemas import topics
+from runtide_schemas.codec import encode_body
+from runtide_schemas.errors import FatalError, InvalidRequest
+from runtide_schemas.identity import new_writer_id, now_ms, uuid7
+from runtide_schemas.registry import schema_fingerprint
+from runtide_schemas.routing import key_of, subject_of, topic_of
+
+log = logging.getLogger(__name__)
+
+TOPICS = (topics.RUNS, topics.METRICS, topics.REQUESTS)
+MAX_BODY_BYTES = 4 * 1024 * 1024
+MOST_UNWRITTEN = 10_000
+"""Events that wait in memory while the disk takes none."""
+REQUESTS_DIRECTORY = "requests"
+"""Where the spools of writers without a run lie, instead of a run id."""
+
+
+class SpoolBusy(FatalError):
+    """The spool's owner lives; leave it to it."""
+
+
+class WriterSpool:
+    """Appends for any thread; one thread (the publisher's) seals, reads and acknowledges.
+
+    Attributes:
+        directory: where it lies.
+        manifest: whose it is.
+        keys: metric keys and their ids.
+        points: the tail that metric points go into.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest, lock: int, limits: SpoolLimits, fresh: bool) -> None:
+        """Use ``create`` or ``take_over``."""
+        self.directory = directory
+        self.manifest = manifest
+        self._lock = lock
+        self._limits = limits
+        self._sealing = threading.RLock()
+        self._source = f"/writers/{manifest.writer_id}"
+        self._actor = ""
+        self._closed = False
+        self._dropped_events = 0
+        self._troubled = False
+        self.keys = KeyTable(directory)
+        self._logs = {topic: TopicLog(directory, topic) for topic in TOPICS}
+        self._acked = AckedPositions(directory)
+        sealed = None if fresh else self._logs[topics.METRICS].tail_end
+        self.points = PointTail(directory, limits, lambda: self.size, sealed)
+
+    @classmethod
+    def create(cls, root: Path, run_id: str, limits: SpoolLimits, *, creator: bool = False, actor: str = "") -> Self:
+        """Return the spool of a new writer of this process, with a new writer id.
+
+        Raises:
+            FatalError: the directory cannot be made or written.
+        """
+        manifest = Manifest.of_this_process(run_id, new_writer_id(), creator)
+        directory = root / (run_id or REQUESTS_DIRECTORY) / manifest.writer_id
+        try:
+            directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            directory.mkdir(mode=0o700)
+            lock = manifests.lock(directory)
+            manifest.write(directory)
+            if lock is None:
+                raise FatalError(f"{directory} is locked by another process")
+            spool = cls(directory, manifest, lock, limits, fresh=True)
+        except OSError as error:
+            raise FatalError(
+                f"cannot make a spool in {root}: {error}. Set RUNTIDE_SPOOL to a directory with room that is yours"
+            ) from error
+        spool._actor = actor
+        return spool
+
+    @classmethod
+    def take_over(cls, directory: Path, limits: SpoolLimits) -> Self:
+        """Return the spool of a writer that is gone, ready to be read and appended to in its name.
+
+        Raises:
+            SpoolBusy: its owner lives, or somebody else has taken it over.
+            FatalError: it is no spool that this version can read.
+        """
+        manifest = Manifest.read(directory)
+        if manifest.owner_lives():
+            raise SpoolBusy(f"{directory}: its writer, process {manifest.pid}, lives and sends it itself")
+        lock = manifests.lock(directory)
+        if lock is None:
+            raise SpoolBusy(f"{directory} is being sent by another process")
+        return cls(directory, manifest, lock, limits, fresh=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, about."""
+        return sum(log.size for log in self._logs.values()) + self.points.size
+
+    @property
+    def dropped(self) -> tuple[int, int]:
+        """Metric points and other events that did not fit and were dropped."""
+        return self.points.dropped, self._dropped_events
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of events by topic, for the topics that have any."""
+        return {topic: log.next_seq for topic, log in self._logs.items() if log.next_seq}
+
+    def append(self, body: object, time: int | None = None) -> str:
+        """Number, write and keep one event; return its id. When this returns, ``kill -9`` does not lose it.
+
+        Raises:
+            InvalidRequest: the event is too large.
+        """
+        data = encode_body(body)
+        if len(data) > MAX_BODY_BYTES:
+            raise InvalidRequest(
+                f"{type(body).__name__} has {len(data)} bytes; the limit is {MAX_BODY_BYTES}. Log it as an artifact"
+            )
+        return self._append(body, data, NOT_METRICS, time)
+
+    def seal(self, wait: float = -1) -> None:
+        """Turn the tail's points into events. ``wait``: seconds to wait for each lock; less than 0 is for ever."""
+        if not self._sealing.acquire(timeout=wait):
+            return
+        try:
+            while (
+                not self._closed
+                and self._write_through(topics.METRICS)
+                and (chunk := self.points.next_chunk(MOST_POINTS, wait)) is not None
+            ):
+                records, end = chunk
+                event = metrics_event(self.manifest.run_id, records, self.keys.names)
+                if event is not None:
+                    self._append(event, encode_body(event), end, None)
+                self.points.sealed = end
+        finally:
+            self._sealing.release()
+
+    def maintain(self) -> None:
+        """Do the housekeeping that calls should not have to wait for."""
+        self.points.prepare_spare()
+        for topic in TOPICS:
+            self._write_through(topic)
+
+    def read(self, topic: str, start: int, most_bytes: int) -> list[SpooledEvent]:
+        """Return the next events of a topic from number ``start`` on, as many as fit."""
+        return self._logs[topic].read(start, most_bytes)
+
+    def forget(self, topic: str, below: int) -> None:
+        """Drop from memory what the publisher has taken."""
+        self._logs[topic].forget(below)
+
+    def written(self, topic: str) -> int:
+        """Return the number after the last event of a topic that is on disk."""
+        return self._logs[topic].written
+
+    def acked(self, topic: str) -> int:
+        """Return the first number of a topic that is not acknowledged."""
+        return self._acked.get(topic)
+
+    def acknowledge(self, topic: str, next_seq: int) -> None:
+        """Note that the broker has everything of a topic below ``next_seq``."""
+        self._acked.advance(topic, next_seq)
+
+    def save_acknowledged(self) -> None:
+        """Write the positions, and only then delete the segments below them."""
+        if not self._closed and self._acked.save():
+            for topic, topic_log in self._logs.items():
+                topic_log.delete_below(self._acked.get(topic))
+            self.points.made_room()
+
+    @property
+    def unacknowledged(self) -> int:
+        """Number of events that the broker has not acknowledged; points that are not sealed are not counted."""
+        return sum(log.next_seq - self._acked.get(topic) for topic, log in self._logs.items())
+
+    def sync(self) -> None:
+        """Make sure that everything logged so far is on the disk itself (fsync), so that losing power keeps it.
+
+        Raises:
+            OSError: the disk failed; do not count on what was logged since the last good ``sync``.
+        """
+        self.keys.sync()
+        self.points.sync()
+        for topic_log in self._logs.values():
+            topic_log.sync()
+        descriptor = os.open(self.directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def close(self, remove: bool) -> None:
+        """Give the files and the lock back; ``remove`` deletes the spool, for one that is wholly acknowledged."""
+        with self._sealing:
+            if self._closed:
+                return
+            self._closed = True
+            self._acked.save()
+            if self.points.next_chunk(1) is None:
+                self.points.remove_files()
+            self.keys.close()
+            self._acked.close()
+            for topic_log in self._logs.values():
+                topic_log.close()
+        if remove:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.directory.parent.rmdir()
+        os.close(self._lock)
+
+    def abandon_in_child(self) -> None:
+        """In a forked child: let go of the lock without releasing it, so that only the parent's life counts."""
+        os.close(self._lock)
+
+    def _append(self, body: object, data: bytes, tail_end: int, time: int | None) -> str:
+        at = now_ms() if time is None else time
+        name = type(body).__name__
+        event = SpooledEvent(
+            id=uuid7(at),
+            type=name,
+            subject=subject_of(body),
+            writer=self.manifest.writer_id,
+            time=at,
+            source=self._source,
+            actor=self._actor,
+            cause="",
+            key=key_of(body, self.manifest.writer_id),
+            tail_end=tail_end,
+            body=data,
+            fingerprint=schema_fingerprint(name),
+        )
+        topic = topic_of(body)
+        if tail_end == NOT_METRICS and not self._has_room(topic, event):
+            self._drop(event)
+            return event.id
+        try:
+            self._logs[topic].append(event)
+            self._troubled = False
+        except OSError as error:
+            self._say_trouble(error)
+        return event.id
+
+    def _write_through(self, topic: str) -> bool:
+        """Write what could not be written before; return False when it still cannot be."""
+        topic_log = self._logs[topic]
+        if topic_log.written == topic_log.next_seq:
+            return True
+        try:
+            topic_log.write_through()
+        except OSError as error:
+            self._say_trouble(error)
+            return False
+        self._troubled = False
+        return True
+
+    def _has_room(self, topic: str, event: SpooledEvent) -> bool:
+        waiting = self._logs[topic].next_seq - self._logs[topic].written
+        return waiting < MOST_UNWRITTEN and self.size + event.size <= self._limits.most_bytes
+
+    def _say_trouble(self, error: OSError) -> None:
+        if not self._troubled:
+            log.warning("cannot write to the spool %s: %s. Kept in memory and tried again", self.directory, error)
+        self._troubled = True
+
+    def _drop(self, event: SpooledEvent) -> None:
+        self._dropped_events += 1
+        log.warning(
+            "the spool %s has reached its bound of %d bytes: %s dropped (%d events so far). Bring the broker back, or "
+            "raise RUNTIDE_SPOOL_BYTES",
+            self.directory,
+            self._limits.most_bytes,
+            event.type,
+            self._dropped_events,
+        )
