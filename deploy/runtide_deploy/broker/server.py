@@ -10,6 +10,8 @@ from typing import Final
 from runtide_deploy.broker.api.table import APIS
 from runtide_deploy.broker.data_directory import DataDirectory
 from runtide_deploy.broker.errors import CannotStart
+from runtide_deploy.broker.groups.coordinator import GroupCoordinator
+from runtide_deploy.broker.groups.offsets import OffsetStore
 from runtide_deploy.broker.log.group_commit import GroupCommit
 from runtide_deploy.broker.settings import BrokerSettings
 from runtide_deploy.broker.state import BrokerState
@@ -35,6 +37,7 @@ class Broker:
             settings=settings,
             directory=directory,
             topics=Topics(directory.path, settings, self._commit),
+            groups=GroupCoordinator(settings, OffsetStore(directory.path / "offsets.log", self._commit)),
             served={key: (api.lowest, api.newest) for key, api in APIS.items()},
         )
         self._connections: set[Connection] = set()
@@ -55,6 +58,7 @@ class Broker:
             broker = cls(settings, directory)
             try:
                 broker.state.topics.open()
+                broker.state.groups.offsets.open()
                 await broker._listen()
                 yield broker
             finally:
@@ -86,6 +90,7 @@ class Broker:
             self._listener.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self.state.groups.close()
         if not self.failed.done():
             await asyncio.gather(*(connection.drain() for connection in tuple(self._connections)))
             await self._commit.close()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from runtide_deploy.broker.data_directory import DataDirectory
+from runtide_deploy.broker.groups.coordinator import GroupCoordinator
 from runtide_deploy.broker.settings import BrokerSettings
 from runtide_deploy.broker.topics import Topics
 
@@ -24,6 +25,7 @@ class BrokerState:
     settings: BrokerSettings
     directory: DataDirectory
     topics: Topics
+    groups: GroupCoordinator
     served: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     host: str = ""
     port: int = 0

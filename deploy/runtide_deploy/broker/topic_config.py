@@ -27,6 +27,17 @@ _ACCEPTED: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
 }
 
 
+DEFAULTS: Final[dict[str, str]] = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "compression.type": "producer",
+    "message.timestamp.type": "CreateTime",
+    "min.insync.replicas": "1",
+}
+"""What is in force for a topic that says nothing."""
+
+
 def check_config(config: Mapping[str, str | None]) -> dict[str, str]:
     """Return a topic configuration once every entry of it is something this broker does.
 

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,7 +44,6 @@ class Topics:
         self._settings = settings
         self._commit = commit
         self._topics: dict[str, Topic] = {}
-        self.on_delete: Callable[[str], None] = lambda _: None
 
     def open(self) -> None:
         """Open every partition that the durable list names.
@@ -196,7 +195,6 @@ class Topics:
         for log in topic.partitions:
             log.retire()
             shutil.rmtree(log.folder, ignore_errors=True)
-        self.on_delete(name)
 
     def _save(self) -> None:
         listed = {

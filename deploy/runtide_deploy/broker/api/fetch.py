@@ -161,7 +161,7 @@ def _partition_data(part: _Part) -> PartitionData:
         log_start_offset=i64(-1 if part.log is None else part.log.start_offset),
         aborted_transactions=None,
         # A view on what was read: kio's writer takes any buffer, and copying here would cost as much as reading.
-        records=cast(Records, records),
+        records=cast("Records", records),
     )
 
 

@@ -82,7 +82,7 @@ class Codec:
             raise MalformedRequest(f"cannot be decoded: {type(error).__name__}: {error}") from error
         if header_size + size != len(frame):
             raise MalformedRequest(f"{len(frame) - header_size - size} bytes are left over after the request")
-        return cast(RequestHeader, header), self._lifted(request)
+        return cast("RequestHeader", header), self._lifted(request)
 
     def _lifted(self, request: Message) -> Message:
         if self._lift is None:
@@ -93,7 +93,7 @@ class Codec:
     def encode(self, correlation_id: int, response: Message) -> list[bytes | memoryview]:
         """Return the chunks of a response frame, its length first."""
         writer = ChunkWriter()
-        self._write_response(cast(Any, writer), response)
+        self._write_response(cast("Any", writer), response)
         head = correlation_id.to_bytes(4, "big", signed=True) + (b"\0" if self._flexible_header else b"")
         size = (len(head) + writer.size).to_bytes(4, "big")
         return join_small([size + head, *writer.chunks])

@@ -94,7 +94,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place among the connections, or be closed at once."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
         host, port = (transport.get_extra_info("peername") or ("?", 0))[:2]
         self.peer, self._host = f"{host}:{port}", str(host)
         if not self._server.opened(self):
