@@ -1,8 +1,11 @@
-"""Metadata: brokers, topics, partitions. Versions 0 to 10; later ones only drop fields and add lookup by topic id."""
+"""Metadata: brokers, topics, partitions. Versions 0 to 12."""
+
+from typing import Any, Final
 
 from kio.schema.errors import ErrorCode
-from kio.schema.metadata.v10.request import MetadataRequest
-from kio.schema.metadata.v10.response import (
+from kio.schema.metadata.v10.response import MetadataResponse as MetadataResponseV10
+from kio.schema.metadata.v12.request import MetadataRequest, MetadataRequestTopic
+from kio.schema.metadata.v12.response import (
     MetadataResponse,
     MetadataResponseBroker,
     MetadataResponsePartition,
@@ -17,8 +20,10 @@ from runtide_deploy.broker.state import LEADER_EPOCH, BrokerState, RequestContex
 from runtide_deploy.broker.topics import Topic
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
 
+_LAST_WITH_CLUSTER_OPERATIONS: Final = 10
 
-def handle(request: MetadataRequest, context: RequestContext) -> MetadataResponse:
+
+def handle(request: MetadataRequest, context: RequestContext) -> MetadataResponse | MetadataResponseV10:
     """Describe the one broker and the topics asked for, or all."""
     broker = context.broker
     node = BrokerId(broker.settings.node_id)
@@ -28,35 +33,41 @@ def handle(request: MetadataRequest, context: RequestContext) -> MetadataRespons
         [_describe(topic, node) for topic in broker.topics]
         if wants_all
         else [
-            _find_or_create(broker, asked.name, node, may_create=request.allow_auto_topic_creation)
+            _find_or_create(broker, asked, node, may_create=request.allow_auto_topic_creation)
             for asked in request.topics or ()
         ]
     )
-    return MetadataResponse(
+    # Versions 8 to 10 end with a field that was dropped later: they need their own type at the top.
+    response: type[Any] = MetadataResponse if context.version > _LAST_WITH_CLUSTER_OPERATIONS else MetadataResponseV10
+    answer: MetadataResponse | MetadataResponseV10 = response(
         throttle_time=NO_THROTTLE,
         brokers=(MetadataResponseBroker(node_id=node, host=broker.host, port=i32(broker.port)),),
         cluster_id=broker.directory.cluster_id,
         controller_id=node,
         topics=tuple(topics),
     )
+    return answer
 
 
 def _find_or_create(
-    broker: BrokerState, name: TopicName | None, node: BrokerId, *, may_create: bool
+    broker: BrokerState, asked: MetadataRequestTopic, node: BrokerId, *, may_create: bool
 ) -> MetadataResponseTopic:
-    topic = broker.topics.find(name or "")
+    if asked.name is None:
+        by_id = broker.topics.find_by_id(asked.topic_id) if asked.topic_id is not None else None
+        return _refuse(asked, ErrorCode.unknown_topic_id) if by_id is None else _describe(by_id, node)
+    topic = broker.topics.find(asked.name)
     if topic is not None:
         return _describe(topic, node)
-    if name is None or not (may_create and broker.settings.auto_create_topics):
-        return _refuse(name, ErrorCode.unknown_topic_or_partition)
+    if not (may_create and broker.settings.auto_create_topics):
+        return _refuse(asked, ErrorCode.unknown_topic_or_partition)
     try:
-        return _describe(broker.topics.create(name, broker.settings.default_partitions, {}), node)
+        return _describe(broker.topics.create(asked.name, broker.settings.default_partitions, {}), node)
     except Refused as refused:
-        return _refuse(name, refused.code)
+        return _refuse(asked, refused.code)
 
 
-def _refuse(name: TopicName | None, code: ErrorCode) -> MetadataResponseTopic:
-    return MetadataResponseTopic(error_code=code, name=name or TopicName(""), topic_id=None, partitions=())
+def _refuse(asked: MetadataRequestTopic, code: ErrorCode) -> MetadataResponseTopic:
+    return MetadataResponseTopic(error_code=code, name=asked.name, topic_id=asked.topic_id, partitions=())
 
 
 def _describe(topic: Topic, node: BrokerId) -> MetadataResponseTopic:
@@ -78,4 +89,4 @@ def _describe(topic: Topic, node: BrokerId) -> MetadataResponseTopic:
     )
 
 
-API = Api(3, lowest=0, newest=10, handle=handle)
+API = Api(3, lowest=0, newest=12, handle=handle)
