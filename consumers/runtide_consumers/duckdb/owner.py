@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from runtide_consumers.duckdb.database_file import Connection
+from runtide_schemas.errors import TransientError
 
 T = TypeVar("T")
 
@@ -27,12 +28,21 @@ class Owner:
         self._connection = await asyncio.get_running_loop().run_in_executor(self._thread, connect)
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Return what ``work`` returns, given the connection, on the owning thread."""
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work, self._connection))
+        """Return what ``work`` returns, given the connection, on the owning thread.
+
+        Raises:
+            TransientError: the file is not open.
+        """
+        connection = self._open_connection()
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work, connection))
 
     def cursor(self) -> Any:
-        """Return a new connection to the same database, for reads on another thread. Close it after use."""
-        return self._connection.cursor()
+        """Return a new connection to the same database, for reads on another thread. Close it after use.
+
+        Raises:
+            TransientError: the file is not open.
+        """
+        return self._open_connection().cursor()
 
     async def close(self) -> None:
         """Finish what is queued, then close the connection and end the thread."""
@@ -40,3 +50,8 @@ class Owner:
             await self.run(lambda connection: connection.close())
         self._connection = None
         self._thread.shutdown(wait=True)
+
+    def _open_connection(self) -> Connection:
+        if self._connection is None:
+            raise TransientError("the DuckDB file is not open yet, or not any more; try again")
+        return self._connection

@@ -1,0 +1,64 @@
+"""``python -m runtide_consumers.duckdb``: folds the log into one DuckDB file and answers our queries of it."""
+
+import argparse
+import asyncio
+import sys
+
+from pydantic import ValidationError
+
+from runtide_consumers.counters import Counters
+from runtide_consumers.duckdb.projection import DuckdbProjection
+from runtide_consumers.duckdb.queries import Queries
+from runtide_consumers.duckdb.server import HOST, Server, build_app, listen, read_or_make_token
+from runtide_consumers.duckdb.settings import DuckdbSettings
+from runtide_consumers.duckdb.snapshots import Snapshots
+from runtide_consumers.process import Ready, argument_parser, kafka_settings, run_process
+from runtide_consumers.projector import run_projector
+
+
+def main() -> int:
+    """Run the process and return its exit code."""
+    parser = _parser()
+    arguments = parser.parse_args()
+    given = {name: getattr(arguments, name) for name in ("file", "query_port", "token_file")}
+    try:
+        settings = DuckdbSettings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        parser.error(str(error))
+
+    async def serve(stop: asyncio.Event, ready: Ready) -> None:
+        await _serve(settings, arguments, stop, ready)
+
+    return run_process("duckdb", serve, arguments.log_level)
+
+
+async def _serve(settings: DuckdbSettings, arguments: argparse.Namespace, stop: asyncio.Event, ready: Ready) -> None:
+    projection, counters = DuckdbProjection(settings), Counters()
+    queries = Queries(projection.owner, settings)
+    snapshots = Snapshots(projection.owner, settings)
+    app = build_app(read_or_make_token(settings.token_file), queries, snapshots, projection.positions, counters)
+    sock = listen(settings.query_port)
+    server = Server(app)
+    serving = asyncio.create_task(server.serve([sock]))
+    serving.add_done_callback(lambda _: stop.set())
+    address = f"http://{HOST}:{sock.getsockname()[1]}"
+    try:
+        await run_projector(
+            projection, kafka_settings(arguments), stop=stop, ready=lambda: ready(address), counters=counters
+        )
+    finally:
+        server.should_exit = True
+        await serving
+        queries.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argument_parser("runtide_consumers.duckdb", "Fold the log into one DuckDB file and answer queries of it.")
+    parser.add_argument("--file", help="the DuckDB file (default: RUNTIDE_DUCKDB_FILE)")
+    parser.add_argument("--query-port", type=int, help="loopback port of the query API (default: any free one)")
+    parser.add_argument("--token-file", help="file with the query API's bearer token; made when missing")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Consistent read-only copies of the file, for readers that must not touch it: the SQL sandbox."""
+
+import asyncio
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtide_consumers.duckdb.database_file import Connection
+from runtide_consumers.duckdb.owner import Owner
+from runtide_consumers.duckdb.settings import DuckdbSettings
+from runtide_consumers.duckdb.transaction import read_positions
+from runtide_consumers.projection import TopicPartition
+from runtide_schemas.errors import TransientError
+
+_COPY_CHUNK = 1 << 30
+_NO_COPY_IN_KERNEL = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A copy of the file, and the next offset per partition that it is complete to."""
+
+    path: Path
+    positions: Mapping[TopicPartition, int]
+
+
+class Snapshots:
+    """Makes copies, one at a time; hands the last one out again while it still says the same, or is young.
+
+    A copy is removed once it is not the last one, has not been handed out for a while and no process has it open.
+    """
+
+    def __init__(self, owner: Owner, settings: DuckdbSettings) -> None:
+        """Copies lie in ``snapshots/`` beside the file; those that an earlier process left are removed in time."""
+        self._owner = owner
+        self._settings = settings
+        self._folder = settings.file.parent / "snapshots"
+        self._turn = asyncio.Lock()
+        self._last: Snapshot | None = None
+        self._taken_at = 0.0
+        self._handed_out: dict[Path, float] = {}
+
+    async def take(self) -> Snapshot:
+        """Return a copy that is complete to where the file stood when this was called, or little before.
+
+        Raises:
+            TransientError: another transaction is in the way, or the disk is full.
+        """
+        async with self._turn:
+            snapshot = self._last
+            if snapshot is None or not await self._still_good(snapshot):
+                snapshot = await self._owner.run(self._copy)
+                self._last, self._taken_at = snapshot, time.monotonic()
+            self._handed_out[snapshot.path] = time.monotonic()
+            await asyncio.to_thread(self._remove_old, snapshot.path)
+            return snapshot
+
+    async def _still_good(self, snapshot: Snapshot) -> bool:
+        if not snapshot.path.exists():
+            return False
+        if time.monotonic() - self._taken_at < self._settings.snapshot_seconds:
+            return True
+        return await self._owner.run(read_positions) == snapshot.positions
+
+    def _copy(self, connection: Connection) -> Snapshot:
+        """Copy the file on the thread that owns it, so that nothing is written meanwhile."""
+        try:
+            connection.execute("CHECKPOINT")
+            positions = read_positions(connection)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            path = self._folder / f"{self._next_number()}.duckdb"
+            partial = path.with_suffix(".partial")
+            _copy_file(self._settings.file, partial)
+            partial.rename(path)
+        except OSError as error:
+            raise TransientError(f"cannot copy {self._settings.file} for a snapshot: {error}") from error
+        return Snapshot(path, positions)
+
+    def _next_number(self) -> int:
+        return max((int(path.stem) for path in self._copies()), default=0) + 1
+
+    def _copies(self) -> list[Path]:
+        return [path for path in self._folder.glob("*.duckdb") if path.stem.isdecimal()]
+
+    def _remove_old(self, keep: Path) -> None:
+        oldest = time.monotonic() - self._settings.snapshot_grace_seconds
+        for path in self._copies():
+            if path != keep and self._handed_out.get(path, -1.0) <= oldest and not _in_use(path):
+                path.unlink(missing_ok=True)
+                self._handed_out.pop(path, None)
+        for partial in self._folder.glob("*.partial"):
+            partial.unlink(missing_ok=True)
+
+
+def _in_use(path: Path) -> bool:
+    """Return whether a process has the copy open: DuckDB holds a read lock (fcntl) on a file that it reads."""
+    with path.open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy inside the kernel, as a reflink where the file system can."""
+    with source.open("rb") as reader, target.open("wb") as writer:
+        os.fchmod(writer.fileno(), 0o600)
+        try:
+            while os.copy_file_range(reader.fileno(), writer.fileno(), _COPY_CHUNK):
+                pass
+        except OSError as error:
+            if error.errno not in _NO_COPY_IN_KERNEL:
+                raise
+            shutil.copyfileobj(reader, writer, 1 << 20)
