@@ -1,0 +1,205 @@
+"""Folds of runtide.runs and runtide.metrics: one plain function per event type.
+
+A run's row appears with its first event, of whatever type, because events of different topics come in any order. All
+events of runtide.runs about one run stand in one partition, so their order is the log's.
+"""
+
+import json
+from typing import Any
+
+from runtide_consumers.postgres.rows import Workspace
+from runtide_consumers.projection import Event
+from runtide_schemas.events.metrics import MetricsLogged
+from runtide_schemas.events.runs import (
+    ArtifactLogged,
+    InputsLogged,
+    ModelLogged,
+    ParamsLogged,
+    RunDeleted,
+    RunEnded,
+    RunRestored,
+    RunStarted,
+    RunUpdated,
+    TagsDeleted,
+    TagsSet,
+    WriterClosed,
+    WriterOpened,
+)
+
+_UNFINISHED = ("RUNNING", "SCHEDULED")
+
+
+def run_started(work: Workspace, event: Event) -> None:
+    """The first one says what the run is; its status may be known already, from a rank that was quicker."""
+    body: RunStarted = event.body
+    for key, value in body.tags.items():
+        work.merge("tags", (body.run_id, key), value)
+    if work.row("runs", body.run_id)["started"]:
+        return
+    work.change(
+        "runs",
+        body.run_id,
+        name=body.name,
+        experiment_id=body.experiment_id,
+        experiment_request=body.experiment_request,
+        experiment_name=body.experiment_name,
+        user_id=body.user,
+        source_name=body.source_name,
+        source_type=body.source_type,
+        source_version=body.source_version,
+        parent_run_id=body.parent_run_id,
+        start_time=body.start_time,
+        artifact_uri=body.artifact_uri,
+        started=True,
+    )
+
+
+def run_updated(work: Workspace, event: Event) -> None:
+    """A null field is unchanged; a run that runs again has no end (MLflow's runs/update)."""
+    body: RunUpdated = event.body
+    values: dict[str, Any] = {}
+    if body.status in _UNFINISHED:
+        values |= {"end_time": None, "end_reason": ""}
+    given = {"name": body.name, "status": body.status, "end_time": body.end_time}
+    values |= {column: value for column, value in given.items() if value is not None}
+    work.change("runs", body.run_id, **values)
+
+
+def run_ended(work: Workspace, event: Event) -> None:
+    """The last one wins."""
+    body: RunEnded = event.body
+    work.change("runs", body.run_id, status=body.status, end_time=body.end_time, end_reason=body.reason)
+
+
+def run_deleted(work: Workspace, event: Event) -> None:
+    """Soft: everything stays."""
+    body: RunDeleted = event.body
+    work.change("runs", body.run_id, lifecycle_stage="deleted")
+
+
+def run_restored(work: Workspace, event: Event) -> None:
+    """Undoes a deletion."""
+    body: RunRestored = event.body
+    work.change("runs", body.run_id, lifecycle_stage="active")
+
+
+def params_logged(work: Workspace, event: Event) -> None:
+    """The first value of a key wins; the statements find the conflicts."""
+    body: ParamsLogged = event.body
+    writer, seq = event.envelope.writer, event.envelope.seq
+    work.params.extend((body.run_id, key, value, writer, seq) for key, value in body.params.items())
+
+
+def tags_set(work: Workspace, event: Event) -> None:
+    """The last value wins."""
+    body: TagsSet = event.body
+    for key, value in body.tags.items():
+        work.merge("tags", (body.run_id, key), value)
+
+
+def tags_deleted(work: Workspace, event: Event) -> None:
+    """Gone until set again."""
+    body: TagsDeleted = event.body
+    for key in body.keys:
+        work.merge("tags", (body.run_id, key), None)
+
+
+def inputs_logged(work: Workspace, event: Event) -> None:
+    """The same input again does not overwrite (MLflow's log-inputs)."""
+    body: InputsLogged = event.body
+    for dataset in body.datasets:
+        work.merge_first(
+            "inputs",
+            (body.run_id, dataset.name, dataset.digest),
+            dataset.source_type,
+            dataset.source,
+            dataset.schema,
+            dataset.profile,
+            canonical_json(dataset.tags),
+        )
+
+
+def artifact_logged(work: Workspace, event: Event) -> None:
+    """What was stored last at a path is what lies there."""
+    body: ArtifactLogged = event.body
+    work.merge("artifacts", (body.run_id, body.path), body.uri, body.size, body.sha256, body.content_type, body.at)
+
+
+def model_logged(work: Workspace, event: Event) -> None:
+    """Logged again by the same run it is replaced; between runs the lesser run id keeps it, whatever the order."""
+    body: ModelLogged = event.body
+    known = work.merges.get("logged_models", {}).get((body.model_id,))
+    if known is not None and known[1] < body.run_id:
+        return
+    work.merge(
+        "logged_models",
+        (body.model_id,),
+        body.run_id,
+        body.name,
+        body.artifact_path,
+        body.uri,
+        body.digest,
+        body.size,
+        canonical_json(body.flavors),
+        body.signature,
+        body.at,
+    )
+
+
+def writer_opened(work: Workspace, event: Event) -> None:
+    """Who writes."""
+    body: WriterOpened = event.body
+    work.change(
+        "writers",
+        body.run_id,
+        body.writer_id,
+        host=body.host,
+        pid=body.pid,
+        rank=body.rank,
+        local_rank=body.local_rank,
+        world_size=body.world_size,
+        client=body.client,
+        opened_at=body.at,
+    )
+
+
+def writer_closed(work: Workspace, event: Event) -> None:
+    """How many events it has published, by topic."""
+    body: WriterClosed = event.body
+    work.change("writers", body.run_id, body.writer_id, closed_at=body.at, close_reason=body.reason)
+    for topic, count in body.counts.items():
+        work.merge("final_counts", (body.run_id, body.writer_id, topic), count)
+
+
+def metrics_logged(work: Workspace, event: Event) -> None:
+    """All of a batch are folded together, in ``metrics.py``."""
+    body: MetricsLogged = event.body
+    work.metrics.append(body)
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON text that is the same for the same value."""
+    return json.dumps(
+        list(value) if isinstance(value, tuple) else dict(value),
+        ensure_ascii=False,
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+
+
+HANDLERS = {
+    RunStarted: run_started,
+    RunUpdated: run_updated,
+    RunEnded: run_ended,
+    RunDeleted: run_deleted,
+    RunRestored: run_restored,
+    ParamsLogged: params_logged,
+    TagsSet: tags_set,
+    TagsDeleted: tags_deleted,
+    InputsLogged: inputs_logged,
+    ArtifactLogged: artifact_logged,
+    ModelLogged: model_logged,
+    WriterOpened: writer_opened,
+    WriterClosed: writer_closed,
+    MetricsLogged: metrics_logged,
+}

@@ -1,0 +1,43 @@
+"""The schema of the projection in PostgreSQL: made when missing, checked when there."""
+
+import asyncpg
+
+from runtide_consumers.postgres.statements import script
+from runtide_schemas.errors import FatalError
+
+LAYOUT_VERSION = 1
+_LOCK = 0x72756E74  # "runt": two projectors that start at once make the schema one after the other
+
+
+async def prepare_layout(connection: asyncpg.Connection, schema: str) -> None:
+    """Create schema and tables when missing; check their version; let ``sql_reader`` read when there is such a role.
+
+    Raises:
+        FatalError: the database is not in UTF-8, or its layout is of another version.
+    """
+    encoding = await connection.fetchval("show server_encoding")
+    if encoding != "UTF8":
+        raise FatalError(f"the database is encoded in {encoding}; create one with ENCODING 'UTF8'")
+    await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+    await connection.execute(f'create schema if not exists "{schema}"')
+    await connection.execute(script("schema"))
+    await _check_version(connection, schema)
+    await _grant(connection, schema)
+
+
+async def _check_version(connection: asyncpg.Connection, schema: str) -> None:
+    await connection.execute(
+        "insert into projection_state (name, value) values ('layout', $1) on conflict do nothing", LAYOUT_VERSION
+    )
+    found = await connection.fetchval("select value from projection_state where name = 'layout'")
+    if found != LAYOUT_VERSION:
+        raise FatalError(
+            f"schema {schema} has layout version {found}, this program writes {LAYOUT_VERSION}: "
+            "drop the schema, or use another with --schema; it is then folded anew from the log"
+        )
+
+
+async def _grant(connection: asyncpg.Connection, schema: str) -> None:
+    if await connection.fetchval("select true from pg_roles where rolname = 'sql_reader'"):
+        await connection.execute(f'grant usage on schema "{schema}" to sql_reader')
+        await connection.execute(f'grant select on all tables in schema "{schema}" to sql_reader')

@@ -1,0 +1,157 @@
+-- Changes that need not know the row before. A null value of a tag or alias means that it is gone.
+
+-- name: tags
+with change as (
+    select * from unnest($run_id::text[], $key::text[], $value::text[]) as c (run_id, key, value)
+), gone as (
+    delete from tags t using change c where t.run_id = c.run_id and t.key = c.key and c.value is null
+)
+insert into tags select run_id, key, value from change where value is not null
+on conflict (run_id, key) do update set value = excluded.value;
+
+-- name: experiment_tags
+with change as (
+    select * from unnest($experiment_id::text[], $key::text[], $value::text[]) as c (experiment_id, key, value)
+), gone as (
+    delete from experiment_tags t using change c
+    where t.experiment_id = c.experiment_id and t.key = c.key and c.value is null
+)
+insert into experiment_tags select experiment_id, key, value from change where value is not null
+on conflict (experiment_id, key) do update set value = excluded.value;
+
+-- name: registered_model_tags
+with change as (
+    select * from unnest($name::text[], $key::text[], $value::text[]) as c (name, key, value)
+), gone as (
+    delete from registered_model_tags t using change c where t.name = c.name and t.key = c.key and c.value is null
+)
+insert into registered_model_tags select name, key, value from change where value is not null
+on conflict (name, key) do update set value = excluded.value;
+
+-- name: model_version_tags
+with change as (
+    select * from unnest($name::text[], $version::bigint[], $key::text[], $value::text[]) as c (name, version, key, value)
+), gone as (
+    delete from model_version_tags t using change c
+    where t.name = c.name and t.version = c.version and t.key = c.key and c.value is null
+)
+insert into model_version_tags select name, version, key, value from change where value is not null
+on conflict (name, version, key) do update set value = excluded.value;
+
+-- name: model_aliases
+with change as (
+    select * from unnest($name::text[], $alias::text[], $version::bigint[]) as c (name, alias, version)
+), gone as (
+    delete from model_aliases t using change c where t.name = c.name and t.alias = c.alias and c.version is null
+)
+insert into model_aliases select name, alias, version from change where version is not null
+on conflict (name, alias) do update set version = excluded.version;
+
+-- name: params
+insert into params
+select distinct on (run_id, key) run_id, key, value
+from unnest($run_id::text[], $key::text[], $value::text[], $writer_id::text[], $seq::bigint[])
+    with ordinality as c (run_id, key, value, writer_id, seq, place)
+order by run_id, key, place
+on conflict do nothing;
+
+-- name: param_conflicts
+insert into param_conflicts
+select c.run_id, c.key, c.value, c.writer_id, c.seq
+from unnest($run_id::text[], $key::text[], $value::text[], $writer_id::text[], $seq::bigint[])
+    as c (run_id, key, value, writer_id, seq)
+join params p using (run_id, key)
+where p.value <> c.value
+on conflict do nothing;
+
+-- name: metric_summaries
+insert into metric_summaries as s
+select * from unnest(
+    $run_id::text[], $key::text[], $last_value::double precision[], $last_step::bigint[], $last_timestamp::bigint[],
+    $first_value::double precision[], $first_step::bigint[], $first_timestamp::bigint[],
+    $min_value::double precision[], $max_value::double precision[], $point_count::bigint[], $nan_count::bigint[])
+    as n (run_id, key, last_value, last_step, last_timestamp, first_value, first_step, first_timestamp, min_value,
+          max_value, point_count, nan_count)
+on conflict (run_id, key) do update set
+    (last_value, last_step, last_timestamp) = (
+        select w.value, w.step, w.at
+        from (values (s.last_value, s.last_step, s.last_timestamp),
+                     (excluded.last_value, excluded.last_step, excluded.last_timestamp)) as w (value, step, at)
+        order by w.step desc, w.at desc, w.value desc, float8send(w.value) desc limit 1),
+    (first_value, first_step, first_timestamp) = (
+        select w.value, w.step, w.at
+        from (values (s.first_value, s.first_step, s.first_timestamp),
+                     (excluded.first_value, excluded.first_step, excluded.first_timestamp)) as w (value, step, at)
+        order by w.step, w.at, w.value, float8send(w.value) limit 1),
+    min_value = least(s.min_value, excluded.min_value),
+    max_value = greatest(s.max_value, excluded.max_value),
+    point_count = s.point_count + excluded.point_count,
+    nan_count = s.nan_count + excluded.nan_count;
+
+-- name: final_counts
+insert into writer_positions (run_id, writer_id, topic, next_seq, final_count)
+select run_id, writer_id, topic, 0, final_count
+from unnest($run_id::text[], $writer_id::text[], $topic::text[], $final_count::bigint[])
+    as c (run_id, writer_id, topic, final_count)
+on conflict (run_id, writer_id, topic) do update set final_count = excluded.final_count;
+
+-- name: inputs
+insert into inputs
+select * from unnest(
+    $run_id::text[], $name::text[], $digest::text[], $source_type::text[], $source::text[], $schema::text[],
+    $profile::text[], $tags::text[])
+on conflict do nothing;
+
+-- name: artifacts
+insert into artifacts
+select * from unnest(
+    $run_id::text[], $path::text[], $uri::text[], $size::bigint[], $sha256::text[], $content_type::text[],
+    $stored_at::bigint[])
+on conflict (run_id, path) do update set
+    uri = excluded.uri,
+    size = excluded.size,
+    sha256 = excluded.sha256,
+    content_type = excluded.content_type,
+    stored_at = excluded.stored_at;
+
+-- A model id that two runs claim belongs to the lesser run id, so that the order between partitions does not matter.
+-- name: logged_models
+insert into logged_models as m
+select
+    n.model_id, n.run_id, n.name, n.artifact_path, n.uri, n.digest, n.size,
+    array(select json_array_elements_text(n.flavors::json)), n.signature, n.created_at
+from unnest(
+    $model_id::text[], $run_id::text[], $name::text[], $artifact_path::text[], $uri::text[], $digest::text[],
+    $size::bigint[], $flavors::text[], $signature::text[], $created_at::bigint[])
+    as n (model_id, run_id, name, artifact_path, uri, digest, size, flavors, signature, created_at)
+on conflict (model_id) do update set
+    run_id = excluded.run_id,
+    name = excluded.name,
+    artifact_path = excluded.artifact_path,
+    uri = excluded.uri,
+    digest = excluded.digest,
+    size = excluded.size,
+    flavors = excluded.flavors,
+    signature = excluded.signature,
+    created_at = excluded.created_at
+where excluded.run_id collate "C" <= m.run_id collate "C";
+
+-- name: experiment_requests
+insert into experiment_requests
+select * from unnest($request_id::text[], $experiment_id::text[])
+on conflict (request_id) do update set experiment_id = excluded.experiment_id;
+
+-- name: rejected_requests
+insert into rejected_requests
+select * from unnest($request_id::text[], $request_type::text[], $code::text[], $message::text[], $rejected_at::bigint[])
+on conflict (request_id) do nothing;
+
+-- name: resolve_started_runs
+update runs r set experiment_id = q.experiment_id
+from unnest($run_id::text[]) as k (run_id), experiment_requests q
+where r.run_id = k.run_id and r.experiment_id = '' and q.request_id = r.experiment_request;
+
+-- name: resolve_waiting_runs
+update runs r set experiment_id = k.experiment_id
+from unnest($request_id::text[], $experiment_id::text[]) as k (request_id, experiment_id)
+where r.experiment_id = '' and r.experiment_request = k.request_id;

@@ -1,0 +1,278 @@
+-- Layout of the operational state: what is. Everything here is folded from the log and can be rebuilt from it.
+-- Times are Unix milliseconds, as in the events; nothing comes from the clock or from a sequence of the database.
+
+create table if not exists projection_offsets (
+    topic text not null,
+    partition integer not null,
+    next_offset bigint not null,
+    epoch bigint not null,
+    primary key (topic, partition)
+);
+
+create table if not exists projection_state (
+    name text primary key,
+    value bigint not null
+);
+
+create table if not exists writers (
+    run_id text not null,
+    writer_id text not null,
+    host text not null,
+    pid bigint not null,
+    rank bigint,
+    local_rank bigint,
+    world_size bigint,
+    client text not null,
+    opened_at bigint,
+    closed_at bigint,
+    close_reason text not null,
+    primary key (run_id, writer_id)
+);
+
+-- run_id is '' for the topics that are not about runs.
+create table if not exists writer_positions (
+    run_id text not null,
+    writer_id text not null,
+    topic text not null,
+    next_seq bigint not null,
+    final_count bigint,
+    primary key (run_id, writer_id, topic)
+);
+
+create table if not exists writer_gaps (
+    run_id text not null,
+    writer_id text not null,
+    topic text not null,
+    first_seq bigint not null,
+    last_seq bigint not null,
+    primary key (run_id, writer_id, topic, first_seq)
+);
+
+-- A row appears with the first event of a run, of whatever type; started tells whether RunStarted has come.
+create table if not exists runs (
+    run_id text primary key,
+    name text not null,
+    experiment_id text not null,
+    experiment_request text not null,
+    experiment_name text not null,
+    user_id text not null,
+    source_name text not null,
+    source_type text not null,
+    source_version text not null,
+    parent_run_id text not null,
+    status text not null,
+    start_time bigint,
+    end_time bigint,
+    end_reason text not null,
+    artifact_uri text not null,
+    lifecycle_stage text not null,
+    started boolean not null
+);
+create index if not exists runs_by_experiment on runs (experiment_id, lifecycle_stage, start_time desc, run_id);
+create index if not exists runs_by_start on runs (start_time desc, run_id);
+create index if not exists runs_unresolved on runs (experiment_request) where experiment_id = '';
+
+create table if not exists params (
+    run_id text not null,
+    key text not null,
+    value text not null,
+    primary key (run_id, key)
+);
+
+create table if not exists param_conflicts (
+    run_id text not null,
+    key text not null,
+    value text not null,
+    writer_id text not null,
+    seq bigint not null,
+    primary key (run_id, key, writer_id, seq)
+);
+
+create table if not exists tags (
+    run_id text not null,
+    key text not null,
+    value text not null,
+    primary key (run_id, key)
+);
+
+-- One row per run and key, merged without regard to order: last is the greatest (step, timestamp, value), first the
+-- least; NaN sorts above all numbers; min and max ignore NaN.
+create table if not exists metric_summaries (
+    run_id text not null,
+    key text not null,
+    last_value double precision not null,
+    last_step bigint not null,
+    last_timestamp bigint not null,
+    first_value double precision not null,
+    first_step bigint not null,
+    first_timestamp bigint not null,
+    min_value double precision,
+    max_value double precision,
+    point_count bigint not null,
+    nan_count bigint not null,
+    primary key (run_id, key)
+);
+create index if not exists metric_summaries_by_value on metric_summaries (key, last_value);
+
+create table if not exists inputs (
+    run_id text not null,
+    name text not null,
+    digest text not null,
+    source_type text not null,
+    source text not null,
+    schema text not null,
+    profile text not null,
+    tags text not null,
+    primary key (run_id, name, digest)
+);
+
+create table if not exists artifacts (
+    run_id text not null,
+    path text not null,
+    uri text not null,
+    size bigint not null,
+    sha256 text not null,
+    content_type text not null,
+    stored_at bigint not null,
+    primary key (run_id, path)
+);
+
+create table if not exists logged_models (
+    model_id text primary key,
+    run_id text not null,
+    name text not null,
+    artifact_path text not null,
+    uri text not null,
+    digest text not null,
+    size bigint not null,
+    flavors text[] not null,
+    signature text not null,
+    created_at bigint not null
+);
+create index if not exists logged_models_by_run on logged_models (run_id, created_at);
+
+create table if not exists experiments (
+    experiment_id text primary key,
+    name text not null,
+    artifact_location text not null,
+    lifecycle_stage text not null,
+    created_at bigint not null,
+    updated_at bigint not null
+);
+create index if not exists experiments_by_name on experiments (name);
+insert into experiments values ('0', 'Default', '', 'active', 0, 0) on conflict do nothing;
+
+create table if not exists experiment_requests (
+    request_id text primary key,
+    experiment_id text not null
+);
+
+create table if not exists experiment_tags (
+    experiment_id text not null,
+    key text not null,
+    value text not null,
+    primary key (experiment_id, key)
+);
+
+create table if not exists registered_models (
+    name text primary key,
+    description text not null,
+    created_at bigint not null,
+    updated_at bigint not null,
+    deleted boolean not null
+);
+
+create table if not exists registered_model_tags (
+    name text not null,
+    key text not null,
+    value text not null,
+    primary key (name, key)
+);
+
+create table if not exists model_versions (
+    name text not null,
+    version bigint not null,
+    source text not null,
+    run_id text not null,
+    model_id text not null,
+    digest text not null,
+    flavors text[] not null,
+    description text not null,
+    stage text not null,
+    created_at bigint not null,
+    updated_at bigint not null,
+    deleted boolean not null,
+    primary key (name, version)
+);
+create index if not exists model_versions_by_run on model_versions (run_id) where run_id <> '';
+
+create table if not exists model_version_tags (
+    name text not null,
+    version bigint not null,
+    key text not null,
+    value text not null,
+    primary key (name, version, key)
+);
+
+create table if not exists model_aliases (
+    name text not null,
+    alias text not null,
+    version bigint not null,
+    primary key (name, alias)
+);
+
+create table if not exists rejected_requests (
+    request_id text primary key,
+    request_type text not null,
+    code text not null,
+    message text not null,
+    rejected_at bigint not null
+);
+
+create table if not exists endpoints (
+    endpoint text primary key,
+    model text not null,
+    follow text not null,
+    alias text not null,
+    version bigint not null,
+    target text not null,
+    config text not null,
+    generation bigint not null,
+    requested_at bigint not null,
+    removed boolean not null
+);
+
+create table if not exists deployments (
+    deployment_id text primary key,
+    endpoint text not null,
+    model text not null,
+    version bigint not null,
+    source text not null,
+    digest text not null,
+    target text not null,
+    generation bigint not null,
+    state text not null,
+    url text not null,
+    instance text not null,
+    reason text not null,
+    cause text not null,
+    started_at bigint not null,
+    updated_at bigint not null
+);
+create index if not exists deployments_by_endpoint on deployments (endpoint, started_at desc);
+
+-- headers is JSON: a list of [name, base64 of the value or null].
+create table if not exists quarantine (
+    topic text not null,
+    partition integer not null,
+    record_offset bigint not null,
+    entity text not null,
+    kind text not null,
+    reason text not null,
+    key bytea,
+    value bytea,
+    headers bytea not null,
+    parked_at bigint not null,
+    primary key (topic, partition, record_offset)
+);
+create index if not exists quarantine_by_entity on quarantine (entity);
