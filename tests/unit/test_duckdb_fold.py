@@ -23,9 +23,11 @@ from runtide_schemas.events.catalog import (
 from runtide_schemas.events.deployments import DeploymentStarted, DeploymentSucceeded
 from runtide_schemas.events.metrics import MetricsLogged
 from runtide_schemas.events.runs import (
+    ModelLogged,
     ParamsLogged,
     RunEnded,
     RunStarted,
+    RunUpdated,
     TagsDeleted,
     TagsSet,
     WriterClosed,
@@ -80,6 +82,27 @@ async def test_a_run_has_a_row_from_its_first_event_and_is_filled_in_later(tmp_p
     log.append(RunEnded(run_id="r1", status="FAILED", end_time=AT + 1, reason="oom"))
     (tmp_path / "again").mkdir()
     assert await after(tmp_path / "again", log, statement) == [("first", True, "FAILED", AT, AT + 1, "oom")]
+
+
+async def test_a_run_that_runs_again_has_no_end(tmp_path: Path) -> None:
+    log = EventLog()
+    log.append(RunEnded(run_id="r1", status="FAILED", end_time=AT, reason="oom"))
+    log.append(RunUpdated(run_id="r1", status="RUNNING", name="again"))
+    assert await after(tmp_path, log, "SELECT name, status, end_time, end_reason FROM runs") == [
+        ("again", "RUNNING", None, "")
+    ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_model_id_claimed_by_two_runs_stays_with_the_lesser_run_id(tmp_path: Path, seed: int) -> None:
+    log = EventLog()
+    for run in ("r5", "r1", "r9"):
+        log.append(
+            ModelLogged(
+                run_id=run, model_id="m-1", name=run, artifact_path="a", uri="u", digest="d", size=1, flavors=(), at=AT
+            )
+        )
+    assert await after(tmp_path, log, "SELECT name FROM logged_models", seed) == [("r1",)]
 
 
 async def test_the_first_param_wins_and_the_last_tag(tmp_path: Path) -> None:

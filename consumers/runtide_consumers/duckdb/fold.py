@@ -10,6 +10,7 @@ from runtide_consumers.duckdb.surrogates import Surrogates
 from runtide_consumers.projection import Event, Parked
 from runtide_schemas import topics
 from runtide_schemas.errors import PoisonEvent, RuntideError
+from runtide_schemas.events.deployments import DeploymentRolledBack
 from runtide_schemas.events.runs import WriterClosed, WriterOpened
 
 FOLDS = fold_runs.FOLDS | fold_catalog.FOLDS | fold_deployments.FOLDS
@@ -33,6 +34,8 @@ def _catalog_scopes(body: Any) -> Iterable[tuple[str, str]]:
 
 def _deployment_scopes(body: Any) -> Iterable[tuple[str, str]]:
     yield "deployments", body.deployment_id
+    if isinstance(body, DeploymentRolledBack):
+        yield "deployments", body.to_deployment_id
 
 
 SCOPES: dict[str, Scopes] = {

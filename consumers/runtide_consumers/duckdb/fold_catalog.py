@@ -97,7 +97,8 @@ def _model_renamed(rows: EntityRows, event: Event) -> None:
     for table in _MODEL_TABLES:
         for row in rows[table].where(name=body.previous_name):
             rows[table].remove(body.previous_name, row["version" if table == "model_versions" else "alias"])
-            rows[table].put(row | {"name": body.name})
+            touched = {"updated_at": body.at} if table == "model_versions" else {}
+            rows[table].put(row | {"name": body.name} | touched)
 
 
 def _model_deleted(rows: EntityRows, event: Event) -> None:
@@ -145,6 +146,7 @@ def _version_deleted(rows: EntityRows, event: Event) -> None:
     rows["model_versions"].change(body.name, body.version, deleted=True, updated_at=body.at)
     for row in rows["model_aliases"].where(name=body.name, version=body.version):
         rows["model_aliases"].remove(body.name, row["alias"])
+    rows["registered_models"].change(body.name, updated_at=body.at)
 
 
 def _alias_moved(rows: EntityRows, event: Event) -> None:
@@ -161,6 +163,7 @@ def _stage_transitioned(rows: EntityRows, event: Event) -> None:
     rows["model_versions"].change(body.name, body.version, stage=body.stage, updated_at=body.at)
     for version in body.archived_versions:
         rows["model_versions"].change(body.name, version, stage="Archived", updated_at=body.at)
+    rows["registered_models"].change(body.name, updated_at=body.at)
 
 
 def _not_kept(rows: EntityRows, event: Event) -> None:

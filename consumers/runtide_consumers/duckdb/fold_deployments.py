@@ -61,7 +61,9 @@ def _started(rows: EntityRows, event: Event) -> None:
 def _succeeded(rows: EntityRows, event: Event) -> None:
     body: DeploymentSucceeded = event.body
     instance = json.dumps(dict(body.instance), sort_keys=True)
-    rows["deployments"].put(_row(rows, event) | {"state": "serving", "url": body.url, "instance": instance})
+    rows["deployments"].put(
+        _row(rows, event) | {"state": "serving", "url": body.url, "instance": instance, "reason": ""}
+    )
 
 
 def _failed(rows: EntityRows, event: Event) -> None:
@@ -73,6 +75,7 @@ def _rolled_back(rows: EntityRows, event: Event) -> None:
     body: DeploymentRolledBack = event.body
     row = _row(rows, event) | {"version": body.from_version, "state": "rolled_back", "reason": body.reason}
     rows["deployments"].put(row)
+    rows["deployments"].change(body.to_deployment_id, state="serving", version=body.to_version, updated_at=body.at)
 
 
 def _stopped(rows: EntityRows, event: Event) -> None:

@@ -22,6 +22,7 @@ from runtide_schemas.events.runs import (
 )
 
 Fold = Callable[[EntityRows, Event], None]
+_UNFINISHED = ("RUNNING", "SCHEDULED")
 
 
 def unknown_run(run_id: str) -> Row:
@@ -69,8 +70,11 @@ def _started(rows: EntityRows, event: Event) -> None:
 
 def _updated(rows: EntityRows, event: Event) -> None:
     body: RunUpdated = event.body
-    columns = {"name": body.name, "status": body.status, "end_time": body.end_time}
-    rows["runs"].change(body.run_id, **{column: value for column, value in columns.items() if value is not None})
+    given = {"name": body.name, "status": body.status, "end_time": body.end_time}
+    columns = {column: value for column, value in given.items() if value is not None}
+    if body.status in _UNFINISHED:
+        columns = {"end_time": None, "end_reason": ""} | columns
+    rows["runs"].change(body.run_id, **columns)
 
 
 def _ended(rows: EntityRows, event: Event) -> None:
@@ -124,7 +128,11 @@ def _artifact_logged(rows: EntityRows, event: Event) -> None:
 
 
 def _model_logged(rows: EntityRows, event: Event) -> None:
+    """Between two runs that claim one model id the lesser run id keeps it: their events are in no order."""
     body: ModelLogged = event.body
+    known = rows["logged_models"].get(body.model_id)
+    if known is not None and known["run_id"] < body.run_id:
+        return
     rows["logged_models"].put(
         {
             "model_id": body.model_id,

@@ -52,7 +52,7 @@ WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
 
 -- name: logged_models
 MERGE INTO logged_models USING batch_rows USING (model_id)
-WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+WHEN MATCHED AND batch_rows.run_id <= logged_models.run_id THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
 
 -- name: writers
 MERGE INTO writers USING batch_rows USING (run_id, writer_id)
