@@ -195,7 +195,7 @@ async def test_deployments_and_writers_have_one_row_each(tmp_path: Path) -> None
             await projection.apply(batch)
         found = await rows(projection, "SELECT state, url, instance, cause, started_at, updated_at FROM deployments")
         writers = await rows(projection, "SELECT host, rank, opened_at, closed_at, close_reason FROM writers")
-    assert found == [("serving", "http://x", '{"pid": "1"}', "fact-1", AT, AT + 5)]
+    assert found == [("serving", "http://x", '{"pid":"1"}', "fact-1", AT, AT + 5)]
     assert writers == [("h", 0, AT, AT + 9, "finished")]
 
 

@@ -60,7 +60,7 @@ def _started(rows: EntityRows, event: Event) -> None:
 
 def _succeeded(rows: EntityRows, event: Event) -> None:
     body: DeploymentSucceeded = event.body
-    instance = json.dumps(dict(body.instance), sort_keys=True)
+    instance = json.dumps(dict(body.instance), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     rows["deployments"].put(
         _row(rows, event) | {"state": "serving", "url": body.url, "instance": instance, "reason": ""}
     )

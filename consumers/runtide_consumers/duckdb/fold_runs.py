@@ -49,7 +49,12 @@ def unknown_run(run_id: str) -> Row:
 
 
 def _started(rows: EntityRows, event: Event) -> None:
+    """The first one says what the run is, whichever writer it came from."""
     body: RunStarted = event.body
+    _set_tags(rows, body.run_id, body.tags)
+    known = rows["runs"].get(body.run_id)
+    if known is None or known["started"]:
+        return
     rows["runs"].change(
         body.run_id,
         name=body.name,
@@ -65,15 +70,13 @@ def _started(rows: EntityRows, event: Event) -> None:
         artifact_uri=body.artifact_uri,
         started=True,
     )
-    _set_tags(rows, body.run_id, body.tags)
 
 
 def _updated(rows: EntityRows, event: Event) -> None:
     body: RunUpdated = event.body
     given = {"name": body.name, "status": body.status, "end_time": body.end_time}
-    columns = {column: value for column, value in given.items() if value is not None}
-    if body.status in _UNFINISHED:
-        columns = {"end_time": None, "end_reason": ""} | columns
+    columns: dict[str, Any] = {"end_time": None, "end_reason": ""} if body.status in _UNFINISHED else {}
+    columns |= {column: value for column, value in given.items() if value is not None}
     rows["runs"].change(body.run_id, **columns)
 
 
