@@ -150,17 +150,22 @@ class Segment:
     def read(self, position: int, max_bytes: int, end_offset: int) -> ReadResult:
         """Return whole, verified batches from ``position`` on, below ``end_offset``.
 
-        At least one batch is returned, however large (KIP-74). Safe in any thread: it reads only what is stored.
+        At least one batch is returned, however large (KIP-74). Damage ends the read before it, so that what is valid
+        stays readable and what is not is never returned. Safe in any thread: it reads only what is stored.
 
         Raises:
-            DamagedBatch: a batch in the range is not valid; it is never returned.
+            DamagedBatch: the batch at ``position`` is not valid.
         """
         window = self._window(position, max_bytes)
         end, next_offset = 0, -1
-        for at, header in walk_buffer(window, position):
-            if header.base_offset >= end_offset:
-                break
-            end, next_offset = at + header.size, header.last_offset + 1
+        try:
+            for at, header in walk_buffer(window, position):
+                if header.base_offset >= end_offset:
+                    break
+                end, next_offset = at + header.size, header.last_offset + 1
+        except DamagedBatch:
+            if not end:
+                raise
         if not end:
             raise DamagedBatch(position, f"no whole batch below offset {end_offset}")
         return ReadResult(window[:end], next_offset, position + end)

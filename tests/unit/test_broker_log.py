@@ -1,0 +1,345 @@
+"""One partition's log on disk: appending, reading, opening again after every kind of end."""
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatch
+from kio.schema.errors import ErrorCode
+
+from runtide_deploy.broker.errors import DamagedLog, Refused
+from runtide_deploy.broker.log.group_commit import GroupCommit
+from runtide_deploy.broker.log.partition_log import PartitionLog
+from tests.broker_batches import GZIP, LZ4, NO_COMPRESSION, SNAPPY, ZSTD, make_batch
+
+LIMIT = 1 << 20
+
+
+class Logs:
+    """Opens the log in one folder again and again."""
+
+    def __init__(self, folder: Path, segment_bytes: int = 1 << 20) -> None:
+        self.folder = folder
+        self.segment_bytes = segment_bytes
+        self.failures: list[OSError] = []
+        self.commit = GroupCommit(0.0, self.failures.append)
+
+    def create(self) -> PartitionLog:
+        log = self._log()
+        log.create()
+        return log
+
+    def open(self) -> PartitionLog:
+        log = self._log()
+        log.open()
+        return log
+
+    def _log(self) -> PartitionLog:
+        return PartitionLog(self.folder, self.segment_bytes, 100, self.commit)
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.log"))
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Logs:
+    return Logs(tmp_path / "t-0")
+
+
+async def append(log: PartitionLog, *values: bytes, **options: Any) -> int:
+    """Append one batch and wait until it is stored."""
+    appended = log.append(make_batch(*values, **options), LIMIT)
+    if appended.stored is not None:
+        await asyncio.wait_for(asyncio.shield(appended.stored), 5)
+    return appended.base_offset
+
+
+def records(log: PartitionLog, offset: int = 0, max_bytes: int = LIMIT) -> list[tuple[int, bytes | None]]:
+    """Read to the end as a consumer would."""
+    found = []
+    while (plan := log.plan_read(offset, max_bytes)) is not None:
+        result = plan.run()
+        plan.finish(result)
+        found += [(r.offset, r.value) for r in decode(result.records) if r.offset >= offset]
+        offset = result.next_offset
+    return found
+
+
+def decode(chunk: memoryview) -> list[Any]:
+    found, position = [], 0
+    while position < len(chunk):
+        size = 12 + int.from_bytes(chunk[position + 8 : position + 12], "big")
+        found += list(DefaultRecordBatch(bytes(chunk[position : position + size])))
+        position += size
+    return found
+
+
+def values(count: int) -> list[bytes]:
+    return [b"value-%d" % number for number in range(count)]
+
+
+async def fill(log: PartitionLog, batches: Sequence[bytes]) -> list[tuple[int, bytes | None]]:
+    return [(await append(log, value), value) for value in batches]
+
+
+async def test_what_is_appended_is_read_in_order_and_after_reopening(logs: Logs) -> None:
+    log = logs.create()
+    assert await append(log, b"a", b"b") == 0
+    assert await append(log, b"c") == 2
+    expected = [(0, b"a"), (1, b"b"), (2, b"c")]
+    assert records(log) == expected
+    assert records(log, offset=1, max_bytes=1) == expected[1:]
+    again = logs.open()
+    assert (again.start_offset, again.high_watermark, again.end_offset) == (0, 3, 3)
+    assert records(again) == expected
+
+
+async def test_nothing_is_readable_before_it_is_stored(logs: Logs) -> None:
+    log = logs.create()
+    appended = log.append(make_batch(b"a"), LIMIT)
+    assert (log.high_watermark, log.end_offset) == (0, 1)
+    assert log.plan_read(0, LIMIT) is None
+    assert appended.stored is not None
+    await asyncio.shield(appended.stored)
+    assert log.high_watermark == 1
+
+
+async def test_offsets_outside_the_log_are_refused(logs: Logs) -> None:
+    log = logs.create()
+    await append(log, b"a")
+    for offset in (-1, 2):
+        with pytest.raises(Refused) as refused:
+            log.plan_read(offset, LIMIT)
+        assert refused.value.code is ErrorCode.offset_out_of_range
+
+
+async def test_segments_roll_and_open_from_their_sidecars_or_without(logs: Logs) -> None:
+    logs.segment_bytes = 1000
+    log = logs.create()
+    expected = await fill(log, values(60))
+    await append(log, b"x", producer_id=5, epoch=0, sequence=0)
+    assert len(logs.files) > 3
+    assert records(logs.open())[:-1] == expected
+    for sidecar in logs.folder.glob("*.index"):
+        sidecar.unlink()
+    again = logs.open()
+    assert records(again)[:-1] == expected
+    assert len(list(logs.folder.glob("*.index"))) == len(logs.files) - 1
+    for sidecar in logs.folder.glob("*.index"):
+        sidecar.write_bytes(sidecar.read_bytes()[:-20])
+    again = logs.open()
+    assert records(again)[:-1] == expected
+    assert again.append(make_batch(b"x", producer_id=5, epoch=0, sequence=0), LIMIT).base_offset == 60
+
+
+async def test_every_torn_tail_is_cut_and_the_rest_kept(logs: Logs, caplog: pytest.LogCaptureFixture) -> None:
+    log = logs.create()
+    await append(log, b"first")
+    kept = logs.files[0].stat().st_size
+    await append(log, b"second")
+    whole = logs.files[0].read_bytes()
+    for end in range(kept, len(whole)):
+        logs.files[0].write_bytes(whole[:end])
+        caplog.clear()
+        again = logs.open()
+        assert records(again) == [(0, b"first")]
+        assert logs.files[0].stat().st_size == kept
+        assert ("torn bytes" in caplog.text) == (end > kept)
+    assert await append(again, b"third") == 1
+
+
+async def test_garbage_and_zeros_at_the_tail_are_cut(logs: Logs) -> None:
+    log = logs.create()
+    await append(log, b"first")
+    whole = logs.files[0].read_bytes()
+    for tail in (bytes(5000), b"\xff" * 5000, os.urandom(5000), whole[:16] + os.urandom(200)):
+        logs.files[0].write_bytes(whole + tail)
+        assert records(logs.open()) == [(0, b"first")]
+        assert logs.files[0].read_bytes() == whole
+
+
+async def test_damage_before_valid_batches_is_refused_and_nothing_is_cut(logs: Logs) -> None:
+    log = logs.create()
+    await fill(log, values(5))
+    whole = logs.files[0].read_bytes()
+    batch = len(whole) // 5
+    for position in range(16, batch):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x41
+        logs.files[0].write_bytes(damaged)
+        with pytest.raises(DamagedLog, match="damaged at byte 0"):
+            logs.open()
+        assert logs.files[0].read_bytes() == damaged
+
+
+async def test_damage_in_a_finished_segment_without_sidecar_is_refused(logs: Logs) -> None:
+    logs.segment_bytes = 500
+    await fill(logs.create(), values(20))
+    sealed = logs.files[0]
+    damaged = bytearray(sealed.read_bytes())
+    damaged[-1] ^= 1
+    sealed.write_bytes(damaged)
+    sealed.with_suffix(".index").unlink()
+    with pytest.raises(DamagedLog, match="is damaged"):
+        logs.open()
+
+
+async def test_a_missing_segment_in_the_middle_is_refused(logs: Logs) -> None:
+    logs.segment_bytes = 500
+    await fill(logs.create(), values(20))
+    logs.files[1].unlink()
+    with pytest.raises(DamagedLog, match="the next segment begins at"):
+        logs.open()
+
+
+async def test_missing_files_are_refused(logs: Logs) -> None:
+    logs.folder.mkdir()
+    with pytest.raises(DamagedLog, match="missing"):
+        logs.open()
+
+
+async def test_damage_met_while_reading_is_never_returned(logs: Logs) -> None:
+    log = logs.create()
+    for number, value in enumerate(values(3)):
+        await append(log, value, timestamps=(number,))
+    size = logs.files[0].stat().st_size // 3
+    with logs.files[0].open("r+b") as file:
+        file.seek(2 * size - 1)
+        file.write(b"\xee")
+    before, at, behind = (log.plan_read(offset, LIMIT) for offset in range(3))
+    assert before is not None and at is not None and behind is not None
+    assert [record.value for record in decode(before.run().records)] == [b"value-0"]
+    with pytest.raises(DamagedLog, match="checksum"):
+        at.run()
+    assert [record.value for record in decode(behind.run().records)] == [b"value-2"]
+    with pytest.raises(DamagedLog, match="checksum"):
+        log.plan_search(1).run()
+
+
+async def test_duplicates_keep_their_offset_across_a_restart(logs: Logs) -> None:
+    log = logs.create()
+    for sequence in range(3):
+        await append(log, b"v%d" % sequence, producer_id=7, epoch=2, sequence=sequence)
+    again = logs.open()
+    repeated = again.append(make_batch(b"v1", producer_id=7, epoch=2, sequence=1), LIMIT)
+    assert (repeated.base_offset, repeated.stored) == (1, None)
+    with pytest.raises(Refused) as refused:
+        again.append(make_batch(b"v9", producer_id=7, epoch=2, sequence=9), LIMIT)
+    assert refused.value.code is ErrorCode.out_of_order_sequence_number
+    assert again.end_offset == 3
+
+
+async def test_a_duplicate_of_what_is_not_stored_yet_waits_for_it(logs: Logs) -> None:
+    log = logs.create()
+    batch = make_batch(b"v", producer_id=7, epoch=0, sequence=0)
+    first, second = log.append(batch, LIMIT), log.append(batch, LIMIT)
+    assert first.stored is second.stored is not None
+    assert log.end_offset == 1
+
+
+@pytest.mark.parametrize("compression", [NO_COMPRESSION, GZIP, SNAPPY, LZ4, ZSTD])
+async def test_search_by_time_finds_the_exact_record(logs: Logs, compression: int) -> None:
+    logs.segment_bytes = 600
+    log = logs.create()
+    for first in range(0, 100, 5):
+        stamps = tuple(10 * number for number in range(first, first + 5))
+        await append(log, *values(5), timestamps=stamps, compression=compression)
+    for timestamp in range(0, 991, 7):
+        found = log.plan_search(timestamp).run()
+        assert found is not None
+        expected = -(-timestamp // 10)
+        assert (found.offset, found.timestamp) == (expected, 10 * expected)
+    assert log.plan_search(991).run() is None
+    newest = log.plan_newest().run()
+    assert newest is not None
+    assert newest.offset == 99
+
+
+async def test_batches_larger_than_every_window(logs: Logs) -> None:
+    logs.segment_bytes = 64 << 20
+    log = logs.create()
+    big = [os.urandom(5 << 20), os.urandom(100), os.urandom(6 << 20)]
+    for value in big:
+        appended = log.append(make_batch(value), 10 << 20)
+    assert appended.stored is not None
+    await asyncio.shield(appended.stored)
+    assert [value for _, value in records(log, max_bytes=1000)] == big
+    assert [value for _, value in records(logs.open())] == big
+
+
+async def test_a_full_disk_refuses_the_batch_and_keeps_the_log(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = logs.create()
+    await append(log, b"first", producer_id=1, epoch=0, sequence=0)
+    before = logs.files[0].read_bytes()
+    real = os.pwritev
+
+    def full(descriptor: int, parts: Sequence[bytes], position: int) -> int:
+        real(descriptor, [parts[0]], position)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwritev", full)
+    with pytest.raises(Refused) as refused:
+        await append(log, b"second", producer_id=1, epoch=0, sequence=1)
+    assert refused.value.code is ErrorCode.kafka_storage_error
+    assert refused.value.code.retriable
+    assert logs.files[0].read_bytes() == before
+    monkeypatch.undo()
+    assert await append(log, b"second", producer_id=1, epoch=0, sequence=1) == 1
+    assert records(logs.open()) == [(0, b"first"), (1, b"second")]
+
+
+async def test_a_short_write_is_completed(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = logs.create()
+    real = os.pwritev
+    for taken in (1, 16, 17, 60):
+        monkeypatch.setattr(
+            os, "pwritev", lambda fd, parts, at, taken=taken: real(fd, [b"".join(map(bytes, parts))[:taken]], at)
+        )
+        await append(log, b"value-%d" % taken)
+    assert [value for _, value in records(logs.open())] == [b"value-1", b"value-16", b"value-17", b"value-60"]
+
+
+async def test_a_failed_sync_is_final(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = logs.create()
+
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+    appended = log.append(make_batch(b"a"), LIMIT)
+    assert appended.stored is not None
+    await asyncio.wait([asyncio.shield(appended.stored)], timeout=0.2)
+    assert len(logs.failures) == 1
+    monkeypatch.undo()
+    later = log.append(make_batch(b"b"), LIMIT)
+    assert later.stored is not None
+    await asyncio.wait([asyncio.shield(later.stored)], timeout=0.2)
+    assert not appended.stored.done()
+    assert not later.stored.done()
+    assert log.high_watermark == 0
+
+
+async def test_one_round_covers_all_that_came_before_it(logs: Logs, tmp_path: Path) -> None:
+    other = Logs(tmp_path / "t-1")
+    other.commit = logs.commit
+    first, second = logs.create(), other.create()
+    rounds = {log.append(make_batch(b"x"), LIMIT).stored for log in (first, second, first, second)}
+    assert len(rounds) == 1
+    await asyncio.shield(next(r for r in rounds if r is not None))
+    assert (first.high_watermark, second.high_watermark) == (2, 2)
+
+
+async def test_a_refused_partition_answers_why(logs: Logs, caplog: pytest.LogCaptureFixture) -> None:
+    log = logs.create()
+    log.refuse("the file is damaged")
+    assert caplog.records[-1].levelno == logging.ERROR
+    with pytest.raises(Refused, match="the file is damaged"):
+        log.append(make_batch(b"a"), LIMIT)
+    with pytest.raises(Refused, match="the file is damaged"):
+        log.plan_read(0, LIMIT)
