@@ -24,31 +24,31 @@ class ComparedRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedParam:
-    """A param's value in each run that has it; ``differs`` is True unless all runs have the same one."""
+class Extremes:
+    """The runs with a metric's least minimum and greatest maximum; null when no run has a value but NaN."""
 
-    key: str
-    values: Mapping[str, str]
-    differs: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedMetric:
-    """What a metric came to in each run, and the runs with the least minimum and the greatest maximum."""
-
-    key: str
-    summaries: Mapping[str, MetricSummary]
     lowest_run: str | None
     highest_run: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Runs in the order asked for, with everything to tell them apart."""
+    """Runs side by side.
+
+    Attributes:
+        runs: the runs in the order asked for.
+        params: by key, then run: the value.
+        differing_params: the keys of params that not all runs have with the same value.
+        metrics: by key, then run: what the metric came to.
+        extremes: by metric key: which runs have the lowest and the highest value.
+        curves: the curves asked for.
+    """
 
     runs: tuple[ComparedRun, ...]
-    params: tuple[ComparedParam, ...]
-    metrics: tuple[ComparedMetric, ...]
+    params: Mapping[str, Mapping[str, str]]
+    differing_params: tuple[str, ...]
+    metrics: Mapping[str, Mapping[str, MetricSummary]]
+    extremes: Mapping[str, Extremes]
     curves: tuple[Curve, ...]
 
 
@@ -72,10 +72,13 @@ async def compare(
     for run_id in wanted:
         if run_id not in runs:
             raise unknown_run(run_id)
+    params, metrics = await _params(history, wanted), await _metrics(history, wanted)
     return Comparison(
         runs=tuple(runs[run_id] for run_id in wanted),
-        params=await _params(history, wanted),
-        metrics=await _metrics(history, wanted),
+        params=params,
+        differing_params=tuple(key for key, values in params.items() if _differs(values, len(wanted))),
+        metrics=metrics,
+        extremes={key: _extremes(summaries) for key, summaries in metrics.items()},
         curves=await curves(history, wanted, keys, buckets=points),
     )
 
@@ -84,30 +87,29 @@ def _run(row: tuple[object, ...]) -> ComparedRun:
     return ComparedRun(**dict(zip(ComparedRun.__dataclass_fields__, row, strict=True)))  # type: ignore[arg-type]  # columns are its fields
 
 
-async def _params(history: History, run_ids: list[str]) -> tuple[ComparedParam, ...]:
+async def _params(history: History, run_ids: list[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for key, run_id, value in await history.rows("compare_params", run_ids=run_ids):
         found.setdefault(key, {})[run_id] = value
-    return tuple(
-        ComparedParam(key=key, values=values, differs=len(values) < len(run_ids) or len(set(values.values())) > 1)
-        for key, values in found.items()
-    )
+    return found
 
 
-async def _metrics(history: History, run_ids: list[str]) -> tuple[ComparedMetric, ...]:
+def _differs(values: Mapping[str, str], runs: int) -> bool:
+    return len(values) < runs or len(set(values.values())) > 1
+
+
+async def _metrics(history: History, run_ids: list[str]) -> dict[str, dict[str, MetricSummary]]:
     found: dict[str, dict[str, MetricSummary]] = {}
     names = tuple(MetricSummary.__dataclass_fields__)[1:]
     for key, run_id, *values in await history.rows("compare_metrics", run_ids=run_ids):
         found.setdefault(key, {})[run_id] = MetricSummary(key=key, **dict(zip(names, values, strict=True)))
-    return tuple(_compared(key, summaries) for key, summaries in found.items())
+    return found
 
 
-def _compared(key: str, summaries: Mapping[str, MetricSummary]) -> ComparedMetric:
+def _extremes(summaries: Mapping[str, MetricSummary]) -> Extremes:
     lows = {run_id: summary.min_value for run_id, summary in summaries.items() if summary.min_value is not None}
     highs = {run_id: summary.max_value for run_id, summary in summaries.items() if summary.max_value is not None}
-    return ComparedMetric(
-        key=key,
-        summaries=summaries,
+    return Extremes(
         lowest_run=min(lows, key=lambda run_id: lows[run_id], default=None),
         highest_run=max(highs, key=lambda run_id: highs[run_id], default=None),
     )

@@ -60,6 +60,12 @@ async def get_experiment_by_name(postgres: Postgres, name: str) -> Experiment:
     return Experiment(**row)
 
 
+async def find_experiment(postgres: Postgres, named: str) -> Experiment:
+    """Return the experiment with that id or, when there is none, that name."""
+    row = await postgres.row(load("experiments")["get_experiment"], experiment_id=named)
+    return await get_experiment_by_name(postgres, named) if row is None else Experiment(**row)
+
+
 async def list_experiments(
     postgres: Postgres, *, lifecycle_stages: Sequence[str] = ACTIVE, page_size: int = 1_000, page_token: str = ""
 ) -> ExperimentPage:

@@ -28,6 +28,7 @@ class RunSearch:
         name: part of the run's name, case ignored, ``%`` and ``_`` as wildcards.
         filter: clauses joined by AND, see ``grammar.py``.
         order_by: sort terms, e.g. ``metrics.loss DESC``; then the newest first, then by id.
+        id_prefix: only runs whose id begins so.
         lifecycle: active runs, deleted ones, or all.
         page_size: rows of a page.
         page_token: ``next_page_token`` of the page before.
@@ -36,6 +37,7 @@ class RunSearch:
     experiment_ids: tuple[str, ...] = ()
     status: str = ""
     name: str = ""
+    id_prefix: str = ""
     filter: str = ""
     order_by: tuple[str, ...] = ()
     lifecycle: Literal["active", "deleted", "all"] = "active"
@@ -45,7 +47,15 @@ class RunSearch:
     @property
     def scope(self) -> str:
         """Name the list that a page token belongs to."""
-        question = (self.experiment_ids, self.status, self.name, self.filter, self.order_by, self.lifecycle)
+        question = (
+            self.experiment_ids,
+            self.status,
+            self.name,
+            self.id_prefix,
+            self.filter,
+            self.order_by,
+            self.lifecycle,
+        )
         return hashlib.sha256(repr(question).encode()).hexdigest()[:16]
 
 
@@ -84,6 +94,8 @@ def compile_search(search: RunSearch) -> Query:
         query.conditions.append(f"r.status = {query.bind(search.status, 'text')}")
     if search.name:
         query.conditions.append(f"r.name ILIKE {query.bind(f'%{search.name}%', 'text')}")
+    if search.id_prefix:
+        query.conditions.append(f"starts_with(r.run_id, {query.bind(search.id_prefix, 'text')})")
     for clause in parse_filter(search.filter):
         query.where(clause)
     for order in _orders(search.order_by):

@@ -1,0 +1,93 @@
+"""What goes out: JSON by MLflow's wire rules, and errors with MLflow's codes and statuses.
+
+Integers are numbers, NaN and infinities are the strings "NaN", "Infinity" and "-Infinity", bytes are base64.
+"""
+
+import base64
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import orjson
+from starlette.responses import Response
+
+from runtide_schemas.errors import InvalidRequest, RuntideError, TransientError
+
+STATUSES: dict[str, int] = {
+    "INVALID_PARAMETER_VALUE": 400,
+    "BAD_REQUEST": 400,
+    "RESOURCE_ALREADY_EXISTS": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_DOES_NOT_EXIST": 404,
+    "ENDPOINT_NOT_FOUND": 404,
+    "RESOURCE_CONFLICT": 409,
+    "REQUEST_LIMIT_EXCEEDED": 429,
+    "INTERNAL_ERROR": 500,
+    "TEMPORARILY_UNAVAILABLE": 503,
+}
+"""MLflow's error codes (``mlflow/exceptions.py``) that we answer, with their HTTP statuses."""
+
+_LARGEST_INTEGER = 2**64 - 1
+
+
+class Json(Response):
+    """A JSON answer of plain values and dataclasses."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Return the bytes of ``content``."""
+        return orjson.dumps(plain(content), option=orjson.OPT_NON_STR_KEYS)
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as JSON knows it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _not_finite(value)
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value <= _LARGEST_INTEGER else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return _other(value)
+
+
+def error_answer(error: RuntideError, *, status: int | None = None) -> Json:
+    """Return the answer to an error of ours."""
+    if isinstance(error, InvalidRequest):
+        return refusal(error.code, str(error), status=status)
+    if isinstance(error, TransientError):
+        return refusal("TEMPORARILY_UNAVAILABLE", str(error), headers={"Retry-After": "1"})
+    return refusal("INTERNAL_ERROR", str(error))
+
+
+def refusal(code: str, message: str, *, status: int | None = None, headers: Mapping[str, str] | None = None) -> Json:
+    """Return an error in MLflow's form."""
+    body = {"error_code": code, "message": message}
+    return Json(body, status_code=status or STATUSES.get(code, 400), headers=dict(headers or {}))
+
+
+def _not_finite(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | UUID | timedelta):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no JSON form here")

@@ -1,0 +1,96 @@
+"""The application: routes with their policies, errors, safety around everything."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from runtide.kafka import KafkaSettings
+from runtide_queries.server.answers import error_answer, refusal
+from runtide_queries.server.measures import Measured, Measures
+from runtide_queries.server.pages import ROUTES as PAGES
+from runtide_queries.server.pages import failure_page, is_page
+from runtide_queries.server.policy import Unauthenticated, attach, require_policies
+from runtide_queries.server.routes import experiments, models, operations, runs, sql
+from runtide_queries.server.safety import Safety
+from runtide_queries.server.settings import GatewaySettings
+from runtide_queries.server.stores import open_stores
+from runtide_schemas.errors import InvalidRequest, RuntideError
+
+ROUTES = (*experiments.ROUTES, *runs.ROUTES, *models.ROUTES, *operations.ROUTES, *sql.ROUTES, *PAGES)
+_log = logging.getLogger(__name__)
+
+
+def create_app(settings: GatewaySettings, kafka: KafkaSettings) -> FastAPI:
+    """Return the gateway's application.
+
+    Raises:
+        FatalError: a setting is unsafe, or a route declares no policy.
+    """
+    settings.check()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_stores(settings, kafka) as stores:
+            app.state.stores = stores
+            yield
+
+    app = FastAPI(
+        title="Runtide",
+        summary="Runs, metrics, models and deployments, read from the log's projections.",
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.state.measures = Measures()
+    attach(app, ROUTES)
+    require_policies(app)
+    _answer_errors(app)
+    app.add_middleware(Measured, measures=app.state.measures)
+    app.add_middleware(Safety, hosts=settings.hosts, max_body_bytes=settings.max_body_bytes)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
+    @app.exception_handler(RuntideError)
+    async def ours(request: Request, error: RuntideError) -> Response:
+        if not isinstance(error, InvalidRequest):
+            _log.warning("%s %s: %s", request.method, request.url.path, error)
+        return _answer(request, error_answer(error), str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        found = error.errors()[0]
+        place = ".".join(str(part) for part in found["loc"][1:]) or "body"
+        message = f"Invalid value for parameter '{place}': {found['msg']}"
+        return _answer(request, refusal("INVALID_PARAMETER_VALUE", message), message)
+
+    @app.exception_handler(Unauthenticated)
+    async def unauthenticated(request: Request, _error: Unauthenticated) -> Response:
+        message = "This gateway wants a token: send it as bearer token, or as the password of basic auth"
+        headers = {"WWW-Authenticate": 'Basic realm="runtide"'}
+        return _answer(request, refusal("UNAUTHENTICATED", message, headers=headers), message)
+
+    @app.exception_handler(HTTPException)
+    async def unrouted(request: Request, error: HTTPException) -> Response:
+        known = {404: "ENDPOINT_NOT_FOUND", 405: "ENDPOINT_NOT_FOUND"}
+        message = f"{request.method} {request.url.path[:200]}: {error.detail}"
+        code = known.get(error.status_code, "BAD_REQUEST")
+        return _answer(request, refusal(code, message, status=error.status_code), message)
+
+
+def _answer(request: Request, answer: Response, message: str) -> Response:
+    """Return an error as a page where a person is looking."""
+    if not is_page(request):
+        return answer
+    shown = failure_page(answer.status_code, message)
+    if challenge := answer.headers.get("www-authenticate"):
+        shown.headers["www-authenticate"] = challenge
+    return shown

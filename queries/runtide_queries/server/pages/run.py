@@ -1,0 +1,216 @@
+"""The page of one run, and the page of its events."""
+
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+from runtide_queries.completeness import Completeness, Sequence, get_completeness
+from runtide_queries.history import Bucket, curves
+from runtide_queries.runs import RunDetail, get_run, unknown_run
+from runtide_queries.server.answers import Json
+from runtide_queries.server.events import event_json
+from runtide_queries.server.pages.formats import NOTHING, duration, moment, number, size
+from runtide_queries.server.pages.html import Markup, Node, element
+from runtide_queries.server.pages.layout import facts, page, section, state, table
+from runtide_queries.server.pages.sparkline import sparkline
+from runtide_queries.server.policy import Policy, Route
+from runtide_queries.server.routes import API
+from runtide_queries.server.stores import AskStores, Stores
+from runtide_schemas.envelope import format_time
+from runtide_schemas.errors import RuntideError
+from runtide_schemas.limits import check_run_id
+
+MOST_CURVES = 60
+MOST_EVENTS = 300
+_BUCKETS = 80
+
+Curves = Mapping[str, tuple[Bucket, ...]]
+
+
+async def run_page(stores: AskStores, run_id: str) -> Response:
+    """Show everything known of a run."""
+    detail = await get_run(stores.postgres, check_run_id(run_id))
+    completeness = await get_completeness(stores.postgres, run_id)
+    drawn, problem = await _curves(stores, detail)
+    info = detail.run.info
+    return page(
+        info.name or run_id,
+        "Runs",
+        element("h1", info.name or run_id),
+        element("p", element("code", run_id), class_="sub"),
+        element("p", problem, class_="note") if problem else None,
+        _about(detail, completeness),
+        _metrics(detail, drawn),
+        element("div", _pairs("Params", detail.run.params), _pairs("Tags", detail.run.tags), class_="columns"),
+        _conflicts(detail),
+        _artifacts(detail),
+        _models(detail),
+        _inputs(detail),
+        _writers(detail, completeness),
+    )
+
+
+async def _curves(stores: Stores, detail: RunDetail) -> tuple[Curves, str]:
+    """Return the curves to draw; the page comes without pictures while the history store is away."""
+    keys = list(detail.run.metrics)[:MOST_CURVES]
+    try:
+        found = await curves(stores.history, [detail.run.info.run_id], keys, buckets=_BUCKETS)
+    except RuntideError as error:
+        return {}, f"No pictures of the curves: {error}"
+    return {curve.key: curve.buckets for curve in found}, ""
+
+
+def _about(detail: RunDetail, completeness: Completeness) -> Markup:
+    info = detail.run.info
+    parent = info.parent_run_id
+    experiment = info.experiment_id or info.experiment_name
+    return facts(
+        [
+            ("Status", state(info.status) if info.status else None),
+            ("Experiment", element("a", info.experiment_name or experiment, href=f"/?experiment={experiment}")),
+            ("Started (UTC)", moment(info.start_time)),
+            ("Duration", duration(info.start_time, info.end_time)),
+            ("Is it all here?", element("span", state(completeness.state), " ", completeness.summary)),
+            ("User", info.user_id),
+            ("Source", " ".join(filter(None, (info.source_name, info.source_version)))),
+            ("Parent", element("a", parent, href=f"/runs/{parent}") if parent else None),
+            ("Ended because", info.end_reason),
+            ("Artifacts at", info.artifact_uri),
+            ("In the log", element("a", "events of this run", href=f"/runs/{info.run_id}/events")),
+            ("As JSON", element("a", "this run", href=f"{API}/runs/{info.run_id}")),
+        ]
+    )
+
+
+def _metrics(detail: RunDetail, drawn: Curves) -> Markup:
+    rows = [
+        (
+            element("a", metric.key, href=f"{API}/runs/{detail.run.info.run_id}/metrics/{metric.key}?points=500"),
+            sparkline(drawn.get(metric.key, ()), metric.key),
+            element("span", number(metric.last_value), class_="strong"),
+            number(metric.min_value),
+            number(metric.max_value),
+            f"{metric.last_step:,}",
+            f"{metric.point_count:,}" + (f" ({metric.nan_count:,} NaN)" if metric.nan_count else ""),
+        )
+        for metric in detail.run.metrics.values()
+    ]
+    head = ("Metric", "Curve", "Last", "Min", "Max", "Step", "Points")
+    return section("Metrics", table(head, rows, numbers=range(2, 7), empty="No metrics logged."), count=len(rows))
+
+
+def _pairs(title: str, pairs: Mapping[str, str]) -> Markup:
+    rows = [(key, element("div", value, class_="wide")) for key, value in pairs.items()]
+    return section(title, table(("Key", "Value"), rows, empty=f"No {title.lower()} logged."), count=len(rows))
+
+
+def _conflicts(detail: RunDetail) -> Node:
+    rows = [(one.key, one.value, detail.run.params.get(one.key), one.writer_id[:8]) for one in detail.param_conflicts]
+    if not rows:
+        return None
+    head = ("Key", "Refused value", "Value that counts", "Writer")
+    return section("Params logged again with another value", table(head, rows, empty=""), count=len(rows))
+
+
+def _artifacts(detail: RunDetail) -> Markup:
+    rows = [
+        (
+            one.path,
+            size(one.size),
+            one.content_type,
+            element("code", one.sha256[:16], title=one.sha256),
+            moment(one.stored_at),
+        )
+        for one in detail.artifacts
+    ]
+    head = ("Path", "Size", "Type", "SHA-256", "Stored (UTC)")
+    return section("Artifacts", table(head, rows, numbers=[1], empty="No artifacts logged."), count=len(rows))
+
+
+def _models(detail: RunDetail) -> Node:
+    versions = {
+        version.model_id: element("a", f"{version.name} v{version.version}", href=f"/models/{version.name}")
+        for version in detail.model_versions
+    }
+    rows = [
+        (
+            one.name,
+            ", ".join(one.flavors),
+            size(one.size),
+            element("code", one.model_id),
+            versions.get(one.model_id, NOTHING),
+        )
+        for one in detail.logged_models
+    ]
+    head = ("Model", "Flavors", "Size", "Id", "Registered as")
+    return section("Models", table(head, rows, numbers=[2], empty=""), count=len(rows)) if rows else None
+
+
+def _inputs(detail: RunDetail) -> Node:
+    rows = [(one.name, element("code", one.digest), one.source_type, one.source) for one in detail.inputs]
+    head = ("Dataset", "Digest", "Source type", "Source")
+    return section("Datasets", table(head, rows, empty=""), count=len(rows)) if rows else None
+
+
+def _writers(detail: RunDetail, completeness: Completeness) -> Markup:
+    known = {writer.writer_id: writer for writer in detail.writers}
+    rows = [_writer_row(one, known.get(one.writer_id)) for one in completeness.sequences]
+    head = ("Writer", "Rank", "Host", "Process", "Topic", "State", "Received", "Of", "Missing", "Closed")
+    return section(
+        "Writers", table(head, rows, numbers=[1, 3, 6, 7], empty="No writer is known yet."), count=len(known)
+    )
+
+
+def _writer_row(sequence: Sequence, writer: object) -> tuple[Node, ...]:
+    ranges = ", ".join(
+        f"{gap.first}-{gap.last}" if gap.first < gap.last else str(gap.first) for gap in sequence.missing
+    )
+    closed = getattr(writer, "closed_at", None)
+    return (
+        element("code", sequence.writer_id[:8], title=sequence.writer_id),
+        sequence.rank,
+        sequence.host,
+        sequence.pid,
+        sequence.topic,
+        state(sequence.state),
+        f"{sequence.received:,}",
+        "?" if sequence.final_count is None else f"{sequence.final_count:,}",
+        ranges or NOTHING,
+        element("span", moment(closed), f" ({sequence.close_reason})") if closed else NOTHING,
+    )
+
+
+async def events_page(stores: AskStores, run_id: str) -> Response:
+    """Show the first events of a run, as they lie in the log."""
+    rows: list[tuple[Node, ...]] = []
+    async for event in stores.log.events(check_run_id(run_id)):
+        if len(rows) == MOST_EVENTS:
+            break
+        origin, envelope = event.origin, event.envelope
+        body = Json(event_json(event)["body"]).body
+        rows.append(
+            (
+                format_time(envelope.time),
+                element("span", envelope.type, class_="strong"),
+                element("code", f"{envelope.writer[:8]}·{envelope.seq}", title=envelope.writer),
+                element("code", f"{origin.topic}-{origin.partition}@{origin.offset}"),
+                element("div", event.problem or bytes(body).decode()[:600], class_="wide mono"),
+            )
+        )
+    if not rows:
+        raise unknown_run(run_id)
+    return page(
+        f"Events of {run_id[:8]}",
+        "Runs",
+        element("h1", "Events of a run"),
+        element(
+            "p", "In time order, straight from the log: ", element("a", run_id, href=f"/runs/{run_id}"), class_="sub"
+        ),
+        table(("Time", "Event", "Writer·seq", "Where", "What"), rows, empty=""),
+    )
+
+
+ROUTES = (
+    Route("GET", "/runs/{run_id}", run_page, Policy.READ, "Page: one run"),
+    Route("GET", "/runs/{run_id}/events", events_page, Policy.READ, "Page: events of a run"),
+)

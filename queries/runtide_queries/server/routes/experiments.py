@@ -1,0 +1,40 @@
+"""Experiments."""
+
+from typing import Annotated
+
+from fastapi import Query
+
+from runtide_queries import experiments
+from runtide_queries.server.answers import Json
+from runtide_queries.server.policy import Policy, Route
+from runtide_queries.server.routes import API
+from runtide_queries.server.stores import AskStores
+
+
+async def list_experiments(
+    stores: AskStores,
+    name: str = "",
+    include_deleted: bool = False,
+    page_size: Annotated[int, Query(ge=1, le=1000)] = 1000,
+    page_token: str = "",
+) -> Json:
+    """List experiments by id, or the one named ``name``."""
+    if name:
+        found = await experiments.get_experiment_by_name(stores.postgres, name)
+        return Json(experiments.ExperimentPage(experiments=(found,), next_page_token=""))
+    stages = experiments.ALL_STAGES if include_deleted else experiments.ACTIVE
+    page = await experiments.list_experiments(
+        stores.postgres, lifecycle_stages=stages, page_size=page_size, page_token=page_token
+    )
+    return Json(page)
+
+
+async def get_experiment(stores: AskStores, experiment_id: str) -> Json:
+    """Get an experiment with its tags."""
+    return Json(await experiments.get_experiment(stores.postgres, experiment_id))
+
+
+ROUTES = (
+    Route("GET", f"{API}/experiments", list_experiments, Policy.READ, "List experiments"),
+    Route("GET", f"{API}/experiments/{{experiment_id}}", get_experiment, Policy.READ, "Get an experiment"),
+)

@@ -1,0 +1,35 @@
+"""Registered models and endpoints."""
+
+from typing import Annotated
+
+from fastapi import Query
+
+from runtide_queries import deployments, models
+from runtide_queries.server.answers import Json
+from runtide_queries.server.policy import Policy, Route
+from runtide_queries.server.routes import API
+from runtide_queries.server.stores import AskStores
+
+
+async def list_models(
+    stores: AskStores, page_size: Annotated[int, Query(ge=1, le=1000)] = 100, page_token: str = ""
+) -> Json:
+    """List registered models by name, with their aliases."""
+    return Json(await models.list_registered_models(stores.postgres, page_size=page_size, page_token=page_token))
+
+
+async def get_model(stores: AskStores, name: str) -> Json:
+    """Get a registered model with its versions."""
+    return Json(await models.get_registered_model(stores.postgres, name))
+
+
+async def list_endpoints(stores: AskStores) -> Json:
+    """List the endpoints that are wanted, each with its deployments, the newest first."""
+    return Json({"endpoints": await deployments.list_endpoints(stores.postgres)})
+
+
+ROUTES = (
+    Route("GET", f"{API}/models", list_models, Policy.READ, "List registered models"),
+    Route("GET", f"{API}/models/{{name}}", get_model, Policy.READ, "Get a registered model"),
+    Route("GET", f"{API}/endpoints", list_endpoints, Policy.READ, "List endpoints and deployments"),
+)

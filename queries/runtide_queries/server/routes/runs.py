@@ -1,0 +1,120 @@
+"""Runs: search, one run, its curves, its completeness, its events, and several side by side."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+
+from runtide_queries import comparison, completeness, experiments, history, runs
+from runtide_queries.search import RunSearch, search_runs
+from runtide_queries.server.answers import Json
+from runtide_queries.server.events import event_json
+from runtide_queries.server.policy import Policy, Route
+from runtide_queries.server.routes import API
+from runtide_queries.server.stores import AskStores
+from runtide_schemas.errors import InvalidRequest
+from runtide_schemas.limits import check_run_id
+
+MAX_EVENTS = 10_000
+
+
+async def search(
+    stores: AskStores,
+    experiment: str = "",
+    experiment_ids: Annotated[Sequence[str], Query()] = (),
+    status: str = "",
+    name: str = "",
+    id_prefix: str = "",
+    filter: str = "",  # noqa: A002  # MLflow's name of the parameter
+    order_by: Annotated[Sequence[str], Query()] = (),
+    lifecycle: Literal["active", "deleted", "all"] = "active",
+    page_size: Annotated[int, Query(ge=1, le=1000)] = 100,
+    page_token: str = "",
+) -> Json:
+    """Search runs; ``experiment`` is an id or a name, ``order_by`` may be repeated."""
+    ids = tuple(experiment_ids)
+    if experiment:
+        ids += ((await experiments.find_experiment(stores.postgres, experiment)).experiment_id,)
+    asked = RunSearch(
+        experiment_ids=ids,
+        status=status,
+        name=name,
+        id_prefix=id_prefix,
+        filter=filter,
+        order_by=tuple(term for term in order_by if term),
+        lifecycle=lifecycle,
+        page_size=page_size,
+        page_token=page_token,
+    )
+    return Json(await search_runs(stores.postgres, asked))
+
+
+async def get_run(stores: AskStores, run_id: str) -> Json:
+    """Get a run with params, tags, metric summaries, inputs, artifacts, models and writers."""
+    return Json(await runs.get_run(stores.postgres, check_run_id(run_id)))
+
+
+async def get_metric(
+    stores: AskStores,
+    run_id: str,
+    key: str,
+    points: Annotated[int, Query(ge=0, le=history.MAX_BUCKETS)] = 0,
+) -> Json:
+    """Get a curve: every point, or with ``points`` that many spans of steps with minimum, maximum, mean and last."""
+    check_run_id(run_id)
+    if points:
+        found = await history.curves(stores.history, [run_id], [key], buckets=points)
+        buckets = found[0].buckets if found else ()
+        total = sum(bucket.points for bucket in buckets)
+        answer = {"run_id": run_id, "key": key, "total": total, "buckets": buckets}
+    else:
+        every = await history.metric_history(stores.history, run_id, key)
+        answer = {"run_id": run_id, "key": key, "total": len(every), "points": every}
+    if not answer["total"]:
+        await runs.get_run(stores.postgres, run_id)
+    return Json(answer)
+
+
+async def get_completeness(stores: AskStores, run_id: str) -> Json:
+    """Say whether everything of a run is here, per writer and topic."""
+    return Json(await completeness.get_completeness(stores.postgres, check_run_id(run_id)))
+
+
+async def get_events(
+    stores: AskStores,
+    run_id: str,
+    metrics: bool = True,
+    most: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 1000,
+) -> Json:
+    """Read the first events of a run from the log, in time order."""
+    found: list[dict[str, Any]] = []
+    async for event in stores.log.events(check_run_id(run_id), metrics=metrics):
+        if len(found) == most:
+            return Json({"run_id": run_id, "events": found, "truncated": True})
+        found.append(event_json(event))
+    if not found:
+        raise runs.unknown_run(run_id)
+    return Json({"run_id": run_id, "events": found, "truncated": False})
+
+
+async def compare(
+    stores: AskStores,
+    runs: str = "",
+    keys: str = "",
+    points: Annotated[int, Query(ge=1, le=history.MAX_BUCKETS)] = 100,
+) -> Json:
+    """Compare runs side by side; ``runs`` and ``keys`` (metrics whose curves are wanted) are comma-separated."""
+    if not (run_ids := [check_run_id(run_id) for run_id in runs.split(",") if run_id]):
+        raise InvalidRequest("Missing value for required parameter 'runs': give run ids, separated by commas")
+    wanted = [key for key in keys.split(",") if key]
+    return Json(await comparison.compare(stores.history, run_ids, keys=wanted, points=points))
+
+
+ROUTES = (
+    Route("GET", f"{API}/runs", search, Policy.READ, "Search runs"),
+    Route("GET", f"{API}/runs/{{run_id}}", get_run, Policy.READ, "Get a run"),
+    Route("GET", f"{API}/runs/{{run_id}}/metrics/{{key:path}}", get_metric, Policy.READ, "Get a metric's history"),
+    Route("GET", f"{API}/runs/{{run_id}}/completeness", get_completeness, Policy.READ, "Is the run all here?"),
+    Route("GET", f"{API}/runs/{{run_id}}/events", get_events, Policy.READ, "Get a run's events from the log"),
+    Route("GET", f"{API}/compare", compare, Policy.READ, "Compare runs"),
+)

@@ -1,0 +1,151 @@
+"""What every request passes first, whatever its path: host, origin, path and size; and what every answer carries.
+
+A page of another site can make a browser send requests to loopback (CSRF) or, by DNS rebinding, even read the answers; the
+host allow-list and the origin check close both, on all paths alike (CVE-2025-14279 and CVE-2026-2611 were path lists).
+"""
+
+import logging
+import re
+from collections.abc import Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtide_queries.server.answers import Json, refusal
+from runtide_schemas.errors import InvalidRequest
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+SAFE_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+_FORBIDDEN_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\]")
+_MAX_PATH_LENGTH = 4_096
+_log = logging.getLogger(__name__)
+
+
+class Safety:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], max_body_bytes: int) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse what is not safe, pass on the rest, add the headers."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008, "reason": "no WebSocket is served here"})
+            return
+        answer = _Answer(send)
+        if refused := self._refused(scope):
+            await refused(scope, receive, answer.send)
+            return
+        try:
+            await self._app(scope, _Limited(receive, self._max_body_bytes), answer.send)
+        except Exception:  # the last line: whatever went wrong inside, the caller gets an answer without inner details
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            if answer.started:
+                raise
+            await refusal("INTERNAL_ERROR", "internal error; the gateway's log has the details")(
+                scope, receive, answer.send
+            )
+
+    def _refused(self, scope: Scope) -> Json | None:
+        headers = Headers(scope=scope)
+        checks: tuple[Callable[[], Json | None], ...] = (
+            lambda: self._check_host(headers),
+            lambda: _check_site(headers, scope["method"]),
+            lambda: _check_path(scope["path"]),
+            lambda: self._check_length(headers),
+        )
+        return next((refused for check in checks if (refused := check())), None)
+
+    def _check_host(self, headers: Headers) -> Json | None:
+        found = headers.getlist("host")
+        if len(found) == 1 and _host_name(found[0]) in self._hosts:
+            return None
+        return refusal(
+            "PERMISSION_DENIED",
+            f"Host {', '.join(found)[:100]!r} is not served here; call us by localhost, or add the name to "
+            "RUNTIDE_GATEWAY_ALLOWED_HOSTS",
+        )
+
+    def _check_length(self, headers: Headers) -> Json | None:
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length[:20]) <= self._max_body_bytes:
+            return None
+        return refusal("INVALID_PARAMETER_VALUE", f"a body has at most {self._max_body_bytes} bytes", status=413)
+
+
+def _check_site(headers: Headers, method: str) -> Json | None:
+    """Refuse requests that another site's page made, except opening one of our pages by a link."""
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower():
+        return refusal("PERMISSION_DENIED", f"requests from pages of {origin[:100]!r} are not accepted")
+    site = headers.get("sec-fetch-site", "none")
+    followed_link = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+    if site not in {"none", "same-origin"} and not followed_link:
+        return refusal("PERMISSION_DENIED", "requests from pages of other sites are not accepted")
+    return None
+
+
+def _check_path(path: str) -> Json | None:
+    """Refuse paths that could be read as another path. The server has decoded it, once; nobody decodes it again."""
+    segments = path.split("/")[1:]
+    if (
+        len(path) > _MAX_PATH_LENGTH
+        or not path.startswith("/")
+        or _FORBIDDEN_IN_PATH.search(path)
+        or any(segment in {".", ".."} for segment in segments)
+        or "" in segments[:-1]
+    ):
+        return refusal(
+            "INVALID_PARAMETER_VALUE", "Invalid path: no empty or dot segments, backslashes or control bytes"
+        )
+    return None
+
+
+def _host_name(host: str) -> str:
+    name = host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    return name.lower()
+
+
+class _Limited:
+    """Counts a body as it comes in; a chunked one has no length to look at beforehand."""
+
+    def __init__(self, receive: Receive, most: int) -> None:
+        self._receive, self._left, self._most = receive, most, most
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise InvalidRequest(f"a body has at most {self._most} bytes")
+        return message
+
+
+class _Answer:
+    """Adds the headers to an answer on its way out."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            for name, value in SAFE_HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("cache-control", "no-store")
+        await self._send(message)

@@ -1,0 +1,83 @@
+"""Settings of the gateway process: command line first, then the environment."""
+
+import ipaddress
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtide_schemas.errors import FatalError
+
+
+class GatewaySettings(BaseSettings):
+    """Everything that the gateway can be told. Environment: ``RUNTIDE_GATEWAY_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNTIDE_GATEWAY_", frozen=True, populate_by_name=True)
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on. Anything but loopback needs a token.")
+    port: int = Field(default=5050, ge=0, le=65535, description="Port to listen on; 0 = any free one.")
+    dsn: SecretStr = Field(
+        default=SecretStr("postgresql://127.0.0.1:5432/runtide"),
+        validation_alias=AliasChoices("RUNTIDE_GATEWAY_DSN", "RUNTIDE_POSTGRES_DSN"),
+        description="PostgreSQL of the state projection; never logged.",
+    )
+    history_url: str = Field(default="http://127.0.0.1:5051", description="The process that owns the DuckDB file.")
+    history_token_file: Path | None = Field(default=None, description="File with the token that process wants.")
+    allowed_hosts: str = Field(
+        default="", description="More host names that browsers may call us by, comma-separated; loopback always may."
+    )
+    token_sha256: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="SHA-256 (hex) of the token that reads need, as bearer token or as the password of basic auth. "
+        "Empty: none needed, which is allowed on loopback only.",
+    )
+    max_body_bytes: int = Field(default=1_048_576, ge=1, description="Largest request body.")
+    sql_seconds: float = Field(default=30.0, gt=0, le=600, description="Longest time of one SQL statement.")
+    sql_memory_mb: int = Field(default=1024, ge=64, description="Most memory of one SQL statement.")
+    sql_rows: int = Field(default=100_000, ge=1, description="Most rows of an SQL result.")
+    sql_bytes: int = Field(default=32 * 1_048_576, ge=1024, description="Most bytes of an SQL result, as Arrow.")
+    sql_concurrent: int = Field(default=2, ge=1, description="SQL statements that run at the same time.")
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Return the host names that a request may carry."""
+        named = {name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip()}
+        return frozenset({"localhost", "127.0.0.1", "[::1]", self.host.lower()} | named)
+
+    def history_token(self) -> str:
+        """Return the history store's token.
+
+        Raises:
+            FatalError: the file cannot be read.
+        """
+        if self.history_token_file is None:
+            return ""
+        try:
+            return self.history_token_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise FatalError(
+                f"cannot read --history-token-file {self.history_token_file}: {error.strerror}; it is the file given to "
+                "python -m runtide_consumers.duckdb --token-file"
+            ) from error
+
+    def check(self) -> None:
+        """Refuse what would be open to everyone.
+
+        Raises:
+            FatalError: it would listen beyond this machine without asking for a token.
+        """
+        if not self.token_sha256 and not _is_loopback(self.host):
+            raise FatalError(
+                f"--host {self.host} can be reached from other machines; set RUNTIDE_GATEWAY_TOKEN_SHA256, or listen on "
+                "127.0.0.1"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,53 @@
+"""Everything that the routes ask: the two stores, the log and the SQL sandbox, opened and closed together."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from runtide.kafka import KafkaSettings
+from runtide_queries.history import History
+from runtide_queries.log import Log
+from runtide_queries.postgres import Postgres
+from runtide_queries.sandbox import Limits, Sandbox
+from runtide_queries.server.settings import GatewaySettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """What questions go to."""
+
+    postgres: Postgres
+    history: History
+    log: Log
+    sandbox: Sandbox
+
+
+@asynccontextmanager
+async def open_stores(settings: GatewaySettings, kafka: KafkaSettings) -> AsyncIterator[Stores]:
+    """Open everything. Nothing connects yet: the gateway starts, and says what is away, whatever is away."""
+    async with AsyncExitStack() as stack:
+        log = Log(kafka)
+        stack.push_async_callback(log.close)
+        limits = Limits(
+            seconds=settings.sql_seconds,
+            memory_bytes=settings.sql_memory_mb * 1_048_576,
+            rows=settings.sql_rows,
+            result_bytes=settings.sql_bytes,
+        )
+        yield Stores(
+            postgres=await stack.enter_async_context(Postgres(settings.dsn.get_secret_value())),
+            history=await stack.enter_async_context(History(settings.history_url, settings.history_token())),
+            log=log,
+            sandbox=Sandbox(limits, concurrent=settings.sql_concurrent),
+        )
+
+
+def _stores(request: Request) -> Stores:
+    stores: Stores = request.app.state.stores
+    return stores
+
+
+AskStores = Annotated[Stores, Depends(_stores)]
