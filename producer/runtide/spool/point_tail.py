@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.tail import CAPACITY, FIRST_CAPACITY, HEADER_BYTES, RECORD, TailFile, tail_files
+from runtide_schemas.errors import InvalidRequest
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class PointTail:
         self._room = threading.Condition(self._lock)
         self._spare: TailFile | None = None
         self._waited_in_vain = False
+        self._closed = False
         if sealed is None:
             self._files = [TailFile.create(directory, 0, FIRST_CAPACITY)]
             self._files[0].publish(1)
@@ -115,7 +117,7 @@ class PointTail:
             return
         spare = self._new_file(current)
         with self._lock:
-            if spare is not None and self._current is current and self._spare is None:
+            if spare is not None and self._current is current and not self._closed and self._spare is None:
                 spare.publish(current.number + 1)
                 self._spare = spare
             elif spare is not None:
@@ -133,12 +135,14 @@ class PointTail:
             for file in self._files:
                 file.sync()
 
-    def remove_files(self) -> None:
-        """Delete the files, spare included: their points are in segments."""
+    def close(self) -> None:
+        """Take no more points: later calls raise InvalidRequest. ``next_chunk`` deletes each file that is sealed."""
         with self._lock:
-            for file in (*self._files, *([self._spare] if self._spare else [])):
-                file.remove()
-            self._files, self._current, self._spare = [], None, None
+            self._closed = True
+            self._current = None
+            if self._spare is not None:
+                self._spare.remove()
+                self._spare = None
 
     def _append_after_rotation(
         self, full: TailFile | None, key_id: int, step: int, timestamp: int, value: float
@@ -151,6 +155,8 @@ class PointTail:
 
     def _rotate(self, full: TailFile | None) -> bool:
         """Go on to a new file; False when there is no room for one."""
+        if self._closed:
+            raise InvalidRequest("the run has ended in this process; log to it again through runtide.attach(run_id)")
         if self._spare is None and not self._fits(CAPACITY):
             self._wait_for_room()
         if self._current is not full:

@@ -67,6 +67,11 @@ class TopicLog:
         return self._written
 
     @property
+    def first_kept(self) -> int:
+        """Number of the first event that is still on disk; ``written`` when there is none."""
+        return self._segments[0].first if self._segments else self._written
+
+    @property
     def size(self) -> int:
         """Bytes on disk."""
         return sum(segment.size for segment in self._segments)

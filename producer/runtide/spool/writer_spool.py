@@ -99,11 +99,11 @@ class WriterSpool:
             FatalError: it is no spool that this version can read.
         """
         manifest = Manifest.read(directory)
-        if manifest.owner_lives():
-            raise SpoolBusy(f"{directory}: its writer, process {manifest.pid}, lives and sends it itself")
         lock = manifests.lock(directory)
+        if lock is None and manifest.owner_lives():
+            raise SpoolBusy(f"{directory}: its writer, process {manifest.pid} on {manifest.host}, lives and sends it")
         if lock is None:
-            raise SpoolBusy(f"{directory} is being sent by another process")
+            raise SpoolBusy(f"{directory} is in use by another process; try again when that has ended")
         return cls(directory, manifest, lock, limits, fresh=False)
 
     @property
@@ -170,6 +170,10 @@ class WriterSpool:
         """Return the number after the last event of a topic that is on disk."""
         return self._logs[topic].written
 
+    def first_kept(self, topic: str) -> int:
+        """Return the number of the first event of a topic that is still in the spool."""
+        return self._logs[topic].first_kept
+
     def acked(self, topic: str) -> int:
         """Return the first number of a topic that is not acknowledged."""
         return self._acked.get(topic)
@@ -213,8 +217,6 @@ class WriterSpool:
                 return
             self._closed = True
             self._acked.save()
-            if self.points.next_chunk(1) is None:
-                self.points.remove_files()
             self.keys.close()
             self._acked.close()
             for topic_log in self._logs.values():

@@ -1,0 +1,112 @@
+"""Requests to the registrar and its answers: exactly one fact per request, in ``runtide.catalog``."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from runtide_schemas import topics
+from runtide_schemas.errors import InvalidRequest, PoisonEvent, TransientError
+
+if TYPE_CHECKING:
+    from runtide.kafka import KafkaSettings
+    from runtide.tracking.writer import Writer
+
+_POLL_MS = 200
+
+
+class AnswerPending(TransientError):
+    """A request was made and is not answered yet; it will be, without being made again.
+
+    Attributes:
+        request_id: id of the request; its answer is the fact with that ``answer.request_id`` in runtide.catalog.
+    """
+
+    def __init__(self, message: str, request_id: str) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request that is put in the spool once the listener is in place, so that its answer cannot be missed."""
+
+    writer: "Writer"
+    body: object
+    id: str = field(default="", init=False)
+
+    def send(self) -> str:
+        if not self.id:
+            self.id = self.writer.publish(self.body)
+        return self.id
+
+
+def ask(writer: "Writer", body: object, wait: float) -> Any:
+    """Make a request and return the fact that answers it.
+
+    Args:
+        writer: in whose name.
+        body: the request.
+        wait: seconds to wait for the answer.
+
+    Raises:
+        InvalidRequest: the registrar refused; ``code`` and message are its.
+        AnswerPending: no answer in time, or no broker; the request is in the spool or the log all the same.
+    """
+    from aiokafka.errors import KafkaError
+
+    request = _Request(writer, body)
+    connection = writer.connection
+    if connection.offline:
+        raise _pending(request, "no broker is configured; `runtide sync` sends it")
+    deadline = time.monotonic() + wait
+    try:
+        fact = writer.publisher.call(_answer(connection.kafka(), request, deadline), wait + 1)
+    except (KafkaError, OSError, TimeoutError) as error:
+        why = writer.publisher.trouble or f"{type(error).__name__} {error}".strip()
+        raise _pending(request, f"no answer within {wait:g} s ({why})") from error
+    if type(fact).__name__ == "RequestRejected":
+        raise InvalidRequest(fact.message, fact.code)
+    return fact
+
+
+async def _answer(settings: "KafkaSettings", request: _Request, deadline: float) -> Any:
+    from aiokafka import TopicPartition
+
+    from runtide.kafka import new_consumer
+
+    catalog = TopicPartition(topics.CATALOG, 0)
+    consumer = new_consumer(settings)
+    async with asyncio.timeout(deadline - time.monotonic()):
+        try:
+            await consumer.start()
+            consumer.assign([catalog])
+            end = (await consumer.end_offsets([catalog]))[catalog]
+            consumer.seek(catalog, end)
+            request.send()
+            while True:
+                for record in (await consumer.getmany(catalog, timeout_ms=_POLL_MS)).get(catalog, []):
+                    if (fact := _fact_for(request.id, record.value)) is not None:
+                        return fact
+        finally:
+            await consumer.stop()
+
+
+def _fact_for(request_id: str, value: bytes) -> Any | None:
+    from runtide_schemas.codec import decode
+
+    try:
+        fact = decode(value)
+    except PoisonEvent:
+        return None
+    answer = getattr(fact, "answer", None)
+    return fact if answer is not None and answer.request_id == request_id else None
+
+
+def _pending(request: _Request, why: str) -> AnswerPending:
+    kind = type(request.body).__name__
+    return AnswerPending(
+        f"{kind} {request.send()} has no answer yet: {why}. The request is kept and will be decided; do not make it "
+        f"again. Its answer will be the fact in {topics.CATALOG} whose answer.request_id is this id",
+        request.id,
+    )

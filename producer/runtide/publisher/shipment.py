@@ -1,0 +1,66 @@
+"""One spool's events on their way: read in order, handed to the window, acknowledged back."""
+
+from typing import Any
+
+from runtide.delivery import DeliveryWindow, Outgoing
+from runtide.spool.segment import SpooledEvent
+from runtide.spool.writer_spool import TOPICS, WriterSpool
+
+MOST_IN_FLIGHT_BYTES = 16 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
+
+
+class Shipment:
+    """Feeds one spool into a delivery window. Belongs to the publisher's thread."""
+
+    def __init__(self, spool: WriterSpool, window: DeliveryWindow | None) -> None:
+        """Without a window nothing is sent, and nothing is kept in memory."""
+        self.spool = spool
+        self._window = window
+        self._next = {topic: spool.acked(topic) for topic in TOPICS}
+        self._done: dict[str, set[int]] = {topic: set() for topic in TOPICS}
+        self._in_flight = 0
+
+    def advance(self) -> None:
+        """Hand over what is on disk, requests and lifecycle before metrics, as far as memory in flight allows."""
+        if self._window is None:
+            for topic in TOPICS:
+                self.spool.forget(topic, self.spool.written(topic))
+            return
+        for topic in (*TOPICS[2:], *TOPICS[:2]):
+            while self._in_flight < MOST_IN_FLIGHT_BYTES and self._next[topic] < self.spool.written(topic):
+                events = self.spool.read(topic, self._next[topic], _READ_BYTES)
+                if not events:
+                    break
+                for event in events:
+                    self._submit(self._window, topic, event)
+                self._next[topic] = events[-1].seq + 1
+            self.spool.forget(topic, self._next[topic])
+
+    def _submit(self, window: DeliveryWindow, topic: str, event: SpooledEvent) -> None:
+        self._in_flight += event.size
+        seq, size = event.seq, event.size
+
+        def acknowledged(_: Any) -> None:
+            self._in_flight -= size
+            self._acknowledge(topic, seq)
+
+        window.submit(
+            Outgoing(
+                topic=topic,
+                key=event.key,
+                value=event.value(),
+                headers=event.headers(),
+                timestamp_ms=event.time,
+                acknowledged=acknowledged,
+            )
+        )
+
+    def _acknowledge(self, topic: str, seq: int) -> None:
+        done = self._done[topic]
+        done.add(seq)
+        position = self.spool.acked(topic)
+        while position in done:
+            done.remove(position)
+            position += 1
+        self.spool.acknowledge(topic, position)

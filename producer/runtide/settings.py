@@ -1,0 +1,28 @@
+"""Settings of the SDK, from the environment: every field is ``RUNTIDE_<NAME>``."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtide.spool.limits import Policy, SpoolLimits
+
+
+class ClientSettings(BaseSettings):
+    """How a training process logs. Addresses are resolved by ``connection.Connection``, Kafka by ``KafkaSettings``."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNTIDE_", frozen=True)
+
+    spool_bytes: int = Field(default=4 * 1024**3, gt=8 * 1024**2, description="Disk that one writer's spool may take.")
+    spool_policy: Policy = Field(
+        default="block",
+        description="At that bound: block waits spool_wait seconds for room, drop does not; then calls are dropped, "
+        "counted and warned of.",
+    )
+    spool_wait: float = Field(default=5.0, ge=0, description="Seconds that the policy block waits.")
+    exit_deadline: float = Field(default=10.0, ge=0, description="Seconds that the end of a run waits for the broker.")
+    handle_sigterm: bool = Field(
+        default=False, description="Turn SIGTERM into a clean exit (status KILLED) when nothing else handles it."
+    )
+
+    def limits(self) -> SpoolLimits:
+        """Return the bound of a spool."""
+        return SpoolLimits(most_bytes=self.spool_bytes, policy=self.spool_policy, wait=self.spool_wait)

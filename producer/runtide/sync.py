@@ -1,0 +1,116 @@
+"""Sending spools that their writers left behind: ``runtide sync DIR...``, any number of times, safely."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtide.kafka import KafkaSettings
+from runtide.publisher.publisher import Publisher
+from runtide.spool.limits import SpoolLimits
+from runtide.spool.manifest import FILE as MANIFEST_FILE
+from runtide.spool.recovery import recover
+from runtide.spool.writer_spool import SpoolBusy, WriterSpool
+from runtide_schemas.errors import FatalError
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolReport:
+    """What became of one spool.
+
+    Attributes:
+        directory: the spool.
+        run_id: the run; empty when its manifest cannot be read.
+        events: events that were not acknowledged before.
+        sent: those of them that the broker has now.
+        problem: why not all; empty when all is sent and the spool is deleted.
+        skipped: True when it was left alone, because its writer lives or somebody else sends it.
+    """
+
+    directory: Path
+    run_id: str
+    events: int
+    sent: int
+    problem: str = ""
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What became of all spools."""
+
+    spools: tuple[SpoolReport, ...]
+
+    @property
+    def complete(self) -> bool:
+        """True when nothing is left but what living writers send themselves."""
+        return all(spool.skipped or not spool.problem for spool in self.spools)
+
+
+Progress = Callable[[Path, int, int], None]
+"""Called with (spool, events sent, events in all) while one is being sent."""
+
+
+def no_progress(directory: Path, sent: int, total: int) -> None:
+    """Hear nothing."""
+
+
+def find_spools(directories: Iterable[Path]) -> Iterator[Path]:
+    """Yield the writers' spools in or below directories, e.g. of a whole spool, a run, or a single writer."""
+    for directory in directories:
+        if (directory / MANIFEST_FILE).exists():
+            yield directory
+        else:
+            yield from sorted(path.parent for path in directory.glob(f"*/{MANIFEST_FILE}"))
+            yield from sorted(path.parent for path in directory.glob(f"*/*/{MANIFEST_FILE}"))
+
+
+def sync(
+    directories: Iterable[Path],
+    settings: KafkaSettings,
+    progress: Progress = no_progress,
+    timeout: float = 60.0,
+) -> SyncReport:
+    """Send what spools hold, and delete each that the broker has wholly.
+
+    A writer that died is closed in its own name: points that it had not made events of become events, with the next
+    numbers of its own sequence, so that sending again, or sending what the broker had already, changes nothing.
+
+    Args:
+        directories: spools, or directories that hold them.
+        settings: of the broker.
+        progress: hears how far each spool is.
+        timeout: seconds without any progress after which a spool is given up for now.
+    """
+    publisher = Publisher(settings, linger=0.01, idle=math.inf)
+    try:
+        return SyncReport(tuple(_sync_one(path, publisher, progress, timeout) for path in find_spools(directories)))
+    finally:
+        publisher.stop()
+
+
+def _sync_one(directory: Path, publisher: Publisher, progress: Progress, timeout: float) -> SpoolReport:
+    try:
+        spool = recover(directory, SpoolLimits())
+    except SpoolBusy as error:
+        return SpoolReport(directory, directory.parent.name, 0, 0, str(error), skipped=True)
+    except (FatalError, OSError) as error:
+        return SpoolReport(directory, "", 0, 0, str(error))
+    total = spool.unacknowledged
+    publisher.add(spool)
+    _wait(spool, total, publisher, progress, timeout)
+    left = spool.unacknowledged
+    problem = "" if left == 0 else publisher.trouble or f"the broker did not acknowledge for {timeout:g} s"
+    if publisher.remove(spool):
+        spool.close(remove=left == 0)
+    return SpoolReport(directory, spool.manifest.run_id, total, total - left, problem)
+
+
+def _wait(spool: WriterSpool, total: int, publisher: Publisher, progress: Progress, timeout: float) -> None:
+    left, deadline = total, time.monotonic() + timeout
+    while left and time.monotonic() < deadline and publisher.alive:
+        publisher.delivered(spool, 0.1)
+        if (now := spool.unacknowledged) < left:
+            left, deadline = now, time.monotonic() + timeout
+        progress(spool.directory, total - left, total)

@@ -1,0 +1,102 @@
+"""Storing a run's files and models: what waits for a store. ``Run`` calls it, ``AsyncRun`` calls it in a thread."""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runtide.artifacts.models import MODELS_DIRECTORY, LoggedModel, store_model
+from runtide.artifacts.paths import check_artifact_path
+from runtide.artifacts.store import StoredFile
+from runtide.tracking.run_log import RunLog
+from runtide_schemas.errors import InvalidRequest
+from runtide_schemas.events.runs import ArtifactLogged, ModelLogged
+from runtide_schemas.identity import now_ms
+
+
+def log_artifact(run: RunLog, path: str | Path, artifact_path: str | None) -> StoredFile:
+    """Store a local file and publish that it is there."""
+    return _published(run, run.store.store_file(path, artifact_path))
+
+
+def log_artifacts(run: RunLog, directory: str | Path, artifact_path: str | None) -> list[StoredFile]:
+    """Store a local directory's files and publish each."""
+    return [_published(run, stored) for stored in run.store.store_directory(directory, artifact_path)]
+
+
+def log_text(run: RunLog, text: str, artifact_file: str) -> StoredFile:
+    """Store text as UTF-8."""
+    return _published(run, run.store.store_bytes(text.encode(), artifact_file))
+
+
+def log_dict(run: RunLog, value: Any, artifact_file: str) -> StoredFile:
+    """Store a JSON-like value: as YAML when the name ends so, else as JSON."""
+    if artifact_file.endswith((".yaml", ".yml")):
+        import yaml
+
+        return log_text(run, yaml.safe_dump(value, sort_keys=False, allow_unicode=True), artifact_file)
+    try:
+        return log_text(run, json.dumps(value, indent=2, ensure_ascii=False, default=_plain), artifact_file)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"cannot store {artifact_file!r} as JSON: {error}") from error
+
+
+def log_figure(run: RunLog, figure: Any, artifact_file: str, options: Mapping[str, Any]) -> StoredFile:
+    """Store a Matplotlib figure in the format of the name's suffix, or a Plotly figure as HTML."""
+    suffix = Path(check_artifact_path(artifact_file)).suffix.removeprefix(".").lower()
+    buffer = io.BytesIO()
+    if hasattr(figure, "savefig"):
+        figure.savefig(buffer, format=suffix or "png", **options)
+    elif hasattr(figure, "to_html") and suffix in ("html", "htm"):
+        buffer.write(figure.to_html(**options).encode())
+    else:
+        raise InvalidRequest(
+            f"cannot store a {type(figure).__name__} as {artifact_file!r}: give a Matplotlib figure, or a Plotly figure "
+            "and a name that ends in .html"
+        )
+    return _published(run, run.store.store_bytes(buffer.getvalue(), artifact_file))
+
+
+def log_model(run: RunLog, model: Any, name: str, options: Mapping[str, Any]) -> LoggedModel:
+    """Save a model, store its directory and publish files and model."""
+    logged, files = store_model(run.store, run.run_id, model, name, options)
+    for stored in files:
+        _published(run, stored)
+    run.writer.publish(
+        ModelLogged(
+            run_id=run.run_id,
+            model_id=logged.model_id,
+            name=name,
+            artifact_path=f"{MODELS_DIRECTORY}/{name}",
+            uri=logged.uri,
+            digest=logged.digest,
+            size=logged.size,
+            flavors=logged.flavors,
+            signature=logged.signature,
+            at=now_ms(),
+        )
+    )
+    return logged
+
+
+def _published(run: RunLog, stored: StoredFile) -> StoredFile:
+    run.writer.publish(
+        ArtifactLogged(
+            run_id=run.run_id,
+            path=stored.path,
+            uri=stored.uri,
+            size=stored.size,
+            sha256=stored.sha256,
+            content_type=stored.content_type,
+            at=now_ms(),
+        )
+    )
+    return stored
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy scalar or array as plain Python."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")

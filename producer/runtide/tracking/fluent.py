@@ -1,0 +1,264 @@
+"""Module functions on the active run: ``runtide.log_metric(...)`` and the like.
+
+With no run active, logging starts one, as MLflow does; it ends with the process.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runtide.artifacts.models import LoggedModel
+from runtide.artifacts.store import StoredFile
+from runtide.tracking import registry
+from runtide.tracking.active import enter, innermost
+from runtide.tracking.configuration import Configuration, configure, current
+from runtide.tracking.plan import plan_attachment, plan_run
+from runtide.tracking.process import handle_sigterm
+from runtide.tracking.registry import Deployment, ModelVersion
+from runtide.tracking.run import Run
+from runtide.tracking.run_log import EndStatus
+from runtide_schemas.errors import InvalidRequest
+
+
+def init(
+    *,
+    experiment: str | None = None,
+    broker: str | None = None,
+    artifacts: str | None = None,
+    spool: str | Path | None = None,
+    data: str | Path | None = None,
+) -> Configuration:
+    """Set where this process's next runs go. Optional: without it, the environment and ``runtide up`` decide.
+
+    Args:
+        experiment: experiment of runs that name none.
+        broker: bootstrap address, host:port; "" means offline. Else ``RUNTIDE_BROKER``, else the stack of ``data``.
+        artifacts: URI of the artifact root. Else ``RUNTIDE_ARTIFACTS``, else the stack's, else below the spool.
+        spool: directory of the spools. Else ``RUNTIDE_SPOOL``, else ``<data>/spool``.
+        data: data directory of a stack on this machine. Else ``RUNTIDE_DATA``, else ``~/.local/share/runtide``.
+
+    Raises:
+        InvalidRequest: the experiment's name is not allowed, or the stack's file is damaged.
+    """
+    return configure(experiment=experiment, broker=broker, artifacts=artifacts, spool=spool, data=data)
+
+
+def start_run(
+    name: str | None = None,
+    *,
+    experiment: str | None = None,
+    experiment_id: str | None = None,
+    run_id: str | None = None,
+    tags: Mapping[str, object] | None = None,
+    nested: bool = False,
+) -> Run:
+    """Start a run and make it the active one. Needs no broker: what is logged waits in the spool.
+
+    Args:
+        name: display name; a random one when None.
+        experiment: its name; made when there is none of that name. Else that of ``init``, else Default.
+        experiment_id: its id, instead of a name.
+        run_id: take up this run, which exists, and go on with it.
+        tags: tags of the run.
+        nested: make it a child of the active run.
+
+    Raises:
+        InvalidRequest: a run is active already and ``nested`` is not set, or a name, id or tag is not allowed.
+        FatalError: the spool cannot be made.
+    """
+    active = innermost()
+    if active is not None and not nested:
+        raise InvalidRequest(
+            f"run {active.run_id} is active already: end it with runtide.end_run(), or start a child of it with "
+            "start_run(nested=True)"
+        )
+    plan = plan_run(
+        current(),
+        name=name,
+        experiment=experiment,
+        experiment_id=experiment_id,
+        run_id=run_id,
+        parent_run_id=active.run_id if active is not None else "",
+        tags=tags,
+    )
+    if plan.configuration.settings.handle_sigterm:
+        handle_sigterm()
+    run = Run(plan)
+    enter(run)
+    return run
+
+
+def attach(run_id: str) -> Run:
+    """Join a run that another process starts and ends, as one more writer. It does not become the active run."""
+    return Run(plan_attachment(current(), run_id))
+
+
+def active_run() -> Run | None:
+    """Return the active run: the innermost one that this process started and did not end."""
+    return innermost()
+
+
+def end_run(status: EndStatus = "FINISHED", reason: str = "") -> None:
+    """End the active run, if there is one; see ``Run.end``."""
+    if (run := innermost()) is not None:
+        run.end(status, reason)
+
+
+def log_metric(key: str, value: float, step: int | None = None, timestamp: int | None = None) -> None:
+    """Log one point of a metric to the active run; see ``Run.log_metric``."""
+    (innermost() or start_run()).log_metric(key, value, step, timestamp)
+
+
+def log_metrics(metrics: Mapping[str, float], step: int | None = None, timestamp: int | None = None) -> None:
+    """Log one point of each of several metrics to the active run; see ``Run.log_metrics``."""
+    (innermost() or start_run()).log_metrics(metrics, step, timestamp)
+
+
+def log_param(key: str, value: object) -> None:
+    """Log a param to the active run; see ``Run.log_params``."""
+    _run().log_param(key, value)
+
+
+def log_params(params: Mapping[str, object]) -> None:
+    """Log params to the active run; see ``Run.log_params``."""
+    _run().log_params(params)
+
+
+def set_tag(key: str, value: object) -> None:
+    """Set a tag of the active run."""
+    _run().set_tag(key, value)
+
+
+def set_tags(tags: Mapping[str, object]) -> None:
+    """Set tags of the active run."""
+    _run().set_tags(tags)
+
+
+def delete_tag(key: str) -> None:
+    """Delete a tag of the active run."""
+    _run().delete_tag(key)
+
+
+def log_input(name: str, digest: str = "", **details: Any) -> None:
+    """Log a dataset that the active run uses; see ``Run.log_input``."""
+    _run().log_input(name, digest, **details)
+
+
+def log_artifact(path: str | Path, artifact_path: str | None = None) -> StoredFile:
+    """Store a local file with the active run; see ``Run.log_artifact``."""
+    return _run().log_artifact(path, artifact_path)
+
+
+def log_artifacts(directory: str | Path, artifact_path: str | None = None) -> list[StoredFile]:
+    """Store a local directory's files with the active run; see ``Run.log_artifacts``."""
+    return _run().log_artifacts(directory, artifact_path)
+
+
+def log_text(text: str, artifact_file: str) -> StoredFile:
+    """Store text as an artifact of the active run."""
+    return _run().log_text(text, artifact_file)
+
+
+def log_dict(value: Any, artifact_file: str) -> StoredFile:
+    """Store a JSON-like value as an artifact of the active run; see ``Run.log_dict``."""
+    return _run().log_dict(value, artifact_file)
+
+
+def log_figure(figure: Any, artifact_file: str, **options: Any) -> StoredFile:
+    """Store a figure as an artifact of the active run; see ``Run.log_figure``."""
+    return _run().log_figure(figure, artifact_file, **options)
+
+
+def log_model(model: Any, name: str, **options: Any) -> LoggedModel:
+    """Save a model and store it with the active run; see ``Run.log_model``."""
+    return _run().log_model(model, name, **options)
+
+
+def flush(durable: bool = False, timeout: float | None = None) -> bool:
+    """Wait until the broker has everything that the active run logged; see ``Run.flush``. True without a run."""
+    run = innermost()
+    return run is None or run.flush(durable, timeout)
+
+
+def register_model(
+    name: str,
+    model: LoggedModel | str,
+    *,
+    aliases: Sequence[str] = (),
+    tags: Mapping[str, object] | None = None,
+    description: str = "",
+    wait: float = 30.0,
+) -> ModelVersion:
+    """Register the next version of a model and wait for its number. Needs no active run.
+
+    Args:
+        name: registered model; made when there is none of that name.
+        model: what ``log_model`` returned, or the URI of a model's directory.
+        aliases: to point at the new version.
+        tags: of the version.
+        description: of the version.
+        wait: seconds to wait for the registrar.
+
+    Raises:
+        InvalidRequest: the registrar refused, or a name is not allowed, or there is no model at the URI.
+        AnswerPending: no answer in time. The request is kept and will be decided; do not make it again.
+    """
+    if (run := innermost()) is not None:
+        return run.register_model(name, model, aliases=aliases, tags=tags, description=description, wait=wait)
+    with registry.requests_writer(current()) as writer:
+        return registry.register_model(writer, name, model, aliases, tags, description, wait)
+
+
+def set_alias(name: str, alias: str, version: int, *, expected_version: int | None = None, wait: float = 30.0) -> None:
+    """Point an alias of a registered model at a version. Needs no active run.
+
+    Args:
+        name: registered model.
+        alias: letters, digits, ``_`` and ``-``.
+        version: its number.
+        expected_version: refuse unless the alias points there now; 0: unless it is not set; None: in any case.
+        wait: seconds to wait for the registrar.
+
+    Raises:
+        InvalidRequest: the registrar refused, or a name is not allowed.
+        AnswerPending: no answer in time; the request is kept.
+    """
+    if (run := innermost()) is not None:
+        run.set_alias(name, alias, version, expected_version=expected_version, wait=wait)
+        return
+    with registry.requests_writer(current()) as writer:
+        registry.set_alias(writer, name, alias, version, expected_version, wait)
+
+
+def deploy(
+    endpoint: str,
+    model: str,
+    *,
+    follow: str | int = "latest",
+    target: str = "local",
+    config: Mapping[str, Any] | None = None,
+    wait: float = 30.0,
+) -> Deployment:
+    """Ask that an endpoint serve a registered model from now on. Needs no active run.
+
+    Args:
+        endpoint: lowercase letters, digits and hyphens.
+        model: registered model.
+        follow: ``"latest"``, an alias, or a version number.
+        target: deployment target.
+        config: settings of the target.
+        wait: seconds to wait for the registrar; not for the endpoint to serve.
+
+    Raises:
+        InvalidRequest: the registrar refused, or a name is not allowed.
+        AnswerPending: no answer in time; the request is kept.
+    """
+    options: dict[str, Any] = {"follow": follow, "target": target, "config": config, "wait": wait}
+    if (run := innermost()) is not None:
+        return run.deploy(endpoint, model, **options)
+    with registry.requests_writer(current()) as writer:
+        return registry.deploy(writer, endpoint, model, follow, target, config or {}, wait)
+
+
+def _run() -> Run:
+    return innermost() or start_run()

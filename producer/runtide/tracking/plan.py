@@ -1,0 +1,151 @@
+"""What a run to be started will be: ids, experiment, and whether this process starts it or joins it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from runtide.tracking.configuration import Configuration
+from runtide.tracking.environment import Ranks, Source, user_name
+from runtide.tracking.names import new_run_name
+from runtide_schemas.events.requests import CreateExperiment
+from runtide_schemas.events.runs import RunStarted, RunUpdated
+from runtide_schemas.identity import RunId, new_run_id, now_ms
+from runtide_schemas.limits import (
+    MAX_RUN_NAME_LENGTH,
+    check_experiment_name,
+    check_run_id,
+    check_tags,
+    check_text,
+)
+
+RUN_ID_VARIABLE = "RUNTIDE_RUN_ID"
+DEFAULT_EXPERIMENT_ID = "0"
+
+_environment_id_used_by = 0
+
+
+class Part(Enum):
+    """The part that this process plays in a run."""
+
+    CREATOR = "creator"
+    """It starts the run and ends it."""
+    RESUMER = "resumer"
+    """It takes up a run that exists, and ends it."""
+    MEMBER = "member"
+    """It joins: others start and end the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """A run to be started, everything checked.
+
+    Attributes:
+        configuration: where it goes.
+        part: what this process is to the run.
+        run_id, name, parent_run_id, tags: of the run.
+        experiment_id: known id, or empty.
+        experiment: name, to be resolved by the registrar, when there is no id.
+    """
+
+    configuration: Configuration
+    part: Part
+    run_id: RunId
+    name: str
+    parent_run_id: str
+    tags: Mapping[str, str]
+    experiment_id: str
+    experiment: str
+
+    @property
+    def artifact_uri(self) -> str:
+        """Root of the run's artifacts."""
+        return f"{self.configuration.connection.artifacts}/{self.run_id}/artifacts"
+
+    def experiment_request(self) -> CreateExperiment | None:
+        """Return the request that resolves the experiment's name, when there is only a name."""
+        if self.experiment_id:
+            return None
+        return CreateExperiment(name=self.experiment, if_exists="resolve")
+
+    def started(self, request_id: str) -> RunStarted:
+        """Return the fact that the run began; ``request_id`` is of the experiment request, or empty."""
+        source = Source.detect()
+        return RunStarted(
+            run_id=self.run_id,
+            name=self.name,
+            experiment_id=self.experiment_id,
+            experiment_request=request_id,
+            experiment_name=self.experiment,
+            user=user_name(),
+            source_name=source.name,
+            source_type=source.type,
+            source_version=source.version,
+            parent_run_id=self.parent_run_id,
+            start_time=now_ms(),
+            artifact_uri=self.artifact_uri,
+            tags=self.tags,
+        )
+
+    def resumed(self) -> RunUpdated:
+        """Return the fact that the run goes on."""
+        return RunUpdated(run_id=self.run_id, name=self.name or None, status="RUNNING")
+
+
+def plan_run(
+    configuration: Configuration,
+    *,
+    name: str | None = None,
+    experiment: str | None = None,
+    experiment_id: str | None = None,
+    run_id: str | None = None,
+    parent_run_id: str = "",
+    tags: Mapping[str, object] | None = None,
+) -> RunPlan:
+    """Return the plan of a run.
+
+    An explicit ``run_id`` takes up a run that exists. ``RUNTIDE_RUN_ID`` names the first run of a process that is no
+    nested one: rank 0 (or a process without a rank) starts it, the other ranks join.
+
+    Raises:
+        InvalidRequest: a name, id or tag is not allowed.
+    """
+    chosen = experiment if experiment is not None else configuration.experiment
+    identity, part = _identity(run_id, nested=bool(parent_run_id))
+    given_name = check_text(name, "Run name", MAX_RUN_NAME_LENGTH) if name is not None else ""
+    return RunPlan(
+        configuration=configuration,
+        part=part,
+        run_id=identity,
+        name=given_name or (new_run_name() if part is Part.CREATOR else ""),
+        parent_run_id=parent_run_id,
+        tags=check_tags(tags or {}),
+        experiment_id=experiment_id or ("" if chosen else DEFAULT_EXPERIMENT_ID),
+        experiment=check_experiment_name(chosen) if chosen else "",
+    )
+
+
+def plan_attachment(configuration: Configuration, run_id: str) -> RunPlan:
+    """Return the plan of joining a run that others start and end."""
+    return RunPlan(
+        configuration=configuration,
+        part=Part.MEMBER,
+        run_id=RunId(check_run_id(run_id)),
+        name="",
+        parent_run_id="",
+        tags={},
+        experiment_id="",
+        experiment="",
+    )
+
+
+def _identity(run_id: str | None, nested: bool) -> tuple[RunId, Part]:
+    global _environment_id_used_by
+    if run_id is not None:
+        return RunId(check_run_id(run_id)), Part.RESUMER
+    shared = os.environ.get(RUN_ID_VARIABLE, "")
+    if not shared or nested or _environment_id_used_by == os.getpid():
+        return new_run_id(), Part.CREATOR
+    identity = RunId(check_run_id(shared))
+    _environment_id_used_by = os.getpid()
+    return identity, Part.CREATOR if Ranks.detect().leads else Part.MEMBER

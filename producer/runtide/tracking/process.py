@@ -1,0 +1,120 @@
+"""What happens to open runs when their process ends or forks.
+
+Ends: ``atexit`` covers return, ``sys.exit``, exceptions and Ctrl-C, in this process only (a forked child runs its
+parent's hooks too). ``multiprocessing`` children end by ``os._exit``; its own finalizers close their writers.
+SIGTERM's default ends a process without any hook, and no handler is put behind the user's back: what was logged is in
+the spool, and ``runtide sync`` closes the writer as *recovered*. ``RUNTIDE_HANDLE_SIGTERM=1`` asks for a clean exit.
+"""
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from runtide.tracking.messages import say_leftover
+
+if TYPE_CHECKING:
+    from runtide.tracking.run_log import EndStatus, RunLog
+
+_open: dict[int, "RunLog"] = {}
+_seen_error: BaseException | None = None
+_hooked_pid = 0
+_EXIT_PRIORITY = 10
+
+
+def writer_opened(run: "RunLog") -> None:
+    """Have a run's writer closed when this process ends."""
+    global _seen_error, _hooked_pid
+    _open[id(run)] = run
+    _seen_error = _last_error()
+    if _hooked_pid != os.getpid():
+        _hooked_pid = os.getpid()
+        _hook()
+
+
+def run_ended(run: "RunLog") -> None:
+    """Forget a run that was ended."""
+    _open.pop(id(run), None)
+
+
+def handle_sigterm() -> None:
+    """Turn SIGTERM into SystemExit in the main thread, unless something else handles it already."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _exit_on_sigterm)
+
+
+class Terminated(SystemExit):
+    """SIGTERM arrived and ``RUNTIDE_HANDLE_SIGTERM`` is set."""
+
+
+def status_of(error: BaseException | None) -> tuple["EndStatus", str]:
+    """Return the status and reason of a run that an exception ended; None is a normal end."""
+    match error:
+        case None:
+            return "FINISHED", ""
+        case Terminated():
+            return "KILLED", "SIGTERM"
+        case SystemExit(code=None | 0):
+            return "FINISHED", ""
+        case KeyboardInterrupt():
+            return "KILLED", "KeyboardInterrupt"
+        case _:
+            return "FAILED", f"{type(error).__name__}: {error}"
+
+
+def end_open_runs() -> None:
+    """End every open run of this process within one deadline, innermost first."""
+    error = _last_error()
+    status, reason = status_of(error if error is not _seen_error else _terminated)
+    deadline: float | None = None
+    for run in reversed(list(_open.values())):
+        run_ended(run)
+        if deadline is None:
+            deadline = time.monotonic() + run.exit_deadline
+        leftover = run.close(status, reason, max(0.0, deadline - time.monotonic()))
+        say_leftover(f"run {run.run_id}", leftover)
+
+
+_terminated: BaseException | None = None
+
+
+def _exit_on_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signature of handlers
+    global _terminated
+    _terminated = Terminated(128 + number)
+    raise _terminated
+
+
+def _hook() -> None:
+    atexit.register(_at_exit, os.getpid())
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None and processes.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _at_exit, args=(os.getpid(),), exitpriority=_EXIT_PRIORITY)
+
+
+def _at_exit(pid: int) -> None:
+    if pid == os.getpid():
+        end_open_runs()
+
+
+def _last_error() -> BaseException | None:
+    """Return the exception that nobody caught. Interactive sessions go on after those, so theirs do not count."""
+    if hasattr(sys, "ps1") or "IPython" in sys.modules:
+        return None
+    error: BaseException | None = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    return error
+
+
+def _in_child() -> None:
+    for run in _open.values():
+        run.became_child()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,132 @@
+"""A run, for synchronous code."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from runtide.artifacts.models import LoggedModel
+from runtide.artifacts.store import StoredFile
+from runtide.tracking import files, registry
+from runtide.tracking.active import leave
+from runtide.tracking.messages import say_leftover
+from runtide.tracking.process import status_of
+from runtide.tracking.registry import Deployment, ModelVersion
+from runtide.tracking.run_log import EndStatus, RunLog
+
+
+class Run(RunLog):
+    """A run that this process writes to; made by ``runtide.start_run`` and ``runtide.attach``.
+
+    As a context manager it ends the run: FINISHED, FAILED with the reason after an exception, KILLED after Ctrl-C.
+    """
+
+    def __enter__(self) -> Self:
+        """Return the run."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the run; an exception goes on."""
+        self.end(*status_of(error))
+
+    def log_artifact(self, path: str | Path, artifact_path: str | None = None) -> StoredFile:
+        """Store a local file with the run.
+
+        Args:
+            path: of the file; it keeps its name.
+            artifact_path: directory among the run's artifacts; their root when None.
+
+        Raises:
+            InvalidRequest: no such file, or a path that is not allowed.
+            TransientError: the store is away.
+        """
+        return files.log_artifact(self, path, artifact_path)
+
+    def log_artifacts(self, directory: str | Path, artifact_path: str | None = None) -> list[StoredFile]:
+        """Store every file below a local directory with the run; see ``log_artifact``."""
+        return files.log_artifacts(self, directory, artifact_path)
+
+    def log_text(self, text: str, artifact_file: str) -> StoredFile:
+        """Store text as an artifact, UTF-8."""
+        return files.log_text(self, text, artifact_file)
+
+    def log_dict(self, value: Any, artifact_file: str) -> StoredFile:
+        """Store a JSON-like value as an artifact: YAML when the name ends in .yaml or .yml, else JSON."""
+        return files.log_dict(self, value, artifact_file)
+
+    def log_figure(self, figure: Any, artifact_file: str, **options: Any) -> StoredFile:
+        """Store a Matplotlib figure (``options`` go to ``savefig``), or a Plotly figure as .html."""
+        return files.log_figure(self, figure, artifact_file, options)
+
+    def log_model(self, model: Any, name: str, **options: Any) -> LoggedModel:
+        """Save a model in its flavor and store it with the run, under ``models/<name>``.
+
+        Args:
+            model: anything that an installed flavor can save.
+            name: of the model in this run.
+            options: further arguments of ``runtide.models.save_model``, e.g. ``signature``, ``input_example``.
+        """
+        return files.log_model(self, model, name, options)
+
+    def register_model(
+        self,
+        name: str,
+        model: LoggedModel | str,
+        *,
+        aliases: Sequence[str] = (),
+        tags: Mapping[str, object] | None = None,
+        description: str = "",
+        wait: float = 30.0,
+    ) -> ModelVersion:
+        """Register a model's next version; see ``runtide.register_model``."""
+        return registry.register_model(self.writer, name, model, aliases, tags, description, wait)
+
+    def set_alias(
+        self, name: str, alias: str, version: int, *, expected_version: int | None = None, wait: float = 30.0
+    ) -> None:
+        """Point an alias at a version; see ``runtide.set_alias``."""
+        registry.set_alias(self.writer, name, alias, version, expected_version, wait)
+
+    def deploy(
+        self,
+        endpoint: str,
+        model: str,
+        *,
+        follow: str | int = "latest",
+        target: str = "local",
+        config: Mapping[str, Any] | None = None,
+        wait: float = 30.0,
+    ) -> Deployment:
+        """Ask that an endpoint serve a model; see ``runtide.deploy``."""
+        return registry.deploy(self.writer, endpoint, model, follow, target, config or {}, wait)
+
+    def flush(self, durable: bool = False, timeout: float | None = None) -> bool:
+        """Wait until the broker has acknowledged everything logged so far.
+
+        Args:
+            durable: first make sure that it is on the disk itself (fsync), so that losing power keeps it.
+            timeout: seconds to wait for the broker; the setting ``exit_deadline`` when None, 0 does not wait.
+
+        Returns:
+            True when the broker has everything; False when some is only in the spool.
+
+        Raises:
+            OSError: with ``durable``, the disk failed.
+        """
+        return self.writer.flush(durable, self.exit_deadline if timeout is None else timeout)
+
+    def end(self, status: EndStatus = "FINISHED", reason: str = "", timeout: float | None = None) -> None:
+        """End the run and wait for the broker; what is not delivered in time stays in the spool and is said.
+
+        A process that only joined the run closes its writer, and leaves the run's status alone. Ending twice does
+        nothing.
+
+        Args:
+            status: FINISHED, FAILED or KILLED.
+            reason: why, for FAILED and KILLED.
+            timeout: seconds to wait; the setting ``exit_deadline`` (10) when None.
+        """
+        leave(self)
+        say_leftover(f"run {self.name or self.run_id}", self.close(status, reason, timeout))

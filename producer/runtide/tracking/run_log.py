@@ -1,0 +1,249 @@
+"""Logging into a run: what returns at once, whatever network and broker do. Shared by ``Run`` and ``AsyncRun``."""
+
+import os
+import struct
+import threading
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from time import time_ns
+from typing import Any, Literal, get_args
+
+from runtide.artifacts.store import ArtifactStore
+from runtide.tracking.plan import Part, RunPlan
+from runtide.tracking.process import run_ended, writer_opened
+from runtide.tracking.writer import Leftover, Writer
+from runtide_schemas.errors import InvalidRequest
+from runtide_schemas.events.runs import DatasetInput, InputsLogged, ParamsLogged, RunEnded, TagsDeleted, TagsSet
+from runtide_schemas.identity import now_ms
+from runtide_schemas.limits import check_key, check_metric_value, check_param_value, check_tags, check_text
+
+EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
+_REASONS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
+_PER_EVENT = 100
+_MAX_LONG = 2**63 - 1
+_MAX_REASON = 8_000
+_DATASET_LIMITS = {"name": 500, "digest": 36, "source": 65_535, "schema": 1_048_575, "profile": 3_000_000}
+
+
+class RunLog:
+    """A run as this process writes to it.
+
+    Attributes:
+        run_id: 32 lowercase hexadecimal characters, or what the user chose.
+        name: display name; empty when this process did not start the run.
+        artifact_uri: root of the run's artifacts.
+    """
+
+    def __init__(self, plan: RunPlan) -> None:
+        """Open a writer of the run and say that the run began, if it is this process that starts it."""
+        self.run_id = plan.run_id
+        self.name = plan.name
+        self.artifact_uri = plan.artifact_uri
+        self._configuration = plan.configuration
+        self._ending_pid = 0 if plan.part is Part.MEMBER else os.getpid()
+        self._opening = threading.RLock()
+        self._ended = False
+        self._writer: Writer | None = None
+        self._key_ids: Mapping[str, int] = {}
+        self._begin(plan)
+
+    @property
+    def writer(self) -> Writer:
+        """This process's writer; a forked child gets its own with its first call."""
+        return self._writer or self._open_writer()
+
+    @property
+    def ended(self) -> bool:
+        """True once the run has ended in this process."""
+        return self._ended
+
+    def log_metric(self, key: str, value: float, step: int | None = None, timestamp: int | None = None) -> None:
+        """Log one point of a metric. Takes a microsecond; when it returns, ``kill -9`` does not lose the point.
+
+        Args:
+            key: name of the metric.
+            value: anything that ``float`` takes but text and bool: numbers, NumPy scalars, one-element tensors; NaN
+                and infinities are data.
+            step: whole number, 0 when None; may repeat, come late or be negative.
+            timestamp: Unix time in milliseconds; now when None.
+
+        Raises:
+            InvalidRequest: name, value, step or timestamp cannot be logged; nothing else is lost.
+        """
+        try:
+            key_id = self._key_ids[key]
+        except (KeyError, TypeError):
+            key_id = self._new_key(key)
+        if value.__class__ is not float:
+            value = check_metric_value(key, value)
+        if timestamp is None:
+            timestamp = time_ns() // 1_000_000
+        elif timestamp.__class__ is not int or timestamp < 0:
+            timestamp = _check_timestamp(timestamp)
+        try:
+            self._append(key_id, 0 if step is None else step, timestamp, value)
+        except struct.error:
+            self._append(key_id, _check_step(step), _check_timestamp(timestamp), value)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None, timestamp: int | None = None) -> None:
+        """Log one point of each of several metrics; when one cannot be logged, none is. See ``log_metric``."""
+        at = time_ns() // 1_000_000 if timestamp is None else _check_timestamp(timestamp)
+        number = 0 if step is None else _check_step(step)
+        ids = self._key_ids
+        points = []
+        for key, value in metrics.items():
+            try:
+                key_id = ids[key]
+            except (KeyError, TypeError):
+                key_id = self._new_key(key)
+                ids = self._key_ids
+            if value.__class__ is not float:
+                value = check_metric_value(key, value)
+            points.append((key_id, number, at, value))
+        self._append_all(points)
+
+    def log_param(self, key: str, value: object) -> None:
+        """Log a param. The first value of a name stays; a different second one is recorded as a conflict."""
+        self.log_params({key: value})
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log params; values are stored as text.
+
+        Raises:
+            InvalidRequest: a name or value cannot be stored; then none is logged.
+        """
+        checked = {check_key(key, "Param"): check_param_value(key, value) for key, value in params.items()}
+        for part in _parts(checked):
+            self.writer.publish(ParamsLogged(run_id=self.run_id, params=part))
+
+    def set_tag(self, key: str, value: object) -> None:
+        """Set a tag; the last value wins."""
+        self.set_tags({key: value})
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        """Set tags; values are stored as text."""
+        for part in _parts(check_tags(tags)):
+            self.writer.publish(TagsSet(run_id=self.run_id, tags=part))
+
+    def delete_tag(self, key: str) -> None:
+        """Delete a tag."""
+        self.writer.publish(TagsDeleted(run_id=self.run_id, keys=(check_key(key, "Tag"),)))
+
+    def log_input(
+        self,
+        name: str,
+        digest: str = "",
+        *,
+        source: str = "",
+        source_type: str = "",
+        schema: str = "",
+        profile: str = "",
+        tags: Mapping[str, object] | None = None,
+    ) -> None:
+        """Log a dataset that the run uses.
+
+        Args:
+            name: of the dataset.
+            digest: identifies its content, at most 36 characters.
+            source: where it comes from, e.g. a URI.
+            source_type: kind of source, e.g. ``local``, ``s3``, ``http``.
+            schema: columns and types, JSON by convention.
+            profile: statistics, JSON by convention.
+            tags: e.g. ``{"context": "training"}``.
+        """
+        if not name:
+            raise InvalidRequest("Dataset name must not be empty")
+        texts = {"name": name, "digest": digest, "source": source, "schema": schema, "profile": profile}
+        for field, text in texts.items():
+            check_text(text, f"Dataset {field}", _DATASET_LIMITS[field])
+        dataset = DatasetInput(**texts, source_type=source_type, tags=check_tags(tags or {}))
+        self.writer.publish(InputsLogged(run_id=self.run_id, datasets=(dataset,)))
+
+    @property
+    def exit_deadline(self) -> float:
+        """Seconds that an end waits for the broker."""
+        return self._configuration.settings.exit_deadline
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where the run's files go."""
+        return ArtifactStore(self.artifact_uri)
+
+    def close(self, status: str, reason: str, timeout: float | None) -> Leftover | None:
+        """End the run in this process; see ``Run.end``. Ending twice does nothing."""
+        if status not in get_args(EndStatus):
+            raise InvalidRequest(f"Run status must be one of {', '.join(get_args(EndStatus))}, got {status!r}")
+        with self._opening:
+            writer, self._writer = self._writer, None
+            was_ended, self._ended = self._ended, True
+            self._key_ids = {}
+        run_ended(self)
+        if was_ended or writer is None:
+            return None
+        if self._ending_pid == os.getpid():
+            ended = RunEnded(run_id=self.run_id, status=status, end_time=now_ms(), reason=reason[:_MAX_REASON])
+            writer.publish(ended)
+        return writer.close(_REASONS[status], self.exit_deadline if timeout is None else timeout)
+
+    def became_child(self) -> None:
+        """In a forked child: the writer stays the parent's; the next call opens this process's own."""
+        self._opening = threading.RLock()
+        self._key_ids = {}
+        if self._writer is not None:
+            self._writer.abandon_in_child()
+            self._inherited = self._writer  # kept, so that nothing of the parent's is finalised here
+            self._writer = None
+
+    def _begin(self, plan: RunPlan) -> None:
+        writer = self.writer
+        if plan.part is Part.CREATOR:
+            request = plan.experiment_request()
+            started = plan.started("" if request is None else writer.publish(request))
+            writer.publish(started, started.start_time)
+        elif plan.part is Part.RESUMER:
+            writer.publish(plan.resumed())
+            self.set_tags(plan.tags)
+
+    def _open_writer(self) -> Writer:
+        with self._opening:
+            if self._ended:
+                raise InvalidRequest(
+                    f"run {self.run_id} has ended in this process; log to it again through runtide.attach(run_id)"
+                )
+            if self._writer is None:
+                writer = Writer(self._configuration, self.run_id, creator=self._ending_pid == os.getpid())
+                self._append = writer.spool.points.append
+                self._append_all = writer.spool.points.append_all
+                self._key_ids = writer.spool.keys.ids
+                self._writer = writer
+                writer_opened(self)
+            return self._writer
+
+    def _new_key(self, key: Any) -> int:
+        return self.writer.spool.keys.add(check_key(key, "Metric"))
+
+
+def _parts(items: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    rest = iter(items.items())
+    while part := dict(islice(rest, _PER_EVENT)):
+        yield part
+
+
+def _check_step(step: Any) -> int:
+    try:
+        number = int(step)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidRequest(f"Metric step must be a whole number, got {step!r} ({type(step).__name__})") from error
+    if isinstance(step, str | bytes) or number != step or not -_MAX_LONG - 1 <= number <= _MAX_LONG:
+        raise InvalidRequest(f"Metric step must be a whole number of 64 bits, got {step!r}")
+    return number
+
+
+def _check_timestamp(timestamp: Any) -> int:
+    try:
+        milliseconds = int(timestamp)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidRequest(f"Metric timestamp must be Unix time in milliseconds, got {timestamp!r}") from error
+    if isinstance(timestamp, str | bytes) or not 0 <= milliseconds <= _MAX_LONG:
+        raise InvalidRequest(f"Metric timestamp must be Unix time in milliseconds, not negative, got {timestamp!r}")
+    return milliseconds

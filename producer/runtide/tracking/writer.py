@@ -1,0 +1,131 @@
+"""One process's part in a run: its spool, its publisher, its end."""
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtide.connection import Connection
+from runtide.publisher.pool import publish
+from runtide.spool.writer_spool import WriterSpool
+from runtide.tracking.configuration import Configuration
+from runtide.tracking.environment import Ranks, user_name
+from runtide_schemas import topics
+from runtide_schemas.events.runs import TagsSet, WriterClosed, WriterOpened
+from runtide_schemas.identity import now_ms
+
+DROPPED_POINTS_TAG = "runtide.dropped_points"
+DROPPED_EVENTS_TAG = "runtide.dropped_events"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What an end left undelivered: ``events`` in ``directory``, and why."""
+
+    events: int
+    directory: Path
+    reason: str
+
+
+class Writer:
+    """Appends events to the spool and has them shipped. A run without an id makes requests only.
+
+    Attributes:
+        spool: what was logged.
+        pid: the process that it belongs to; a forked child makes its own.
+    """
+
+    def __init__(self, configuration: Configuration, run_id: str, *, creator: bool = False) -> None:
+        """Open the spool and announce the writer.
+
+        Raises:
+            FatalError: the spool cannot be made.
+        """
+        self._configuration = configuration
+        self.pid = os.getpid()
+        self.spool = WriterSpool.create(
+            configuration.connection.spool,
+            run_id,
+            configuration.settings.limits(),
+            creator=creator,
+            actor=user_name(),
+        )
+        self._run_id = run_id
+        self._closing = threading.Lock()
+        self._closed = False
+        if run_id:
+            self.publish(self._opened())
+        self.publisher = publish(self.spool, configuration.connection)
+
+    @property
+    def id(self) -> str:
+        """The writer id."""
+        return self.spool.manifest.writer_id
+
+    @property
+    def connection(self) -> Connection:
+        """Where the stack is."""
+        return self._configuration.connection
+
+    def publish(self, body: object, time: int | None = None) -> str:
+        """Put an event in the spool and return its id; it is on its way when this returns."""
+        return self.spool.append(body, time)
+
+    def flush(self, durable: bool, timeout: float) -> bool:
+        """Wait until the broker has everything logged so far; see ``Run.flush``."""
+        if durable:
+            self.spool.sync()
+        return self.publisher.delivered(self.spool, timeout)
+
+    def close(self, reason: str, timeout: float) -> Leftover | None:
+        """Close the writer; return what the broker does not have within ``timeout`` seconds, or None.
+
+        What was delivered is deleted from the disk, what was not stays there.
+        """
+        with self._closing:
+            if self._closed:
+                return None
+            self._closed = True
+        self.spool.points.close()
+        self.spool.seal(2.0)
+        if self._run_id:
+            self._publish_closing(reason)
+        delivered = self.publisher.delivered(self.spool, timeout)
+        released = self.publisher.remove(self.spool)
+        leftover = None if delivered else self._leftover()
+        if released:
+            self.spool.close(remove=delivered)
+        return leftover
+
+    def abandon_in_child(self) -> None:
+        """In a forked child: this writer is the parent's."""
+        self.spool.abandon_in_child()
+
+    def _publish_closing(self, reason: str) -> None:
+        points, events = self.spool.dropped
+        if points or events:
+            dropped = {DROPPED_POINTS_TAG: str(points), DROPPED_EVENTS_TAG: str(events)}
+            self.publish(TagsSet(run_id=self._run_id, tags=dropped))
+        counts = self.spool.counts
+        counts[topics.RUNS] += 1
+        self.publish(WriterClosed(run_id=self._run_id, writer_id=self.id, counts=counts, reason=reason, at=now_ms()))
+
+    def _leftover(self) -> Leftover:
+        connection = self._configuration.connection
+        away = self.publisher.trouble or f"{connection.broker} did not acknowledge in time"
+        reason = "no broker is configured" if connection.offline else away
+        return Leftover(self.spool.unacknowledged, self.spool.directory, reason)
+
+    def _opened(self) -> WriterOpened:
+        manifest, ranks = self.spool.manifest, Ranks.detect()
+        return WriterOpened(
+            run_id=self._run_id,
+            writer_id=self.id,
+            host=manifest.host,
+            pid=manifest.pid,
+            rank=ranks.rank,
+            local_rank=ranks.local_rank,
+            world_size=ranks.world_size,
+            client=manifest.client,
+            at=manifest.created,
+        )
