@@ -89,6 +89,11 @@ class LogReader:
         """Return whether ``applied`` is at or past the ends that the log had when the reader was opened."""
         return all(applied.get(partition, 0) >= end for partition, end in self._ends.items())
 
+    @property
+    def read_to_end(self) -> bool:
+        """Whether everything was read that the log held when the reader was opened."""
+        return self.reached(self._positions)
+
     def positions_at_start(self) -> dict[TopicPartition, int]:
         """Return where reading began, of every partition."""
         return dict(self._starts)
