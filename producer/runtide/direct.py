@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from runtide.delivery import DeliveryWindow, Outgoing
-from runtide.kafka import MAX_REQUEST_BYTES, KafkaSettings
+from runtide.kafka import MAX_EVENT_BYTES, KafkaSettings
 from runtide_schemas import topics
 from runtide_schemas.codec import encode
 from runtide_schemas.envelope import Envelope, to_headers
@@ -19,7 +19,6 @@ from runtide_schemas.identity import WriterId, new_writer_id, now_ms, uuid7
 from runtide_schemas.routing import key_of, subject_of, topic_of
 
 _RUN_TOPICS = (topics.RUNS, topics.METRICS)
-_HEADROOM = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +91,8 @@ class DirectPublisher:
         if self._window is None:
             raise RuntimeError("use DirectPublisher as `async with DirectPublisher(...) as publisher`")
         value = encode(body)
-        if len(value) > MAX_REQUEST_BYTES - _HEADROOM:
-            raise InvalidRequest(f"{type(body).__name__} has {len(value)} bytes; the limit is {MAX_REQUEST_BYTES}")
+        if len(value) > MAX_EVENT_BYTES:
+            raise InvalidRequest(f"{type(body).__name__} has {len(value)} bytes; the limit is {MAX_EVENT_BYTES}")
         envelope = self._envelope(body, actor, cause, now_ms() if time is None else time, event_id)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         record = Outgoing(

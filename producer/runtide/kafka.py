@@ -22,9 +22,12 @@ from runtide_schemas.topics import DEFAULT_PARTITIONS, TOPICS
 
 MAX_BATCH_BYTES = 512 * 1024
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
+MAX_EVENT_BYTES = 1_000_000
+"""Largest event body that is published: brokers refuse batches of more than 1 MiB by default (message.max.bytes)."""
 REQUEST_TIMEOUT_MS = 15_000
 _TOPIC_ALREADY_EXISTS = 36
 _TOPICS_DEADLINE_S = 30.0
+_quiet_level = logging.NOTSET
 
 
 class KafkaSettings(BaseSettings):
@@ -121,11 +124,15 @@ async def ensure_topics(settings: KafkaSettings, spread: int = DEFAULT_PARTITION
 def quiet_loggers(level: int = logging.WARNING) -> None:
     """Cap aiokafka's loggers: its DEBUG messages print passwords, keys and values.
 
-    A level that the user chose stays, unless it is below INFO.
+    A level that the user chose stays, unless it is below INFO; one that this function set may be raised.
     """
+    global _quiet_level
     logger = logging.getLogger("aiokafka")
-    if logger.level == logging.NOTSET or logger.level < logging.INFO:
-        logger.setLevel(level if logger.level == logging.NOTSET else logging.INFO)
+    if logger.level in (logging.NOTSET, _quiet_level):
+        _quiet_level = max(level, _quiet_level)
+        logger.setLevel(_quiet_level)
+    elif logger.level < logging.INFO:
+        logger.setLevel(logging.INFO)
 
 
 def describe(error: BaseException) -> str:

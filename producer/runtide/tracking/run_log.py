@@ -4,7 +4,6 @@ import os
 import struct
 import threading
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from time import time_ns
 from typing import Any, Literal, get_args
 
@@ -19,10 +18,10 @@ from runtide_schemas.limits import check_key, check_metric_value, check_param_va
 
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 _REASONS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
-_PER_EVENT = 100
+_PER_EVENT_BYTES = 256 * 1024
 _MAX_LONG = 2**63 - 1
 _MAX_REASON = 8_000
-_DATASET_LIMITS = {"name": 500, "digest": 36, "source": 65_535, "schema": 1_048_575, "profile": 3_000_000}
+_DATASET_LIMITS = {"name": 500, "digest": 36, "source": 65_535, "schema": 500_000, "profile": 500_000}
 
 
 class RunLog:
@@ -224,8 +223,16 @@ class RunLog:
 
 
 def _parts(items: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    rest = iter(items.items())
-    while part := dict(islice(rest, _PER_EVENT)):
+    """Split what would not fit into one event."""
+    part: dict[str, str] = {}
+    size = 0
+    for key, value in items.items():
+        part[key] = value
+        size += len(key.encode()) + len(value.encode())
+        if size > _PER_EVENT_BYTES:
+            yield part
+            part, size = {}, 0
+    if part:
         yield part
 
 
