@@ -3,6 +3,8 @@
 The same commands run in compose files and charts; only the addresses differ.
 """
 
+import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,7 +16,10 @@ from runtide_deploy.standalone.postgres import PostgresCluster
 from runtide_deploy.standalone.services import ServiceSpec
 from runtide_schemas.errors import TransientError
 
+log = logging.getLogger(__name__)
+
 HOST = "127.0.0.1"
+_PAUSE_S = 0.05
 READY_LINE = r"^ready\b"
 LISTENING_LINE = r"^listening on\b"
 
@@ -123,10 +128,27 @@ async def when_topics_exist(plan: Plan) -> None:
     """Return once the broker answers and has the topics; the caller sets the deadline."""
     while True:
         try:
+            await _when_listening(plan.kafka.bootstrap)
             await ensure_topics(plan.kafka, plan.partitions)
-        except TransientError:
+        except TransientError as error:
+            log.debug("the broker is not ready yet: %s", error)
             continue
         return
+
+
+async def _when_listening(bootstrap: str) -> None:
+    """Return once one of the brokers accepts connections: a Kafka client would log every attempt before that."""
+    while True:
+        for address in bootstrap.split(","):
+            host, _, port = address.strip().rpartition(":")
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except OSError as error:
+                log.debug("%s does not listen yet: %s", address, error)
+                continue
+            writer.close()
+            return
+        await asyncio.sleep(_PAUSE_S)
 
 
 def _registrar(plan: Plan) -> ServiceSpec:

@@ -1,0 +1,5 @@
+"""``python -m runtide_deploy.cli`` is ``runtide``."""
+
+from runtide_deploy.cli.main import main
+
+main()

@@ -1,0 +1,65 @@
+"""The ``runtide`` command."""
+
+import os
+import signal
+import sys
+from importlib.metadata import version
+
+import typer
+from rich.console import Console
+
+from runtide_deploy.cli import demo, log, runs, sql, sync, up
+from runtide_schemas.errors import ErrorKind, RuntideError
+
+EXIT_CODES: dict[ErrorKind, int] = {
+    ErrorKind.FIX_REQUEST: 2,
+    ErrorKind.STOP: 3,
+    ErrorKind.QUARANTINE: 3,
+    ErrorKind.RETRY: 4,
+}
+INTERRUPTED = 128 + signal.SIGINT
+
+app = typer.Typer(
+    help="Runtide: an event-sourced tracking backend for machine learning.\n\n"
+    "Start with `runtide up` in one terminal; then `import runtide` in a training script; then `runtide runs`.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (up.up, runs.runs, runs.show, log.log, sql.sql, sync.sync, demo.demo):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"runtide {version('runtide')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Run the command; print an error of ours as one message without a traceback."""
+    console = Console(stderr=True)
+    try:
+        app()
+    except RuntideError as error:
+        console.print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(EXIT_CODES[error.kind])
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,158 @@
+"""``runtide runs`` and ``runtide show``: what the state store knows."""
+
+import json
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from runtide_deploy.cli import gateway as api
+from runtide_deploy.cli.formatting import duration, new_console, number, size, status_text, when
+from runtide_schemas.errors import InvalidRequest, NotFound
+
+GATEWAY = typer.Option("", "--gateway", help="URL of the gateway; default: the running stack's.")
+AS_JSON = typer.Option(False, "--json", help="Print JSON instead of tables.")
+_SHOWN_METRICS = 4
+_ID_LENGTH = 32
+
+
+def runs(
+    experiment: str = typer.Option("", "--experiment", "-e", help="Only runs of this experiment (name or id)."),
+    where: str = typer.Option("", "--filter", "-f", help="Such as: metrics.loss < 0.1 AND params.model = 'mlp'"),
+    order_by: str = typer.Option("", "--order-by", "-o", help="Such as: metrics.accuracy DESC"),
+    limit: int = typer.Option(20, "--limit", "-n", min=1, max=1000, help="Most runs to list."),
+    as_json: bool = AS_JSON,
+    gateway: str = GATEWAY,
+) -> None:
+    """List runs, the newest first, with their last metrics."""
+    wanted: dict[str, str | int] = {
+        "experiment": experiment,
+        "filter": where,
+        "order_by": order_by,
+        "page_size": limit,
+    }
+    found = api.get(gateway, "/runs", wanted)
+    if as_json:
+        typer.echo(json.dumps(found["runs"], indent=2))
+        return
+    console = new_console()
+    console.print(runs_table(found["runs"]))
+    if found.get("next_page_token"):
+        console.print(f"[dim]More than {limit}: raise --limit, or narrow with --experiment and --filter.[/]")
+
+
+def show(
+    run: str = typer.Argument(help="Run id, or the beginning of one."),
+    as_json: bool = AS_JSON,
+    gateway: str = GATEWAY,
+) -> None:
+    """Show everything about one run: params, metrics, artifacts, writers, and whether it is all here."""
+    run_id = resolve_run(run, gateway)
+    detail, completeness = api.get(gateway, f"/runs/{run_id}"), api.get(gateway, f"/runs/{run_id}/completeness")
+    if as_json:
+        typer.echo(json.dumps({**detail, "completeness": completeness}, indent=2))
+        return
+    _print_run(new_console(), detail, completeness)
+
+
+def resolve_run(run: str, gateway: str) -> str:
+    """Return the id of the one run whose id begins with ``run``.
+
+    Raises:
+        NotFound: there is none.
+        InvalidRequest: there are several.
+    """
+    if len(run) == _ID_LENGTH:
+        return run
+    found = api.get(gateway, "/runs", {"id_prefix": run, "page_size": 2, "lifecycle": "all"})["runs"]
+    if not found:
+        raise NotFound(f"No run's id begins with {run!r}. `runtide runs` lists them.")
+    if len(found) > 1:
+        raise InvalidRequest(f"Several runs' ids begin with {run!r}; write more of it.")
+    return str(found[0]["info"]["run_id"])
+
+
+def runs_table(found: list[dict[str, Any]]) -> Table:
+    """Return a table of runs as the gateway gives them."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("run", "name", "experiment", "status", "started", "took", "metrics"):
+        table.add_column(column, no_wrap=column in {"run", "status"})
+    for run in found:
+        info = run["info"]
+        table.add_row(
+            info["run_id"][:12],
+            info["name"] or "-",
+            info["experiment_name"] or info["experiment_id"] or "-",
+            status_text(info["status"]),
+            when(info["start_time"]),
+            duration(info["start_time"], info["end_time"]),
+            _metrics_text(run["metrics"]),
+        )
+    return table
+
+
+def _metrics_text(metrics: dict[str, Any]) -> str:
+    shown = [f"{key}={number(metric['last_value'])}" for key, metric in sorted(metrics.items())[:_SHOWN_METRICS]]
+    more = len(metrics) - len(shown)
+    return "  ".join(shown) + (f"  +{more}" if more > 0 else "")
+
+
+def _print_run(console: Console, detail: dict[str, Any], completeness: dict[str, Any]) -> None:
+    run, info = detail["run"], detail["run"]["info"]
+    console.print(f"[bold]{info['name'] or info['run_id']}[/]", status_text(info["status"]), info["end_reason"] or "")
+    _print_pairs(console, _facts(info, completeness))
+    if run["params"]:
+        console.print("\n[bold]params[/]")
+        _print_pairs(console, run["params"])
+    if run["metrics"]:
+        console.print("\n[bold]metrics[/]")
+        console.print(_metrics_table(run["metrics"]))
+    if run["tags"]:
+        console.print("\n[bold]tags[/]")
+        _print_pairs(console, run["tags"])
+    if detail["artifacts"]:
+        console.print("\n[bold]artifacts[/]")
+        _print_pairs(
+            console, {item["path"]: f"{size(item['size'])}  {item['content_type']}" for item in detail["artifacts"]}
+        )
+    for version in detail["model_versions"]:
+        console.print(f"\nregistered as [bold]{version['name']}[/] version {version['version']}")
+    if detail["param_conflicts"]:
+        console.print("\n[bold yellow]params logged again with another value (the first one counts)[/]")
+        _print_pairs(console, {item["key"]: item["value"] for item in detail["param_conflicts"]})
+
+
+def _facts(info: dict[str, Any], completeness: dict[str, Any]) -> dict[str, str]:
+    facts = {
+        "run": info["run_id"],
+        "experiment": info["experiment_name"] or info["experiment_id"],
+        "started": f"{when(info['start_time'])}, took {duration(info['start_time'], info['end_time'])}",
+        "by": info["user_id"] or "",
+        "source": " ".join(filter(None, (info["source_name"], info["source_version"]))),
+        "parent": info["parent_run_id"] or "",
+        "complete?": f"{completeness['state']}: {completeness['summary']}",
+    }
+    return {key: value for key, value in facts.items() if value}
+
+
+def _print_pairs(console: Console, pairs: dict[str, str]) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for key, value in pairs.items():
+        table.add_row(f"[cyan]{key}[/]", str(value).replace("[", r"\["))
+    console.print(table)
+
+
+def _metrics_table(metrics: dict[str, Any]) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 2))
+    for column in ("", "last", "at step", "min", "max", "points"):
+        table.add_column(column, justify="left" if not column else "right")
+    for key, metric in sorted(metrics.items()):
+        values = (
+            number(metric["last_value"]),
+            str(metric["last_step"]),
+            number(metric["min_value"]),
+            number(metric["max_value"]),
+        )
+        table.add_row(f"[cyan]{key}[/]", *values, f"{metric['point_count']:,}")
+    return table

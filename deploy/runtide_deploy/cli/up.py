@@ -1,0 +1,78 @@
+"""``runtide up``: the whole stack on this machine."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from runtide_deploy.cli.extras import require_extra
+
+if TYPE_CHECKING:
+    from runtide_deploy.standalone.services import ServiceEvent
+    from runtide_deploy.standalone.settings import StandaloneSettings
+    from runtide_deploy.standalone.stack import Stack
+
+_COLORS = {"ready": "green", "failed": "bold red", "backing off": "yellow"}
+
+
+def up(
+    data: Path = typer.Option(None, help="Directory that holds everything; default ~/.local/share/runtide."),
+    broker_port: int = typer.Option(None, help="Port of the embedded broker (default 9092; 0 = any free one)."),
+    postgres_port: int = typer.Option(None, help="Port of PostgreSQL (default 5433; 0 = any free one)."),
+    gateway_port: int = typer.Option(None, help="Port of the gateway (default 5050; 0 = any free one)."),
+    kafka: str = typer.Option(None, help="host:port of an Apache Kafka to use instead of the embedded broker."),
+    postgres_dsn: str = typer.Option(None, help="DSN of a PostgreSQL to use instead of an own one."),
+) -> None:
+    """Run the whole stack: broker, PostgreSQL, registrar, projections, deployer and gateway.
+
+    Keeps running until Ctrl-C; what it holds survives a restart. Everything listens on this machine only.
+    """
+    require_extra("server", "up")
+    given = {
+        "data": data,
+        "broker_port": broker_port,
+        "postgres_port": postgres_port,
+        "gateway_port": gateway_port,
+        "kafka": kafka,
+        "postgres_dsn": postgres_dsn,
+    }
+    asyncio.run(_serve(standalone_settings(given), Console(stderr=True)))
+
+
+def standalone_settings(given: dict[str, Any]) -> "StandaloneSettings":
+    """Return the settings of the stack: what is given, else the environment, else the defaults."""
+    from runtide_deploy.standalone.settings import StandaloneSettings
+
+    return StandaloneSettings(**{name: value for name, value in given.items() if value is not None})
+
+
+async def _serve(settings: "StandaloneSettings", console: Console) -> None:
+    from runtide_deploy.standalone.stack import running
+
+    console.print(f"Starting Runtide in [bold]{settings.data}[/] ...", highlight=False)
+    async with running(settings, lambda event: print_event(console, event)) as stack:
+        if stack is not None:
+            console.print("\n[bold green]Runtide is up.[/] Ctrl-C stops it.\n")
+            print_addresses(console, stack)
+            await stack.wait()
+        console.print("Stopping ...")
+    console.print("Stopped. What it held is kept for the next start.")
+
+
+def print_event(console: Console, event: "ServiceEvent") -> None:
+    """Print a service's change of state, when it says something to a person."""
+    if event.state in {"starting", "stopping", "stopped", "waiting"}:
+        return
+    color = _COLORS.get(event.state, "default")
+    console.print(f"  {event.name:<20} [{color}]{event.state}[/] {event.text}", highlight=False)
+
+
+def print_addresses(console: Console, stack: "Stack") -> None:
+    """Print where everything listens and where data is kept."""
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for name, address in stack.addresses().items():
+        table.add_row(f"[bold]{name}[/]", address)
+    console.print(table)

@@ -1,0 +1,129 @@
+"""A whole stack for acceptance tests: `runtide up` as a user starts it, on free ports, in a directory of its own."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+import httpx
+
+from runtide.connection import StackFile
+from runtide_deploy.standalone.postgres import PostgresCluster
+
+RUNTIDE = Path(sys.executable).parent / "runtide"
+FREE_PORTS = ("--broker-port", "0", "--postgres-port", "0", "--gateway-port", "0")
+START_SECONDS = 90.0
+
+T = TypeVar("T")
+
+
+@dataclass
+class RunningStack:
+    """A stack that is up: its directory, its supervisor and its addresses."""
+
+    data: Path
+    process: "subprocess.Popen[str]"
+    file: StackFile
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which clients find this stack."""
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("RUNTIDE_")}
+        return {**clean, "RUNTIDE_DATA": str(self.data), "COLUMNS": "200", "NO_COLOR": "1"}
+
+    def runtide(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Run the command line against this stack."""
+        done = subprocess.run(
+            [str(RUNTIDE), *arguments], env=self.environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0 or not check, f"runtide {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def python(self, code: str, *arguments: str) -> "subprocess.Popen[str]":
+        """Start a Python program in a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """GET from the gateway's own API."""
+        answer = httpx.get(f"{self.file.gateway}/api/runtide/v1{path}", params=parameters, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def sql(self, statement: str) -> list[dict[str, Any]]:
+        """Run SQL over run history (DuckDB) as a user does."""
+        return list(json.loads(self.runtide("sql", "--json", statement).stdout))
+
+    def postgres(self, statement: str, *parameters: Any) -> list[Mapping[str, Any]]:
+        """Read PostgreSQL directly."""
+        manifest = json.loads((self.data / "runtide.json").read_text())
+        dsn = PostgresCluster(self.data / "postgres", manifest["ports"]["postgres"]).dsn()
+
+        async def read() -> list[Mapping[str, Any]]:
+            connection = await asyncpg.connect(dsn, server_settings={"search_path": "runtide"})
+            try:
+                return [dict(row) for row in await connection.fetch(statement, *parameters)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(read())
+
+    def services(self) -> dict[str, int]:
+        """The process id of each service, as the supervisor wrote it."""
+        state = json.loads((self.data / "services.json").read_text())
+        return {service["name"]: service["pid"] for service in state["services"]}
+
+
+def eventually(condition: Callable[[], T], what: str, seconds: float = 60.0) -> T:
+    """Return the first true value of `condition`, or fail after `seconds` with what was last seen."""
+    deadline, last = time.monotonic() + seconds, None
+    while time.monotonic() < deadline:
+        try:
+            if last := condition():
+                return last
+        except (OSError, httpx.HTTPError, asyncpg.PostgresError, AssertionError) as error:
+            last = error  # type: ignore[assignment]  # kept for the message only
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds:g} s: {what}; last seen: {last!r}")
+
+
+@contextmanager
+def running_stack(data: Path, *options: str) -> Iterator[RunningStack]:
+    """Start a stack, wait until it is ready, stop it as Ctrl-C does."""
+    log = (data.parent / f"{data.name}.up.log").open("w+")
+    command = [str(RUNTIDE), "up", "--data", str(data), *FREE_PORTS, *options]
+    process = subprocess.Popen(command, stdout=log, stderr=log, text=True, env={**os.environ, "NO_COLOR": "1"})
+    try:
+        yield RunningStack(data, process, _wait_ready(data, process, log))
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        log.close()
+
+
+def _wait_ready(data: Path, process: "subprocess.Popen[str]", log: Any) -> StackFile:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        file = StackFile.read(data)
+        if file is not None and file.pid == process.pid:
+            return file
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    log.seek(0)
+    raise AssertionError(f"runtide up did not come up (exit code {process.poll()}):\n{log.read()[-6000:]}")
