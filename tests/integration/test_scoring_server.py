@@ -227,7 +227,7 @@ json_values = st.recursive(
     max_leaves=12,
 )
 FORMATS = ["dataframe_split", "dataframe_records", "instances", "inputs"]
-quiet = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quiet = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @quiet

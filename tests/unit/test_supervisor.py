@@ -220,7 +220,7 @@ async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         assert supervisor.status()[0].last_exit == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_ends_a_start_that_still_waits(tmp_path: Path, number: signal.Signals) -> None:
     async with supervising(tmp_path, service(tmp_path, "mute", "import time; time.sleep(600)")) as supervisor:
         starting = asyncio.create_task(supervisor.start())

@@ -50,6 +50,7 @@ _SETTINGS: Mapping[str, str] = {
     "max_wal_size": "512MB",
     "min_wal_size": "80MB",
     "max_worker_processes": "4",
+    "max_logical_replication_workers": "0",
     "wal_compression": "on",
     "jit": "off",
     "timezone": "UTC",

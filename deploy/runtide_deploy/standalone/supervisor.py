@@ -29,7 +29,7 @@ from runtide_deploy.standalone.services import (
 )
 from runtide_deploy.standalone.supervised import SupervisedService
 
-_END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Supervisor:
@@ -44,7 +44,7 @@ class Supervisor:
         finally:
             await supervisor.stop()
 
-    A first SIGINT or SIGTERM ends `start` or `wait`; a second one makes `stop` kill at once.
+    A first SIGINT, SIGTERM or SIGHUP (the terminal is gone) ends `start` or `wait`; a second one makes `stop` kill at once.
     """
 
     def __init__(
