@@ -1,6 +1,7 @@
 """From a Kafka record to an event, or to a parked record with the reason: one record at a time, never an exception."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from runtide_consumers.projection import Event, Origin, Parked, ParkedKind
@@ -34,8 +35,24 @@ class Record(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadableRecord:
+    """Stands for a record that not even the Kafka client could parse: of it, only the place is known."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    timestamp: int = 0
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
 def decode_record(record: Record) -> Event | Parked:
     """Return the event in a record, or the parked record when there is none in it that a store could hold."""
+    if isinstance(record, UnreadableRecord):
+        return park(record, ParkedKind.UNDECODABLE, record.reason)
     try:
         envelope = from_headers(record.headers)
         if record.value is None:

@@ -7,8 +7,9 @@ error or in a seek back to our own position.
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,12 +24,17 @@ from aiokafka.errors import (
 )
 
 from runtide.kafka import KafkaSettings, describe, new_consumer
+from runtide_consumers.decoding import UnreadableRecord
 from runtide_consumers.projection import TopicPartition
-from runtide_schemas.errors import FatalError, LogTruncated, TransientError
+from runtide_schemas.errors import FatalError, LogTruncated, RuntideError, TransientError
+
+log = logging.getLogger(__name__)
 
 CHUNK_RECORDS = 500
 FETCH_BYTES = 16 * 1024 * 1024
 STOP_TIMEOUT_S = 5.0
+CAREFUL_S = 2.0
+"""How long to go on record by record after one that could not be parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ class LogReader:
         self._starts = starts
         self._positions = dict(starts)
         self._ends = ends
+        self._careful_until = 0.0
 
     @classmethod
     async def open(
@@ -144,22 +151,75 @@ class LogReader:
         await _stop(self._consumer)
 
     async def _chunk(self, wait_s: float) -> list[Any]:
+        if time.monotonic() < self._careful_until:
+            return await self._careful_chunk(wait_s)
         try:
-            chunks = await self._consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=CHUNK_RECORDS)
-        except OffsetOutOfRangeError as error:
-            raise LogTruncated(f"the log does not hold the next offset any more: {error}") from error
-        except (RecordTooLargeError, CorruptRecordException, TopicAuthorizationFailedError) as error:
-            raise FatalError(f"the log cannot be read on: {describe(error)}. Positions: {self._positions}") from error
-        except KafkaError as error:
-            raise TransientError(f"cannot read the log: {describe(error)}") from error
-        records = [record for chunk in chunks.values() for record in chunk]
+            with _translated(self._positions):
+                chunks = await self._consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=CHUNK_RECORDS)
+        except RuntideError:
+            raise
+        except Exception as error:  # noqa: BLE001 - aiokafka's parser raises anything; which partition it is has to be found out
+            log.warning("a record cannot be parsed: %s; looking for it", describe(error))
+            self._careful_until = time.monotonic() + CAREFUL_S
+            self._rewind()
+            return []
+        if not chunks:
+            self._check_alive()
+        return self._taken(chunks)
+
+    async def _careful_chunk(self, wait_s: float) -> list[Any]:
+        """Read partition by partition, record by record, so that it is known which record cannot be parsed."""
+        for partition in self._positions:
+            kafka_partition = KafkaPartition(*partition)
+            try:
+                with _translated(self._positions):
+                    chunks = await self._consumer.getmany(kafka_partition, timeout_ms=0, max_records=1)
+            except RuntideError:
+                raise
+            except Exception as error:  # noqa: BLE001 - see above
+                return [self._skipped(partition, error)]
+            if chunks:
+                return self._taken(chunks)
+        await asyncio.sleep(min(wait_s, 0.02))
+        return []
+
+    def _skipped(self, partition: TopicPartition, error: Exception) -> UnreadableRecord:
+        offset = self._positions[partition]
+        self._careful_until = time.monotonic() + CAREFUL_S
+        self._positions[partition] = offset + 1
+        self._rewind()
+        return UnreadableRecord(*partition, offset, f"the record batch cannot be parsed: {describe(error)}")
+
+    def _rewind(self) -> None:
+        # An error of one partition makes aiokafka forget what it had already taken from others.
+        for partition, offset in self._positions.items():
+            self._consumer.seek(KafkaPartition(*partition), offset)
+
+    def _taken(self, chunks: Mapping[KafkaPartition, list[Any]]) -> list[Any]:
         for partition, chunk in chunks.items():
             self._positions[TopicPartition(*partition)] = chunk[-1].offset + 1
-        return records
+        return [record for chunk in chunks.values() for record in chunk]
+
+    def _check_alive(self) -> None:
+        # A bug or damage that ends aiokafka's background task would otherwise look like a quiet log for ever.
+        if self._consumer._fetcher._fetch_task.done():
+            raise TransientError("aiokafka has stopped fetching; starting it anew")
 
     def _end_of(self, partition: TopicPartition) -> int:
         highwater = self._consumer.highwater(KafkaPartition(*partition))
         return max(self._ends[partition], self._positions[partition], highwater or 0)
+
+
+@contextlib.contextmanager
+def _translated(positions: Mapping[TopicPartition, int]) -> Iterator[None]:
+    try:
+        yield
+    except OffsetOutOfRangeError as error:
+        raise LogTruncated(f"the log does not hold the next offset any more: {error}") from error
+    except (RecordTooLargeError, CorruptRecordException, TopicAuthorizationFailedError) as error:
+        raise FatalError(f"the log cannot be read on: {describe(error)}. Positions: {dict(positions)}") from error
+    except KafkaError as error:
+        raise TransientError(f"cannot read the log: {describe(error)}") from error
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> list[TopicPartition]:
