@@ -110,7 +110,7 @@ def _postgres(plan: Plan) -> ServiceSpec:
         ready=cluster.wait_ready,
         before_start=cluster.clear_leftovers,
         stop_signal=signal.SIGINT,
-        orphan_signal=signal.SIGINT,
+        orphan_signal=signal.SIGQUIT,
         stop_timeout_s=20.0,
     )
 

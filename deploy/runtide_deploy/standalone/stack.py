@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from runtide.connection import STACK_FILE, StackFile
 from runtide.kafka import KafkaSettings
 from runtide_deploy.standalone.data_directory import DataDirectory
+from runtide_deploy.standalone.leftovers import end_leftovers
 from runtide_deploy.standalone.ports import choose_ports
 from runtide_deploy.standalone.postgres import PostgresCluster
 from runtide_deploy.standalone.service_table import HOST, Plan, service_table, when_topics_exist
@@ -60,6 +61,7 @@ async def running(
     directory = DataDirectory(settings.data.expanduser().absolute())
     directory.prepare()
     with directory.exclusive():
+        await asyncio.to_thread(end_leftovers, directory.path / STATE_FILE)  # they would still hold their ports
         plan = await asyncio.to_thread(make_plan, settings, directory)
         supervisor = Supervisor(service_table(plan), directory.path / STATE_FILE, on_event=on_event)
         try:
