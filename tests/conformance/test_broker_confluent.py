@@ -1,0 +1,169 @@
+"""What librdkafka (confluent-kafka, kcat) does with the broker."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package re-exports them without __all__
+    AdminClient,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+)
+
+from tests.broker_process import BrokerProcess, wait_until
+
+
+@pytest.fixture
+def admin(broker: BrokerProcess) -> Any:
+    return AdminClient({"bootstrap.servers": broker.address})
+
+
+@pytest.fixture
+def made(admin: Any, topic: str) -> str:
+    """A topic of two partitions."""
+    for done in admin.create_topics([NewTopic(topic, 2, 1)]).values():
+        done.result(10)
+    return topic
+
+
+@pytest.fixture
+def consumer(broker: BrokerProcess, topic: str) -> Iterator[Any]:
+    client = Consumer(
+        {
+            "bootstrap.servers": broker.address,
+            "group.id": f"group-of-{topic}",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "session.timeout.ms": 6000,
+        }
+    )
+    yield client
+    client.close()
+
+
+def produce(broker: BrokerProcess, topic: str, values: list[bytes], **options: Any) -> None:
+    producer = Producer({"bootstrap.servers": broker.address, "enable.idempotence": True, "linger.ms": 2} | options)
+    errors: list[Any] = []
+    for number, value in enumerate(values):
+        producer.produce(
+            topic,
+            value,
+            key=b"k%d" % (number % 7),
+            on_delivery=lambda error, _: errors.append(error) if error else None,
+        )
+    assert producer.flush(20) == 0
+    assert errors == []
+
+
+def consume(consumer: Any, count: int, seconds: float = 20.0) -> list[Any]:
+    found: list[Any] = []
+    deadline = time.monotonic() + seconds
+    while len(found) < count and time.monotonic() < deadline:
+        for message in consumer.consume(1000, 0.2):
+            assert message.error() is None, message.error()
+            found.append(message)
+    return found
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "lz4", "snappy", "zstd"])
+def test_produce_and_consume_in_a_group(broker: BrokerProcess, made: str, consumer: Any, codec: str) -> None:
+    values = [b"value-%d" % number for number in range(2000)]
+    produce(broker, made, values, **{"compression.type": codec})
+    consumer.subscribe([made])
+    found = consume(consumer, len(values))
+    by_key: dict[bytes, list[bytes]] = {}
+    for message in found:
+        by_key.setdefault(message.key(), []).append(message.value())
+    assert by_key == {b"k%d" % key: values[key::7] for key in range(7)}
+    consumer.commit(asynchronous=False)
+    places = [TopicPartition(made, number) for number in range(2)]
+    ends = [consumer.get_watermark_offsets(place, timeout=10) for place in places]
+    assert [place.offset for place in consumer.committed(places, timeout=10)] == [high for _, high in ends]
+
+
+def test_offsets_for_times(broker: BrokerProcess, made: str, consumer: Any) -> None:
+    producer = Producer({"bootstrap.servers": broker.address})
+    for number in range(10):
+        producer.produce(made, b"x", partition=1, timestamp=1000 + 100 * number)
+    assert producer.flush(10) == 0
+    [found] = consumer.offsets_for_times([TopicPartition(made, 1, 1450)], timeout=10)
+    assert found.offset == 5
+
+
+def test_a_transactional_producer_is_refused_for_good(broker: BrokerProcess) -> None:
+    producer = Producer({"bootstrap.servers": broker.address, "transactional.id": "t"})
+    with pytest.raises(KafkaException) as refused:
+        producer.init_transactions(10)
+    error = refused.value.args[0]
+    assert error.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    assert not error.retriable()
+
+
+def test_administration(broker: BrokerProcess, admin: Any, made: str) -> None:
+    assert len(admin.list_topics(timeout=10).topics[made].partitions) == 2
+    admin.create_partitions([NewPartitions(made, 3)])[made].result(10)
+    assert len(admin.list_topics(made, timeout=10).topics[made].partitions) == 3
+    [config] = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, made)]).values()
+    assert config.result(10)["cleanup.policy"].value == "delete"
+    cluster = admin.describe_cluster().result(10)
+    assert [(node.host, node.port) for node in cluster.nodes] == [("127.0.0.1", broker.port)]
+    admin.delete_topics([made])[made].result(10)
+    assert made not in admin.list_topics(timeout=10).topics
+
+
+@pytest.mark.parametrize(
+    ("partitions", "replicas", "config", "code"),
+    [
+        (1, 3, {}, KafkaError.INVALID_REPLICATION_FACTOR),
+        (0, 1, {}, KafkaError.INVALID_PARTITIONS),
+        (100_000, 1, {}, KafkaError.INVALID_PARTITIONS),
+        (1, 1, {"cleanup.policy": "compact"}, KafkaError.INVALID_CONFIG),
+        (1, 1, {"retention.ms": "1000"}, KafkaError.INVALID_CONFIG),
+        (1, 1, {"no.such.config": "1"}, KafkaError.INVALID_CONFIG),
+    ],
+)
+def test_what_cannot_be_done_is_refused(
+    admin: Any, topic: str, partitions: int, replicas: int, config: dict[str, str], code: int
+) -> None:
+    [created] = admin.create_topics([NewTopic(topic, partitions, replicas, config=config)]).values()
+    with pytest.raises(KafkaException) as refused:
+        created.result(10)
+    assert refused.value.args[0].code() == code
+
+
+def test_groups_are_listed_described_and_deleted(broker: BrokerProcess, admin: Any, made: str, consumer: Any) -> None:
+    group = f"group-of-{made}"
+    produce(broker, made, [b"x"])
+    consumer.subscribe([made])
+    consume(consumer, 1)
+    consumer.commit(asynchronous=False)
+    assert group in [listed.group_id for listed in admin.list_consumer_groups().result(10).valid]
+    described = admin.describe_consumer_groups([group])[group].result(10)
+    assert described.state.name == "STABLE"
+    assert len(described.members) == 1
+    with pytest.raises(KafkaException) as refused:
+        admin.delete_consumer_groups([group])[group].result(10)
+    assert refused.value.args[0].code() == KafkaError.NON_EMPTY_GROUP
+    consumer.unsubscribe()
+    wait_until(lambda: admin.describe_consumer_groups([group])[group].result(10).state.name == "EMPTY")
+    admin.delete_consumer_groups([group])[group].result(10)
+    assert group not in [listed.group_id for listed in admin.list_consumer_groups().result(10).valid]
+
+
+def test_kcat(broker: BrokerProcess, made: str) -> None:
+    kcat = shutil.which("kcat") or shutil.which("kafkacat")
+    if kcat is None:
+        pytest.skip("kcat is not installed")
+    produce(broker, made, [b"one", b"two"])
+    output = subprocess.run(
+        [kcat, "-b", broker.address, "-C", "-t", made, "-o", "beginning", "-e", "-q"],
+        capture_output=True,
+        check=True,
+        timeout=30,
+    ).stdout
+    assert sorted(output.split()) == [b"one", b"two"]

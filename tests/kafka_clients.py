@@ -1,0 +1,69 @@
+"""The foreign clients, set up as the broker's tests need them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+CONSUME_SECONDS = 30.0
+
+
+@asynccontextmanager
+async def aiokafka_admin(address: str) -> AsyncIterator[Any]:
+    """An aiokafka admin client."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def create_topic(address: str, name: str, partitions: int = 1, **config: str) -> None:
+    """Create a topic; fails when the broker refuses."""
+    async with aiokafka_admin(address) as admin:
+        response = await admin.create_topics(
+            [NewTopic(name, partitions, 1, topic_configs={key.replace("_", "."): v for key, v in config.items()})]
+        )
+    assert [error[1] for error in response.topic_errors] == [0], response
+
+
+@asynccontextmanager
+async def aiokafka_producer(address: str, **options: Any) -> AsyncIterator[Any]:
+    """An idempotent aiokafka producer with acks=all."""
+    settings = {"enable_idempotence": True, "acks": "all", "linger_ms": 2} | options
+    producer = AIOKafkaProducer(bootstrap_servers=address, **settings)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+@asynccontextmanager
+async def aiokafka_consumer(address: str, *topics: str, **options: Any) -> AsyncIterator[Any]:
+    """An aiokafka consumer that starts at the beginning and commits only when told."""
+    settings = {"auto_offset_reset": "earliest", "enable_auto_commit": False} | options
+    consumer = AIOKafkaConsumer(*topics, bootstrap_servers=address, **settings)
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def read_all(address: str, topic: str, partitions: int = 1, **options: Any) -> dict[int, list[Any]]:
+    """Return every record of a topic by partition, read from the beginning to the end that it has now."""
+    places = [TopicPartition(topic, number) for number in range(partitions)]
+    async with aiokafka_consumer(address, **options) as consumer:
+        consumer.assign(places)
+        ends = await consumer.end_offsets(places)
+        found: dict[int, list[Any]] = {place.partition: [] for place in places}
+        async with asyncio.timeout(CONSUME_SECONDS):
+            while any((found[p.partition][-1].offset + 1 if found[p.partition] else 0) < ends[p] for p in places):
+                for place, records in (await consumer.getmany(timeout_ms=500)).items():
+                    found[place.partition] += records
+    return found
