@@ -6,7 +6,7 @@ from runtide_consumers.registrar.state import Catalogue, Decision
 from runtide_schemas.errors import InvalidRequest, NotFound
 from runtide_schemas.events.catalog import Answer, DeploymentRemoved, DeploymentRequested
 from runtide_schemas.events.requests import RemoveDeployment, RequestDeployment
-from runtide_schemas.limits import check_alias, check_endpoint, check_text
+from runtide_schemas.limits import check_alias, check_endpoint, check_model_name, check_text
 
 _MAX_TARGET_LENGTH = 250
 _MAX_CONFIG_VALUE_LENGTH = 10_000
@@ -14,12 +14,13 @@ _FOLLOW = ("latest", "alias", "version")
 
 
 def request_deployment(state: Catalogue, request: RequestDeployment, answer: Answer, at: int) -> Any:
-    """The model must exist, and the version when it is pinned; an alias may be set later."""
+    """A pinned version must exist. A wish to follow is a standing one: model and alias may come later."""
     endpoint = check_endpoint(request.endpoint)
     if request.follow not in _FOLLOW:
         raise InvalidRequest(f"follow must be one of {', '.join(_FOLLOW)}, got {request.follow[:80]!r}")
-    state.model(request.model)
+    check_model_name(request.model)
     if request.follow == "version":
+        state.model(request.model)
         state.version(request.model, request.version)
     if not request.target.strip():
         raise InvalidRequest("target is empty; name a deployment target, e.g. local")
