@@ -107,13 +107,13 @@ def _worst(states: Iterable[State]) -> State:
 
 
 def _summary(sequences: list[Sequence]) -> str:
-    """Say it in a sentence: ``complete``, or ``rank 3 is missing 17-18 of runtide.metrics``."""
+    """Say it in a sentence: ``all 13 events of 1 writer are here``, ``rank 3 is missing 17-18 of runtide.metrics``."""
     if missing := [sequence for sequence in sequences if sequence.missing]:
         return "; ".join(_lack(sequence) for sequence in missing)
     unclosed = len({sequence.writer_id for sequence in sequences if sequence.state is State.OPEN})
     if unclosed or not sequences:
         return f"nothing is missing so far; {unclosed} of its writers still open" if sequences else "no writer is known"
-    return f"complete: {sum(sequence.received for sequence in sequences)} events of {_writers(sequences)}"
+    return f"all {sum(sequence.received for sequence in sequences):,} events of {_writers(sequences)} are here"
 
 
 def _writers(sequences: list[Sequence]) -> str:

@@ -167,8 +167,17 @@ def _check(reply: httpx.Response) -> None:
         raise TransientError(
             f"the history store cannot answer now ({reply.status_code}: {reply.text[:300]}); try again"
         )
+    if reply.status_code in {400, 413}:
+        raise InvalidRequest(f"the history store refuses: {_message(reply)}")
     if reply.status_code != 200:
-        raise FatalError(f"the history store refused a question ({reply.status_code}): {reply.text[:300]}")
+        raise FatalError(f"the history store answered {reply.status_code}: {reply.text[:300]}; is --history-url right?")
+
+
+def _message(reply: httpx.Response) -> str:
+    try:
+        return str(orjson.loads(reply.content)["error"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return reply.text[:300]
 
 
 @asynccontextmanager

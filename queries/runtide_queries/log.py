@@ -153,9 +153,9 @@ class _Tally:
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    if topic not in await consumer.topics():
-        return []
-    found = consumer.partitions_for_topic(topic) or set()
+    # The public partitions_for_topic() knows assigned topics only (aiokafka 0.14), and these are not assigned yet.
+    cluster = await consumer._client.fetch_all_metadata()
+    found = cluster.partitions_for_topic(topic) or set()
     return [TopicPartition(topic, number) for number in sorted(found)]
 
 

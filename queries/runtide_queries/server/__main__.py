@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         stream=sys.stderr, level=given["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     quiet_loggers()
-    for name in ("httpx", "httpcore", "asyncio"):
+    for name in ("httpx", "httpcore", "asyncio", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         settings = GatewaySettings(**{name: given[name] for name in _OPTIONS if given[name] is not None})

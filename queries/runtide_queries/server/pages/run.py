@@ -23,6 +23,7 @@ from runtide_schemas.limits import check_run_id
 MOST_CURVES = 60
 MOST_EVENTS = 300
 _BUCKETS = 80
+_UNSAID: tuple[object, ...] = ("", None, {}, [], ())
 
 Curves = Mapping[str, tuple[Bucket, ...]]
 
@@ -187,14 +188,16 @@ async def events_page(stores: AskStores, run_id: str) -> Response:
         if len(rows) == MOST_EVENTS:
             break
         origin, envelope = event.origin, event.envelope
-        body = Json(event_json(event)["body"]).body
+        told = {
+            key: value for key, value in event_json(event)["body"].items() if key != "run_id" and value not in _UNSAID
+        }
         rows.append(
             (
                 format_time(envelope.time),
                 element("span", envelope.type, class_="strong"),
                 element("code", f"{envelope.writer[:8]}·{envelope.seq}", title=envelope.writer),
                 element("code", f"{origin.topic}-{origin.partition}@{origin.offset}"),
-                element("div", event.problem or bytes(body).decode()[:600], class_="wide mono"),
+                element("div", event.problem or bytes(Json(told).body).decode()[:600], class_="wide mono"),
             )
         )
     if not rows:

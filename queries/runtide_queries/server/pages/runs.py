@@ -115,8 +115,10 @@ def _metric(run: Run, key: str) -> Node:
     metric = run.metrics.get(key)
     if metric is None:
         return element("span", NOTHING, class_="dim")
-    told = f"last of {metric.point_count:,}; from {number(metric.min_value)} to {number(metric.max_value)}"
-    return element("span", number(metric.last_value), title=told)
+    bounds = f"{number(metric.min_value)} to {number(metric.max_value)}"
+    told = f"last of {metric.point_count:,} points, from {bounds}"
+    within = element("span", bounds, class_="span") if metric.point_count > 1 else None
+    return element("span", number(metric.last_value), within, title=told)
 
 
 def chip(key: str, value: str) -> Markup:
