@@ -1,0 +1,1 @@
+"""Places to deploy to: each module implements ``DeploymentTarget`` (``runtide_consumers.deployer.target``)."""
