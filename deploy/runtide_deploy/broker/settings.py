@@ -17,53 +17,67 @@ class BrokerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RUNTIDE_BROKER_", frozen=True, extra="forbid")
 
     data: Path = Field(description="Data directory; created when missing, used by one broker at a time.")
-    host: str = Field("127.0.0.1", description="Address to bind and to advertise to clients.")
-    port: int = Field(9092, ge=0, le=65535, description="Port to bind; 0 lets the system choose one.")
-    node_id: int = Field(1, ge=0, description="Kafka node id that clients see.")
+    host: str = Field(default="127.0.0.1", description="Address to bind and to advertise to clients.")
+    port: int = Field(default=9092, ge=0, le=65535, description="Port to bind; 0 lets the system choose one.")
+    node_id: int = Field(default=1, ge=0, description="Kafka node id that clients see.")
 
-    default_partitions: int = Field(1, ge=1, description="Partitions of a topic created without a number.")
-    max_partitions: int = Field(4096, ge=1, description="Partitions of all topics together; more are refused.")
-    auto_create_topics: bool = Field(False, description="Create a topic when a client asks for its metadata.")
+    default_partitions: int = Field(default=1, ge=1, description="Partitions of a topic created without a number.")
+    max_partitions: int = Field(default=4096, ge=1, description="Partitions of all topics together; more are refused.")
+    auto_create_topics: bool = Field(default=False, description="Create a topic when a client asks for its metadata.")
 
     max_message_bytes: int = Field(
-        MEBIBYTE + 12, ge=1024, description="Largest record batch accepted (Kafka's message.max.bytes)."
+        default=MEBIBYTE + 12, ge=1024, description="Largest record batch accepted (Kafka's message.max.bytes)."
     )
     max_request_bytes: int = Field(
-        100 * MEBIBYTE, ge=1024, description="Largest request frame accepted (Kafka's socket.request.max.bytes)."
+        default=100 * MEBIBYTE,
+        ge=1024,
+        description="Largest request frame accepted (Kafka's socket.request.max.bytes).",
     )
     max_in_flight_bytes: int = Field(
-        256 * MEBIBYTE, ge=1024, description="Bytes of unanswered requests held in memory before reading pauses."
+        default=256 * MEBIBYTE,
+        ge=1024,
+        description="Bytes of unanswered requests held in memory before reading pauses.",
     )
     max_in_flight_requests: int = Field(
-        64, ge=1, description="Unanswered requests of one connection before reading from it pauses."
+        default=64, ge=1, description="Unanswered requests of one connection before reading from it pauses."
     )
-    max_connections: int = Field(1000, ge=1, description="Connections held at once; more are closed on arrival.")
+    max_connections: int = Field(
+        default=1000, ge=1, description="Connections held at once; more are closed on arrival."
+    )
     max_fetch_bytes: int = Field(
-        55 * MEBIBYTE, ge=1024, description="Most record bytes in one Fetch answer (Kafka's fetch.max.bytes)."
+        default=55 * MEBIBYTE, ge=1024, description="Most record bytes in one Fetch answer (Kafka's fetch.max.bytes)."
     )
     idle_connection_ms: int = Field(
-        600_000, ge=100, description="Close a connection that sent nothing for so long (connections.max.idle.ms)."
+        default=600_000,
+        ge=100,
+        description="Close a connection that sent nothing for so long (connections.max.idle.ms).",
     )
     stalled_frame_ms: int = Field(
-        30_000, ge=100, description="Close a connection that started a request and stopped sending for so long."
+        default=30_000, ge=100, description="Close a connection that started a request and stopped sending for so long."
     )
 
-    segment_bytes: int = Field(128 * MEBIBYTE, ge=1024, description="Size at which a new segment file begins.")
+    segment_bytes: int = Field(default=128 * MEBIBYTE, ge=1024, description="Size at which a new segment file begins.")
     flush_delay_ms: float = Field(
-        5.0,
+        default=5.0,
         ge=0,
         le=1000,
         description="Least time between two group commits; an idle broker commits at once. "
         "acks=all answers after the commit that covers the write.",
     )
     producer_states: int = Field(
-        10_000, ge=1, description="Idempotent producers remembered per partition, least recently used go first."
+        default=10_000, ge=1, description="Idempotent producers remembered per partition, least recently used go first."
     )
 
-    min_session_timeout_ms: int = Field(1_000, ge=1, description="Shortest session time-out a group member may ask.")
-    max_session_timeout_ms: int = Field(1_800_000, ge=1, description="Longest session time-out a member may ask.")
-    initial_rebalance_delay_ms: int = Field(
-        200, ge=0, description="Wait for more members before the first generation of an empty group."
+    min_session_timeout_ms: int = Field(
+        default=1_000, ge=1, description="Shortest session time-out a group member may ask."
     )
-    max_group_size: int = Field(250, ge=1, description="Members of one consumer group.")
-    max_offset_metadata_bytes: int = Field(4096, ge=0, description="Longest text stored beside a group's offset.")
+    max_session_timeout_ms: int = Field(
+        default=1_800_000, ge=1, description="Longest session time-out a member may ask."
+    )
+    initial_rebalance_delay_ms: int = Field(
+        default=200, ge=0, description="Wait for more members before the first generation of an empty group."
+    )
+    max_group_size: int = Field(default=250, ge=1, description="Members of one consumer group.")
+    max_offset_metadata_bytes: int = Field(
+        default=4096, ge=0, description="Longest text stored beside a group's offset."
+    )
