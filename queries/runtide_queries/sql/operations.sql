@@ -18,10 +18,12 @@ FROM projection_offsets
 ORDER BY topic, partition
 
 -- name: get_writer_positions
+-- Of the topics that the state store folds: each request is answered by a fact of its own in the catalogue, and the
+-- store never sees the requests themselves.
 SELECT p.writer_id, p.topic, p.next_seq, p.final_count, w.rank, w.host, w.pid, w.closed_at, w.close_reason
 FROM writer_positions p
 LEFT JOIN writers w ON w.run_id = p.run_id AND w.writer_id = p.writer_id
-WHERE p.run_id = $run_id
+WHERE p.run_id = $run_id AND p.topic <> 'runtide.requests'
 ORDER BY w.rank NULLS LAST, w.opened_at, p.writer_id, p.topic
 
 -- name: get_writer_gaps
