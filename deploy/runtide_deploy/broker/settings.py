@@ -61,8 +61,8 @@ class BrokerSettings(BaseSettings):
         default=5.0,
         ge=0,
         le=1000,
-        description="Least time between two group commits; an idle broker commits at once. "
-        "acks=all answers after the commit that covers the write.",
+        description="Longest rest between two group commits; it rests as long as the last one took, so that writers "
+        "share the next. acks=all answers after the commit that covers the write.",
     )
     producer_states: int = Field(
         default=10_000, ge=1, description="Idempotent producers remembered per partition, least recently used go first."

@@ -25,7 +25,10 @@ class Flushable(Protocol):
 
 
 class GroupCommit:
-    """Syncs dirty files in rounds that start at least ``delay`` seconds apart.
+    """Syncs dirty files in rounds; after each it rests as long as that took, at most ``delay`` seconds.
+
+    So the disk is busy half of the time at most, writers of a fast disk hardly wait, and those of a slow one share
+    larger rounds. The first write after a rest is synced at once.
 
     A failed sync is final: the kernel may have dropped the pages and report success next time, so nothing is
     acknowledged any more and ``on_failure`` is called once (the owner exits).
@@ -58,10 +61,11 @@ class GroupCommit:
         try:
             while self._round is not None:
                 await asyncio.sleep(max(0.0, self._next_start - loop.time()))
-                self._next_start = loop.time() + self._delay
+                started = loop.time()
                 dirty, done = tuple(self._dirty), self._round
                 self._dirty, self._round = {}, None
                 await self._sync(dirty)
+                self._next_start = loop.time() + min(self._delay, loop.time() - started)
                 done.set_result(None)
         except OSError as error:
             self._failed = True
