@@ -1,0 +1,97 @@
+"""The route table: each route declares a policy and is checked by it, and nothing else is served."""
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from runtide.kafka import KafkaSettings
+from runtide_queries.server.app import ROUTES, create_app
+from runtide_queries.server.policy import CHECKS, Policy, attach, policy_of, require_policies
+from runtide_queries.server.settings import GatewaySettings
+from runtide_schemas.errors import FatalError
+
+TOKEN = "correct horse"
+HEALTH = "/api/runtide/v1/health"
+
+
+def app_with(**settings: object) -> FastAPI:
+    given = {"dsn": SecretStr("postgresql://127.0.0.1:1/none"), **settings}
+    return create_app(GatewaySettings.model_validate(given), KafkaSettings(bootstrap="127.0.0.1:1"))
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app_with(token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:5050") as client:
+        yield client
+
+
+def test_every_route_declares_its_policy() -> None:
+    app = app_with()
+    assert {(route.path, policy_of(route)) for route in app.routes} == {(route.path, route.policy) for route in ROUTES}  # type: ignore[attr-defined]  # all are of starlette's kinds with a path
+    assert set(CHECKS) == set(Policy)
+
+
+def test_what_is_open_tells_nothing_of_anyones_work() -> None:
+    opened = {route.path for route in ROUTES if route.policy is Policy.OPEN}
+    assert opened == {HEALTH, "/api/runtide/v1/openapi.json", "/static/style.css", "/static/icon.svg"}
+
+
+def test_an_undeclared_route_keeps_the_gateway_from_starting() -> None:
+    app = FastAPI(openapi_url=None)
+    attach(app, ROUTES[:1])
+    require_policies(app)
+    app.add_api_route("/secret", lambda: "x")
+    with pytest.raises(FatalError, match="/secret"):
+        require_policies(app)
+
+
+def test_a_declaration_without_its_check_is_none() -> None:
+    app = FastAPI(openapi_url=None)
+    app.add_api_route("/secret", lambda: "x", openapi_extra={"x-runtide-policy": "read"})
+    with pytest.raises(FatalError, match="/secret"):
+        require_policies(app)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+async def test_reads_need_the_token_when_there_is_one(client: httpx.AsyncClient, route: object) -> None:
+    method, path, policy = route.method, route.path, route.policy  # type: ignore[attr-defined]  # pytest's parameter
+    address = (
+        path.replace("{key:path}", "loss")
+        .replace("{run_id}", "a" * 32)
+        .replace("{name}", "m")
+        .replace("{experiment_id}", "1")
+    )
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic !!"}, {"authorization": "Bearer"}):
+        reply = await client.request(method, address, headers=headers)
+        assert (reply.status_code == 401) == (policy is Policy.READ), reply.text
+        if policy is Policy.READ:
+            assert reply.json()["error_code"] == "UNAUTHENTICATED"
+            assert reply.headers["www-authenticate"].startswith("Basic")
+
+
+def test_beyond_loopback_a_token_is_required() -> None:
+    with pytest.raises(FatalError, match="RUNTIDE_GATEWAY_TOKEN_SHA256"):
+        app_with(host="0.0.0.0")
+    app_with(host="0.0.0.0", token_sha256="0" * 64)
+    for loopback in ("127.0.0.1", "localhost", "::1", "127.9.9.9"):
+        app_with(host=loopback)
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs", "/redoc", "/openapi.json", "/api/2.0/mlflow/runs/search", "/runs/", "/nothing", "/static/../x"]
+)
+async def test_nothing_else_is_served(client: httpx.AsyncClient, path: str) -> None:
+    reply = await client.get(path)
+    assert reply.status_code == 404
+    assert reply.json()["error_code"] == "ENDPOINT_NOT_FOUND"
+
+
+async def test_another_method_is_refused_with_a_reason(client: httpx.AsyncClient) -> None:
+    reply = await client.delete(HEALTH)
+    assert reply.status_code == 405
+    assert "Method Not Allowed" in reply.json()["message"]
