@@ -3,18 +3,21 @@
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from runtide.spool.limits import SpoolLimits
-from runtide.spool.tail import CAPACITY, FIRST_CAPACITY, HEADER_BYTES, RECORD, TailFile, tail_files
+from runtide.spool.tail import CAPACITY, FIRST_CAPACITY, HEADER_BYTES, RECORD, RECORD_TYPE, TailFile, tail_files
 from runtide_schemas.errors import InvalidRequest
 
 log = logging.getLogger(__name__)
 
+_PAUSE_S = 2.0
 _pack_into = RECORD.pack_into
 Point = tuple[int, int, int, float]
 """(key id, step, timestamp in ms, value)"""
@@ -24,7 +27,9 @@ class PointTail:
     """Appends points to mapped files; ``append`` is the path that has to take a microsecond.
 
     The lock is held while a point's record is reserved and stored, so whoever holds it as another thread sees no
-    half-done point. A signal handler that logs in the middle of an ``append`` reserves the next record.
+    half-done point. A signal handler that logs in the middle of an ``append`` reserves the next record; in the middle
+    of the change to a new file (milliseconds, once in 131,072 points, and only when no spare was ready) its points
+    wait in memory until they are sealed.
     """
 
     def __init__(
@@ -48,6 +53,9 @@ class PointTail:
         self._spare: TailFile | None = None
         self._waited_in_vain = False
         self._closed = False
+        self._rotating = False
+        self._try_again_at = 0.0
+        self._deferred: deque[Point] = deque()
         if sealed is None:
             self._files = [TailFile.create(directory, 0, FIRST_CAPACITY)]
             self._files[0].publish(1)
@@ -94,6 +102,10 @@ class PointTail:
         if not self._lock.acquire(timeout=wait):
             return None
         try:
+            if self._deferred:
+                points = [self._deferred.popleft() for _ in range(len(self._deferred))]
+                rows = [(step, timestamp, value, 0, key_id) for key_id, step, timestamp, value in points]
+                return np.array(rows, RECORD_TYPE), self.sealed
             while self._files:
                 file = self._files[0]
                 self.sealed = max(self.sealed, file.first)
@@ -148,19 +160,26 @@ class PointTail:
         self, full: TailFile | None, key_id: int, step: int, timestamp: int, value: float
     ) -> None:
         with self._lock:
-            if self._current is full and not self._rotate(full):
-                self._drop()
+            if self._rotating:
+                self._deferred.append((key_id, step, timestamp, value))
                 return
+            if self._current is full and self._spare is None and not self._closed:
+                self._wait_for_room()
+            self._rotating = True
+            try:
+                if self._current is full and not self._rotate(full):
+                    self._drop()
+                    return
+            finally:
+                self._rotating = False
         self.append(key_id, step, timestamp, value)
 
     def _rotate(self, full: TailFile | None) -> bool:
         """Go on to a new file; False when there is no room for one."""
         if self._closed:
             raise InvalidRequest("the run has ended in this process; log to it again through runtide.attach(run_id)")
-        if self._spare is None and not self._fits(CAPACITY):
-            self._wait_for_room()
         if self._current is not full:
-            return True  # another call did it while this one waited
+            return True  # another thread did it while this one waited
         new = self._spare or (self._new_file(full) if self._fits(CAPACITY) else None)
         if new is None:
             return False
@@ -173,9 +192,12 @@ class PointTail:
         return True
 
     def _new_file(self, after: TailFile | None) -> TailFile | None:
+        if time.monotonic() < self._try_again_at:
+            return None
         try:
             return TailFile.create(self._directory, after.end if after else self.sealed, CAPACITY)
         except OSError as error:
+            self._try_again_at = time.monotonic() + _PAUSE_S
             log.warning("no room for metric points in %s: %s", self._directory, error)
             return None
 
@@ -183,7 +205,7 @@ class PointTail:
         return self._spool_size() + HEADER_BYTES + capacity * RECORD.size <= self._limits.most_bytes
 
     def _wait_for_room(self) -> None:
-        if self._limits.policy != "block" or self._waited_in_vain:
+        if self._limits.policy != "block" or self._waited_in_vain or self._fits(CAPACITY):
             return
         deadline = time.monotonic() + self._limits.wait
         while not self._fits(CAPACITY) and (rest := deadline - time.monotonic()) > 0:

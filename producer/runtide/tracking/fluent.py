@@ -5,7 +5,7 @@ With no run active, logging starts one, as MLflow does; it ends with the process
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from runtide.artifacts.models import LoggedModel
 from runtide.artifacts.store import StoredFile
@@ -104,12 +104,12 @@ def end_run(status: EndStatus = "FINISHED", reason: str = "") -> None:
         run.end(status, reason)
 
 
-def log_metric(key: str, value: float, step: int | None = None, timestamp: int | None = None) -> None:
+def log_metric(key: str, value: SupportsFloat, step: int | None = None, timestamp: int | None = None) -> None:
     """Log one point of a metric to the active run; see ``Run.log_metric``."""
     (innermost() or start_run()).log_metric(key, value, step, timestamp)
 
 
-def log_metrics(metrics: Mapping[str, float], step: int | None = None, timestamp: int | None = None) -> None:
+def log_metrics(metrics: Mapping[str, SupportsFloat], step: int | None = None, timestamp: int | None = None) -> None:
     """Log one point of each of several metrics to the active run; see ``Run.log_metrics``."""
     (innermost() or start_run()).log_metrics(metrics, step, timestamp)
 

@@ -3,9 +3,9 @@
 import os
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import time_ns
-from typing import Any, Literal, get_args
+from typing import Any, Literal, SupportsFloat, get_args
 
 from runtide.artifacts.store import ArtifactStore
 from runtide.tracking.plan import Part, RunPlan
@@ -43,6 +43,8 @@ class RunLog:
         self._opening = threading.RLock()
         self._ended = False
         self._writer: Writer | None = None
+        self._append: Callable[[int, int, int, Any], None]
+        self._append_all: Callable[[Sequence[tuple[int, int, int, Any]]], None]
         self._key_ids: Mapping[str, int] = {}
         self._begin(plan)
 
@@ -56,7 +58,7 @@ class RunLog:
         """True once the run has ended in this process."""
         return self._ended
 
-    def log_metric(self, key: str, value: float, step: int | None = None, timestamp: int | None = None) -> None:
+    def log_metric(self, key: str, value: SupportsFloat, step: int | None = None, timestamp: int | None = None) -> None:
         """Log one point of a metric. Takes a microsecond; when it returns, ``kill -9`` does not lose the point.
 
         Args:
@@ -84,7 +86,7 @@ class RunLog:
         except struct.error:
             self._append(key_id, _check_step(step), _check_timestamp(timestamp), value)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None, timestamp: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, SupportsFloat], step: int | None = None, timestamp: int | None = None) -> None:
         """Log one point of each of several metrics; when one cannot be logged, none is. See ``log_metric``."""
         at = time_ns() // 1_000_000 if timestamp is None else _check_timestamp(timestamp)
         number = 0 if step is None else _check_step(step)

@@ -1,0 +1,172 @@
+"""A writer's spool: numbers, acknowledgements, take-over of dead writers, full disks."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtide.spool.limits import SpoolLimits
+from runtide.spool.recovery import recover
+from runtide.spool.segment import segment_files
+from runtide.spool.topic_log import SEGMENT_BYTES
+from runtide.spool.writer_spool import SpoolBusy, WriterSpool
+from runtide_schemas import topics
+from runtide_schemas.codec import decode
+from runtide_schemas.errors import FatalError, InvalidRequest
+from runtide_schemas.events.metrics import MetricsLogged
+from runtide_schemas.events.runs import ParamsLogged, RunEnded, WriterClosed
+
+RUN = "ab" * 16
+LIMITS = SpoolLimits()
+
+
+def params(number: int, size: int = 1) -> ParamsLogged:
+    return ParamsLogged(run_id=RUN, params={f"p{number}": "x" * size})
+
+
+def events_in(spool: WriterSpool, topic: str) -> list[object]:
+    bodies = []
+    seq = spool.first_kept(topic)
+    while events := spool.read(topic, seq, 1_000_000):
+        assert [event.seq for event in events] == list(range(seq, seq + len(events)))
+        bodies += [decode(event.value()) for event in events]
+        seq += len(events)
+    return bodies
+
+
+def test_only_the_user_may_look_into_a_spool(tmp_path: Path) -> None:
+    spool = WriterSpool.create(tmp_path / "spool", RUN, LIMITS)
+    spool.append(params(0))
+    assert stat.S_IMODE(spool.directory.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in spool.directory.iterdir()} == {0o600}
+
+
+def test_events_are_read_from_memory_and_from_disk_alike(tmp_path: Path) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    bodies = [params(number, size=300_000) for number in range(40)]  # more than one segment
+    for body in bodies:
+        spool.append(body)
+    assert spool.size > SEGMENT_BYTES
+    assert len([1 for topic, _, _ in segment_files(spool.directory) if topic == topics.RUNS]) == 2
+    assert events_in(spool, topics.RUNS) == bodies
+    spool.forget(topics.RUNS, 40)
+    assert events_in(spool, topics.RUNS) == bodies
+    assert [event.seq for event in spool.read(topics.RUNS, 17, 1)] == [17]
+
+
+def test_segments_go_once_they_are_acknowledged_and_the_position_is_written(tmp_path: Path) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    for number in range(40):
+        spool.append(params(number, size=300_000))
+    spool.acknowledge(topics.RUNS, 39)
+    assert spool.first_kept(topics.RUNS) == 0, "not before the position is on disk"
+    spool.save_acknowledged()
+    assert 0 < spool.first_kept(topics.RUNS) <= 39
+    spool.close(remove=False)
+    again = WriterSpool.take_over(spool.directory, LIMITS)
+    assert again.acked(topics.RUNS) == 39
+    assert again.unacknowledged == 1
+    assert [event.seq for event in again.read(topics.RUNS, 39, 1)] == [39]
+
+
+def test_an_event_that_no_broker_takes_gets_no_number(tmp_path: Path) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    with pytest.raises(InvalidRequest, match="the limit is 1000000"):
+        spool.append(params(0, size=1_000_001))
+    assert spool.counts == {}
+
+
+def test_a_living_writer_is_left_alone(tmp_path: Path) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    with pytest.raises(SpoolBusy, match=f"process {os.getpid()}"):
+        WriterSpool.take_over(spool.directory, LIMITS)
+
+
+def test_recovery_completes_a_dead_writer_and_changes_nothing_the_second_time(tmp_path: Path) -> None:
+    code = f"""
+import os, sys
+from pathlib import Path
+from runtide.spool.limits import SpoolLimits
+from runtide.spool.writer_spool import WriterSpool
+from runtide_schemas.events.runs import ParamsLogged
+spool = WriterSpool.create(Path(sys.argv[1]), "{RUN}", SpoolLimits(), creator=True)
+spool.append(ParamsLogged(run_id="{RUN}", params={{"a": "1"}}))
+loss = spool.keys.add("loss")
+for step in range(5_000):
+    spool.points.append(loss, step, 1, 0.5)
+spool.seal()
+for step in range(5_000, 7_000):
+    spool.points.append(loss, step, 1, 0.5)
+print(spool.directory, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    directory = Path(done.stdout.strip())
+    spool = recover(directory, LIMITS)
+    points = [body for body in events_in(spool, topics.METRICS) if isinstance(body, MetricsLogged)]
+    assert [step for body in points for step in body.step.tolist()] == list(range(7_000))
+    first, ended, closed = events_in(spool, topics.RUNS)
+    assert isinstance(first, ParamsLogged)
+    assert isinstance(ended, RunEnded)
+    assert ended.status == "KILLED"
+    assert isinstance(closed, WriterClosed)
+    assert closed.reason == "recovered"
+    assert closed.counts == {topics.RUNS: 3, topics.METRICS: 3}
+    identities = [event.id for event in spool.read(topics.METRICS, 0, 10_000_000)]
+    spool.close(remove=False)
+    again = recover(directory, LIMITS)
+    assert again.counts == closed.counts
+    assert [event.id for event in again.read(topics.METRICS, 0, 10_000_000)] == identities
+    assert list(directory.glob("*.tail")) == []
+
+
+def test_what_is_no_spool_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FatalError, match="no manifest"):
+        WriterSpool.take_over(tmp_path, LIMITS)
+
+
+def test_the_bound_drops_events_and_counts_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, SpoolLimits(most_bytes=2_000_000))
+    for number in range(20):
+        spool.append(params(number, size=100_000))
+    kept = len(events_in(spool, topics.RUNS))
+    assert 10 <= kept < 20
+    assert spool.dropped == (0, 20 - kept)
+    assert "has reached its bound" in caplog.text
+
+
+FULL_DISK = f"""
+import resource, signal, sys
+from pathlib import Path
+from runtide.spool.limits import SpoolLimits
+from runtide.spool.writer_spool import WriterSpool
+from runtide_schemas import topics
+from runtide_schemas.events.runs import ParamsLogged
+spool = WriterSpool.create(Path(sys.argv[1]), "{RUN}", SpoolLimits())
+def log(number):
+    spool.append(ParamsLogged(run_id="{RUN}", params={{str(number): "x" * 10_000}}))
+log(0)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (45_000, hard))
+for number in range(1, 10):
+    log(number)
+full = spool.written(topics.RUNS)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+spool.maintain()
+print(full, spool.written(topics.RUNS), [e.seq for e in spool.read(topics.RUNS, 0, 10**9)] == list(range(10)))
+spool.forget(topics.RUNS, 10)
+print([e.seq for e in spool.read(topics.RUNS, 0, 10**9)] == list(range(10)))
+"""
+
+
+def test_events_wait_in_memory_while_the_disk_is_full(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True)
+    written, after, *orders = done.stdout.split()
+    assert 0 < int(written) < 10, "some did not fit"
+    assert int(after) == 10
+    assert orders == ["True", "True"]
+    assert done.stderr.count("cannot write to the spool") == 1, "said once, not per event"
