@@ -1,6 +1,7 @@
 """``runtide demo``: the main job, end to end."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,15 +29,16 @@ def demo(
 
 async def _demo(settings: "StandaloneSettings", console: Console) -> bool:
     """Run the demo; True when it was interrupted."""
-    from runtide_deploy.demo.steps import Demo, step
+    from runtide_deploy.demo.steps import Demo, print_done, print_title
     from runtide_deploy.standalone.stack import running
 
-    bringing_up = step(console, f"Bring the stack up in {settings.data}")
+    began = time.monotonic()
+    print_title(console, f"Bring the stack up in {settings.data}")
     async with running(settings, lambda event: print_event(console, event)) as stack:
         if stack is None:
             return True
-        async with bringing_up:
-            print_addresses(console, stack)
+        print_addresses(console, stack)
+        print_done(console, began)
         job = asyncio.create_task(Demo(stack, console).run())
         stop_asked = asyncio.create_task(stack.wait())
         await asyncio.wait({job, stop_asked}, return_when=asyncio.FIRST_COMPLETED)

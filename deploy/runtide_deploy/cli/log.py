@@ -1,6 +1,7 @@
 """``runtide log``: the events of a run, as they lie in the log."""
 
 import json
+from itertools import groupby
 from typing import Any
 
 import typer
@@ -9,8 +10,6 @@ from rich.table import Table
 from runtide_deploy.cli import gateway as api
 from runtide_deploy.cli.formatting import new_console
 from runtide_deploy.cli.runs import AS_JSON, GATEWAY, resolve_run
-
-_SHOWN = 100
 
 
 def log(
@@ -27,29 +26,58 @@ def log(
         typer.echo(json.dumps(found, indent=2))
         return
     console.print(events_table(found["events"]))
+    if found["truncated"]:
+        console.print(f"[yellow]Only the first {len(found['events']):,} events are shown.[/]")
 
 
 def events_table(events: list[dict[str, Any]]) -> Table:
-    """Return a table of events as the gateway gives them."""
+    """Return a table of events as the gateway gives them; a row of metric events of one writer takes one line."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("time", "event", "writer", "seq", "where", "what"):
-        table.add_column(column, no_wrap=column != "what", justify="right" if column == "seq" else "left")
-    for event in events:
-        table.add_row(*_row(event))
+    for column in ("time", "event", "writer", "seq", "where"):
+        table.add_column(column, no_wrap=True, justify="right" if column == "seq" else "left")
+    table.add_column("what", no_wrap=True, overflow="ellipsis")
+    for _, alike in groupby(events, key=_together):
+        table.add_row(*_row(list(alike)))
     return table
 
 
-def _row(event: dict[str, Any]) -> tuple[str, ...]:
+def _together(event: dict[str, Any]) -> tuple[str, ...]:
+    """Return what neighbours on one line have in common: metric events their writer and partition, others nothing."""
     envelope, origin = event["envelope"], event["origin"]
-    where = f"{origin['topic'].removeprefix('runtide.')}-{origin['partition']}@{origin['offset']}"
-    what = _what(envelope["type"], event["body"]).replace("[", r"\[")
-    return (envelope["time"], envelope["type"], envelope["writer"][:8], str(envelope["seq"]), where, what)
+    if envelope["type"] == "MetricsLogged":
+        return (envelope["writer"], str(origin["partition"]))
+    return (envelope["id"],)
 
 
-def _what(event_type: str, body: dict[str, Any]) -> str:
-    if event_type == "MetricsLogged":
-        return f"{body['points']:,} points of {', '.join(body['keys'][:4])}"
-    told = json.dumps(
-        {key: value for key, value in body.items() if key != "run_id" and value not in ("", None, {}, [])}
+def _row(alike: list[dict[str, Any]]) -> tuple[str, ...]:
+    first, last = alike[0], alike[-1]
+    envelope, origin = first["envelope"], first["origin"]
+    return (
+        envelope["time"],
+        envelope["type"] if len(alike) == 1 else f"{envelope['type']} ×{len(alike)}",
+        envelope["writer"][:8],
+        _span(envelope["seq"], last["envelope"]["seq"]),
+        f"{origin['topic'].removeprefix('runtide.')}-{origin['partition']}@{_span(origin['offset'], last['origin']['offset'])}",
+        _what(alike).replace("[", r"\["),
     )
-    return told if len(told) <= _SHOWN else told[: _SHOWN - 1] + "…"
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}..{last}"
+
+
+def _what(alike: list[dict[str, Any]]) -> str:
+    first = alike[0]
+    if first["body"] is None:
+        return f"cannot be decoded: {first.get('problem', '')}"
+    if first["envelope"]["type"] == "MetricsLogged":
+        keys = sorted({key for event in alike for key in event["body"]["keys"]})
+        return f"{sum(event['body']['points'] for event in alike):,} points of {', '.join(keys)}"
+    told = {key: value for key, value in first["body"].items() if key != "run_id" and value not in ("", None, {}, [])}
+    return "  ".join(f"{key}={_brief(value)}" for key, value in told.items())
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_brief(item)}" for key, item in value.items()) + "}"
+    return ", ".join(map(_brief, value)) if isinstance(value, list) else str(value)

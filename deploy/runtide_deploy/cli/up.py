@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from runtide_deploy.cli.extras import require_extra
 
@@ -72,7 +71,5 @@ def print_event(console: Console, event: "ServiceEvent") -> None:
 
 def print_addresses(console: Console, stack: "Stack") -> None:
     """Print where everything listens and where data is kept."""
-    table = Table(show_header=False, box=None, padding=(0, 2))
     for name, address in stack.addresses().items():
-        table.add_row(f"[bold]{name}[/]", address)
-    console.print(table)
+        console.print(f"  [bold]{name:<12}[/] {address}", highlight=False, soft_wrap=True)

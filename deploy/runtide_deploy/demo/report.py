@@ -49,7 +49,7 @@ def _endpoints_table(endpoints: list[dict[str, Any]]) -> Table:
     for column in ("endpoint", "model", "follows", "version", "state", "url"):
         table.add_column(column)
     for endpoint in endpoints:
-        for deployment in endpoint["deployments"]:
-            cells = (endpoint["endpoint"], endpoint["model"], endpoint["follow"], str(deployment["version"]))
-            table.add_row(*cells, deployment["state"], deployment["url"] or "-")
+        deployment = endpoint["deployments"][0]  # the newest
+        cells = (endpoint["endpoint"], endpoint["model"], endpoint["follow"], str(deployment["version"]))
+        table.add_row(*cells, deployment["state"], deployment["url"] or "-")
     return table

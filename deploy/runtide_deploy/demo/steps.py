@@ -20,7 +20,9 @@ from runtide_schemas.errors import FatalError, RuntideError
 
 MODEL = "digits-classifier"
 ENDPOINT = "digits"
-DIGITS_ASKED = 20
+DIGITS_ASKED = 100
+DIGITS_SHOWN = 20
+WANTED_RIGHT = 0.9
 _DEADLINE_S = 90.0
 _API = "/api/runtide/v1"
 
@@ -40,15 +42,25 @@ class Trained:
     model_uri: str
 
 
+def print_title(console: Console, title: str) -> None:
+    """Print what a step is about to do."""
+    console.print(f"[bold cyan]▸[/] {title}", highlight=False)
+
+
 @asynccontextmanager
 async def step(console: Console, title: str) -> AsyncIterator[None]:
     """Print a step and how long it took; name it in whatever goes wrong inside."""
     began = time.monotonic()
-    console.print(f"[bold cyan]▸[/] {title}", highlight=False)
+    print_title(console, title)
     try:
         yield
     except (RuntideError, httpx.HTTPError, OSError, TimeoutError) as error:
         raise DemoError(f"Step failed: {title}\n{type(error).__name__}: {error}") from error
+    print_done(console, began)
+
+
+def print_done(console: Console, began: float) -> None:
+    """Print that a step is done, and how long it took since ``began`` (monotonic seconds)."""
     console.print(f"  [green]done[/] in {time.monotonic() - began:.1f} s\n", highlight=False)
 
 
@@ -159,12 +171,12 @@ class Demo:
             answer = await client.post(f"{url}/invocations", json={"instances": asked.pixels.tolist()})
         answer.raise_for_status()
         predictions = [int(digit) for digit in answer.json()["predictions"]]
-        right = sum(predicted == actual for predicted, actual in zip(predictions, asked.digit.tolist(), strict=True))
-        self._console.print(f"  it says {' '.join(map(str, predictions))}", highlight=False)
-        self._console.print(
-            f"  truth   {' '.join(map(str, asked.digit))}  ({right} of {DIGITS_ASKED} right)", highlight=False
-        )
-        if predictions[0] != asked.digit[0] or right < DIGITS_ASKED * 0.9:
+        right = sum(predicted == actual for predicted, actual in zip(predictions, asked.digit, strict=True))
+        truth = asked.digit.tolist()
+        for label, digits in (("it says", predictions), ("truth", truth)):
+            self._console.print(f"  {label:<8} {' '.join(map(str, digits[:DIGITS_SHOWN]))} ...", highlight=False)
+        self._console.print(f"  {right} of {DIGITS_ASKED} held-out digits are right", highlight=False)
+        if predictions[0] != truth[0] or right < DIGITS_ASKED * WANTED_RIGHT:
             raise DemoError(f"the endpoint got {DIGITS_ASKED - right} of {DIGITS_ASKED} held-out digits wrong")
 
     async def _show(self, trained: Sequence[Trained]) -> None:
