@@ -32,12 +32,14 @@ def log(
 
 def events_table(events: list[dict[str, Any]]) -> Table:
     """Return a table of events as the gateway gives them; a row of metric events of one writer takes one line."""
+    rows = [_row(list(alike)) for _, alike in groupby(events, key=_together)]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("time", "event", "writer", "seq", "where"):
-        table.add_column(column, no_wrap=True, justify="right" if column == "seq" else "left")
+    for place, column in enumerate(("time", "event", "writer", "seq", "where")):
+        widest = max((len(row[place]) for row in rows), default=0)
+        table.add_column(column, no_wrap=True, min_width=widest, justify="right" if column == "seq" else "left")
     table.add_column("what", no_wrap=True, overflow="ellipsis")
-    for _, alike in groupby(events, key=_together):
-        table.add_row(*_row(list(alike)))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -54,7 +56,7 @@ def _row(alike: list[dict[str, Any]]) -> tuple[str, ...]:
     envelope, origin = first["envelope"], first["origin"]
     return (
         envelope["time"],
-        envelope["type"] if len(alike) == 1 else f"{envelope['type']} ×{len(alike)}",
+        envelope["type"] if len(alike) == 1 else f"{envelope['type']} x {len(alike)}",
         envelope["writer"][:8],
         _span(envelope["seq"], last["envelope"]["seq"]),
         f"{origin['topic'].removeprefix('runtide.')}-{origin['partition']}@{_span(origin['offset'], last['origin']['offset'])}",
