@@ -55,6 +55,8 @@ def ask(writer: "Writer", body: object, wait: float) -> Any:
     """
     from aiokafka.errors import KafkaError
 
+    from runtide.kafka import describe
+
     request = _Request(writer, body)
     connection = writer.connection
     if connection.offline:
@@ -63,8 +65,8 @@ def ask(writer: "Writer", body: object, wait: float) -> Any:
     try:
         fact = writer.publisher.call(_answer(connection.kafka(), request, deadline), wait + 1)
     except (KafkaError, OSError, TimeoutError) as error:
-        why = writer.publisher.trouble or f"{type(error).__name__} {error}".strip()
-        raise _pending(request, f"no answer within {wait:g} s ({why})") from error
+        why = writer.publisher.trouble or describe(error)
+        raise _pending(request, f"the registrar did not answer within {wait:g} s ({why})") from error
     if type(fact).__name__ == "RequestRejected":
         raise InvalidRequest(fact.message, fact.code)
     return fact

@@ -21,6 +21,8 @@ from runtide_schemas.events.metrics import MetricsLogged
 from runtide_schemas.events.runs import WriterClosed
 from tests.broker_process import BrokerProcess, running_broker
 
+RUN_TOPICS = (topics.RUNS, topics.METRICS)
+
 
 @dataclass(frozen=True, slots=True)
 class Logged:
@@ -44,7 +46,7 @@ def read_log(address: str, run_id: str | None = None) -> list[Logged]:
     events = asyncio.run(_read(address))
     if run_id is None:
         return events
-    writers = {event.envelope.writer for event in events if getattr(event.body, "run_id", "") == run_id}
+    writers = {event.envelope.writer for event in events if event.topic in RUN_TOPICS and event.body.run_id == run_id}
     return [event for event in events if event.envelope.writer in writers]
 
 

@@ -12,6 +12,7 @@ from runtide.sync import sync
 from runtide_schemas.events.runs import ParamsLogged, RunEnded, WriterClosed
 from tests.broker_process import BrokerProcess
 from tests.integration.sdk_log import (
+    RUN_TOPICS,
     assert_complete,
     bodies,
     broker_with_topics,
@@ -68,7 +69,7 @@ def check_kills(broker: BrokerProcess, tmp_path: Path, count: int, seed: int) ->
     assert len(report.spools) == count
     log = deduplicated(read_log(broker.address))
     for run_id, last_step, last_param in victims:
-        writers = {event.envelope.writer for event in log if getattr(event.body, "run_id", "") == run_id}
+        writers = {event.envelope.writer for event in log if event.topic in RUN_TOPICS and event.body.run_id == run_id}
         events = [event for event in log if event.envelope.writer in writers]
         assert_complete(events)
         points = points_of(events, "loss")
