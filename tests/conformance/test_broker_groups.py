@@ -1,6 +1,8 @@
 """Consumer groups: members join, leave and die; offsets survive."""
 
 import asyncio
+import datetime
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -99,15 +101,36 @@ async def test_members_that_start_together_get_one_generation(broker: BrokerProc
         await until(lambda: shares(*consumers) == [2, 2, 2])
 
 
-async def test_a_member_that_dies_is_replaced_after_its_session(broker: BrokerProcess, topic: str) -> None:
+_MEMBER = """
+import asyncio, sys
+from aiokafka import AIOKafkaConsumer
+
+async def main(address, topic, session_ms):
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=address, group_id="group-of-" + topic,
+                                session_timeout_ms=int(session_ms), heartbeat_interval_ms=200)
+    await consumer.start()
+    while not consumer.assignment():
+        await consumer.getmany(timeout_ms=100)
+    print("joined", flush=True)
+    while True:
+        await consumer.getmany(timeout_ms=100)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_member_that_is_killed_is_replaced_after_its_session(broker: BrokerProcess, topic: str) -> None:
     async with group_members(broker, topic) as members:
-        alive, dead = await members.add(), await members.add()
-        await until(lambda: shares(alive, dead) == [3, 3])
-        # Dying without a farewell: the coordinator's tasks end, no LeaveGroup is sent.
-        dead._coordinator._closing.set_result(None) if not dead._coordinator._closing.done() else None
-        for task in (dead._coordinator._heartbeat_task, dead._coordinator._coordination_task):
-            if task is not None:
-                task.cancel()
+        alive = await members.add()
+        await until(lambda: shares(alive) == [6])
+        doomed = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _MEMBER, broker.address, topic, str(SESSION_MS), stdout=asyncio.subprocess.PIPE
+        )
+        assert doomed.stdout is not None
+        assert await asyncio.wait_for(doomed.stdout.readline(), 20) == b"joined\n"
+        await until(lambda: len(alive.assignment()) == 3)
+        doomed.kill()
+        await doomed.wait()
         start = time.monotonic()
         await until(lambda: shares(alive) == [6])
         assert time.monotonic() - start > SESSION_MS / 1000 / 2
@@ -148,8 +171,6 @@ async def test_a_group_goes_on_after_the_broker_was_killed(own_broker: BrokerPro
 
 
 def seconds(value: float) -> i32Timedelta:
-    import datetime
-
     return i32Timedelta.parse(datetime.timedelta(seconds=value))
 
 

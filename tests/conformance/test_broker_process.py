@@ -49,7 +49,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     [
         ("broker.json", '{"format": 99}', "has data format 99"),
         ("broker.json", "not json", "is damaged"),
-        ("topics.json", '{"t": 1}', "is damaged"),
+        ("topics.json", '{"t": 1}', "broker.json is missing"),
     ],
 )
 def test_data_of_another_version_or_damaged_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -59,6 +59,15 @@ def test_data_of_another_version_or_damaged_is_refused(tmp_path: Path, name: str
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert (tmp_path / name).read_text() == content
+
+
+async def test_a_damaged_list_of_topics_is_refused(own_broker: BrokerProcess, topic: str) -> None:
+    await create_topic(own_broker.address, topic)
+    own_broker.stop()
+    (own_broker.data / "topics.json").write_text('{"t": 1}')
+    result = run_broker("--data", own_broker.data, "--port", 0)
+    assert result.returncode == 2
+    assert "topics.json is damaged" in result.stderr
 
 
 def test_settings_that_make_no_sense_are_named(tmp_path: Path) -> None:

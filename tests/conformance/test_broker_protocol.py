@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 import pytest
 from kio.index import load_request_schema
 from kio.schema.api_versions.v4.request import ApiVersionsRequest
+from kio.schema.create_topics.v7.request import CreatableTopic, CreateTopicsRequest
 from kio.schema.errors import ErrorCode
 from kio.schema.fetch.v12.request import FetchPartition, FetchRequest, FetchTopic
 from kio.schema.init_producer_id.v5.request import InitProducerIdRequest
@@ -96,10 +97,11 @@ _FIXED = {"acks": 1, "session_epoch": -1, "transactional_id": None, "group_insta
     ("key", "version"),
     [(api.key, version) for api in APIS.values() for version in range(api.lowest, api.newest + 1)],
 )
-async def test_every_served_version_is_answered_in_its_own_format(
-    broker: BrokerProcess, raw: RawClient, topic: str, key: int, version: int
-) -> None:
-    await create_topic(broker.address, topic)
+def test_every_served_version_is_answered_in_its_own_format(raw: RawClient, topic: str, key: int, version: int) -> None:
+    creatable = CreatableTopic(
+        name=TopicName(topic), num_partitions=i32(1), replication_factor=i16(1), assignments=(), configs=()
+    )
+    assert raw.ask(CreateTopicsRequest(topics=(creatable,))).topics[0].error_code is ErrorCode.none
     if key != produce("").__api_key__:
         raw.ask(produce(topic, make_batch(b"v")))
     raw.ask(filled(load_request_schema(key, version), topic))

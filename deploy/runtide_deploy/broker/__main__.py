@@ -6,6 +6,7 @@ Exit codes: 0 stopped on request, 1 the disk failed, 2 it cannot start (the mess
 import argparse
 import asyncio
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         settings = BrokerSettings(**options)
+        _allow_many_files()
         return uvloop.run(_run(settings))
     except (CannotStart, ValidationError) as error:
         sys.stderr.write(f"broker cannot start: {error}\n")
@@ -50,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
             parser.add_argument(_flag(name), type=_argument_type(field.annotation), help=field.description)
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files to what the system allows: every segment and connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _flag(name: str) -> str:

@@ -54,6 +54,8 @@ class DataDirectory:
     def _read_or_create(self) -> dict[str, str | int]:
         file = self.path / "broker.json"
         if not file.exists():
+            if (self.path / "topics.json").exists():
+                raise CannotStart(f"{file} is missing beside the topics; restore it from a copy")
             # Random start: an idempotent producer that outlives a wiped directory must not meet its id again.
             state: dict[str, str | int] = {
                 "format": FORMAT,

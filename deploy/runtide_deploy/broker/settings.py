@@ -39,7 +39,7 @@ class BrokerSettings(BaseSettings):
         description="Bytes of unanswered requests held in memory before reading pauses.",
     )
     max_in_flight_requests: int = Field(
-        default=64, ge=1, description="Unanswered requests of one connection before reading from it pauses."
+        default=16, ge=1, description="Unanswered requests of one connection before reading from it pauses."
     )
     max_connections: int = Field(
         default=1000, ge=1, description="Connections held at once; more are closed on arrival."

@@ -51,6 +51,7 @@ class GroupCoordinator:
 
     def groups(self) -> dict[str, Group]:
         """Return every group with members or offsets, by id."""
+        self._forget_dead()
         for group_id in self.offsets.group_ids():
             self._group(group_id)
         return self._groups
@@ -64,9 +65,16 @@ class GroupCoordinator:
     def _group(self, group_id: str) -> Group:
         group = self._groups.get(group_id)
         if group is None:
+            self._forget_dead()
             delay = self._settings.initial_rebalance_delay_ms / 1000
             group = self._groups[group_id] = Group(group_id, delay)
         return group
+
+    def _forget_dead(self) -> None:
+        """Drop groups that have neither members nor offsets, so that passing names do not pile up."""
+        for group_id, group in tuple(self._groups.items()):
+            if group.is_dead and not self.offsets.has_group(group_id):
+                del self._groups[group_id]
 
     def join(self, join: Join) -> Joined | Awaitable[Joined]:
         """Take a member in, now or when the rebalance completes.

@@ -44,6 +44,11 @@ class Group:
         self._timer: asyncio.TimerHandle | None = None
         self._is_initial = False
 
+    @property
+    def is_dead(self) -> bool:
+        """True when nobody is in it and nobody is about to be."""
+        return self.state is GroupState.EMPTY and not self.members and not self.pending
+
     def static_member(self, instance_id: str | None) -> Member | None:
         """Return the member with a group instance id (KIP-345)."""
         if instance_id is None:

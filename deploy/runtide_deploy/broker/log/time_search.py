@@ -48,15 +48,17 @@ class TimeSearch(NamedTuple):
             if header.max_timestamp < self.timestamp:
                 continue
             batch = os.pread(segment.file.number, header.size, position)
-            found = first_record_at(batch, self.timestamp)
+            found = _first_record_at(batch, self.timestamp, position)
             if found is not None:
                 return found
         return None
 
 
-def first_record_at(batch: bytes, timestamp: int) -> TimedOffset | None:
-    """Return the first record of a batch at or after ``timestamp``, decompressing it when it must."""
-    for record in DefaultRecordBatch(batch):
-        if record.timestamp >= timestamp:
-            return TimedOffset(record.offset, record.timestamp)
+def _first_record_at(batch: bytes, timestamp: int, position: int) -> TimedOffset | None:
+    try:
+        for record in DefaultRecordBatch(batch):
+            if record.timestamp >= timestamp:
+                return TimedOffset(record.offset, record.timestamp)
+    except Exception as error:  # a client wrote these bytes, and every codec has errors of its own
+        raise DamagedBatch(position, f"its records cannot be decoded: {error}") from error
     return None

@@ -75,6 +75,7 @@ class Connection(asyncio.BufferedProtocol):
         self._tasks: set[asyncio.Future[Message]] = set()
         self._writing: set[asyncio.Future[Message]] = set()
         self._can_write = True
+        self._large_held = 0
         self._reads = True
         self._draining = False
         self._transport: asyncio.Transport | None = None
@@ -110,6 +111,7 @@ class Connection(asyncio.BufferedProtocol):
         for task in self._tasks - self._writing:
             task.cancel()
         self._server.hold(-sum(slot.size for slot in self._slots) - sum(map(len, self._waiting)))
+        self._hold_large(0)
         self._slots.clear()
         self._waiting.clear()
         self._transport = None
@@ -129,7 +131,14 @@ class Connection(asyncio.BufferedProtocol):
         except MalformedRequest as error:
             self.close_for(error)
             return
+        self._hold_large(self._frames.large_bytes)
         self.proceed()
+
+    def _hold_large(self, size: int) -> None:
+        """Count the buffer of a large frame from its announcement on: it takes memory before it is complete."""
+        if size != self._large_held:
+            self._server.hold(size - self._large_held)
+            self._large_held = size
 
     def eof_received(self) -> bool:
         """Close when the client is done sending; unanswered requests of it are dropped, as Kafka does."""
@@ -160,7 +169,8 @@ class Connection(asyncio.BufferedProtocol):
             self._take(self._waiting.popleft())
         if self._transport is None or self._transport.is_closing():
             return
-        reads = self._may_take and not self._server.is_full
+        # A frame whose buffer is there may be completed, or a full budget could never empty.
+        reads = self._may_take and (self._large_held > 0 or not self._server.is_full)
         if reads != self._reads:
             self._reads = reads
             (self._transport.resume_reading if reads else self._transport.pause_reading)()

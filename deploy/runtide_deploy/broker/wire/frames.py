@@ -30,6 +30,11 @@ class FrameReader:
         """True while part of a frame has arrived."""
         return self._large is not None or self._filled > 0
 
+    @property
+    def large_bytes(self) -> int:
+        """Bytes of the buffer that a large frame got for itself."""
+        return 0 if self._large is None else len(self._large)
+
     def space(self) -> memoryview:
         """Return where the next received bytes go."""
         if self._large is not None:
