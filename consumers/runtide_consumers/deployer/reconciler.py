@@ -27,7 +27,7 @@ class Pace:
     """How often to look, in seconds: while something is coming up, while all is well, after something was away."""
 
     busy_s: float = 0.2
-    idle_s: float = 3.0
+    idle_s: float = 2.0
     away_s: float = 1.0
 
 

@@ -100,7 +100,8 @@ class LocalProcessTarget:
         folder = self._folder(spec.deployment_id)
         folder.mkdir(parents=True, exist_ok=True)
         ready = folder / "ready.json"
-        ready.unlink(missing_ok=True)
+        for stale in (ready, folder / "instance.json"):
+            stale.unlink(missing_ok=True)
         options = ["--model-dir", str(model), "--port", "0", "--name", spec.model, "--ready-file", str(ready)]
         if spec.digest:
             options += ["--expect-digest", spec.digest]
@@ -133,7 +134,9 @@ class LocalProcessTarget:
     def _process(self, deployment_id: str) -> psutil.Process | None:
         """Return the attempt's process while it lives, whichever deployer started it."""
         child = self._children.get(deployment_id)
-        if child is not None and child.poll() is not None:
+        if child is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                return psutil.Process(child.pid) if child.poll() is None else None
             return None
         folder = self._folder(deployment_id)
         if not folder.exists():
@@ -160,7 +163,8 @@ def _belongs(process: psutil.Process, folder: Path) -> bool:
     """Return whether a process is the server of that folder.
 
     Its command line names the folder, which no other process has: that tells more than a start time, which moves
-    with the clock. A dead process that nobody has waited for has no command line.
+    with the clock. It is empty in a dead process that nobody has waited for, but also in one that has just begun,
+    between closing the pipe that ``Popen`` waits for and the end of exec: our own children are not asked for theirs.
     """
     try:
         return str(folder / "ready.json") in process.cmdline()
