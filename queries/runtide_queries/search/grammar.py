@@ -31,6 +31,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _TRAILING_KEY = re.compile(r"""\s*("[^"]*"|`[^`]*`)""")
+_EXAMPLE = "metrics.loss < 0.5 AND params.optimizer = 'adam'"
 _MATCHERS = ("LIKE", "ILIKE")
 
 
@@ -152,4 +153,4 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _invalid(text: str, why: str) -> NoReturn:
-    raise InvalidRequest(f"Invalid clause(s) in {text[:200]!r}: {why}")
+    raise InvalidRequest(f"Invalid clause(s) in {text[:200]!r}: {why}. Write e.g. {_EXAMPLE}")

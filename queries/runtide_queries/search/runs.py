@@ -122,8 +122,9 @@ def _place(field: Field) -> str:
 
 def _run(row: Any) -> Run:
     metrics = (MetricSummary(**dict(zip(_SUMMARY, values, strict=True))) for values in row["metric_rows"] or ())
+    told = {name: row[name] for name in _INFO} | {"experiment_name": row["resolved_name"] or row["experiment_name"]}
     return Run(
-        info=RunInfo(**{name: row[name] for name in _INFO}),
+        info=RunInfo(**told),
         params=dict(zip(row["param_keys"] or (), row["param_values"] or (), strict=True)),
         tags=dict(zip(row["tag_keys"] or (), row["tag_values"] or (), strict=True)),
         metrics={metric.key: metric for metric in metrics},

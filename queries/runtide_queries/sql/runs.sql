@@ -58,19 +58,16 @@ ORDER BY opened_at, writer_id
 -- name: search_runs
 -- The marks /*…*/ are filled by search/compile.py from fixed tables; every value is bound.
 WITH page AS MATERIALIZED (
-    SELECT r.run_id /*sort_keys*/
+    SELECT r.* /*sort_keys*/
     FROM runs r
     /*joins*/
     WHERE /*conditions*/
     ORDER BY /*order*/
     LIMIT /*page_size*/
 )
-SELECT page.*, r.name, r.experiment_id, coalesce(e.name, r.experiment_name) AS experiment_name, r.user_id,
-    r.source_name, r.source_type, r.source_version, r.parent_run_id, r.status, r.start_time, r.end_time, r.end_reason,
-    r.artifact_uri, r.lifecycle_stage, r.started, p.param_keys, p.param_values, t.tag_keys, t.tag_values, m.metric_rows
+SELECT page.*, e.name AS resolved_name, p.param_keys, p.param_values, t.tag_keys, t.tag_values, m.metric_rows
 FROM page
-JOIN runs r ON r.run_id = page.run_id
-LEFT JOIN experiments e ON e.experiment_id = r.experiment_id
+LEFT JOIN experiments e ON e.experiment_id = page.experiment_id
 LEFT JOIN LATERAL (
     SELECT array_agg(key ORDER BY key) AS param_keys, array_agg(value ORDER BY key) AS param_values
     FROM params
