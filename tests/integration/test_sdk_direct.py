@@ -1,6 +1,7 @@
 """Publishing for services: an answer only once the broker has it, the same event again after an error."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,25 @@ async def test_concurrent_calls_keep_their_order_and_survive_a_restart(broker: B
     events = deduplicated(await asyncio.to_thread(read_log, broker.address))
     assert [event.body.name for event in events] == [str(number) for number in range(300)]
     assert [one.seq for one in published] == list(range(300))
+
+
+async def test_what_was_in_flight_is_sent_again_when_the_producer_is_thrown_away(broker: BrokerProcess) -> None:
+    async with DirectPublisher(settings(broker), service="test", deadline=30) as publisher:
+        await publisher.publish(CreateExperiment(name="before"))
+        assert broker.process is not None
+        broker.process.send_signal(signal.SIGSTOP)
+        publisher._deadline = 0.3
+        given_up = asyncio.create_task(publisher.publish(CreateExperiment(name="given up")))
+        await asyncio.sleep(0.01)
+        publisher._deadline = 30
+        others = [asyncio.create_task(publisher.publish(CreateExperiment(name=str(n)))) for n in range(20)]
+        with pytest.raises(TransientError):
+            await given_up
+        broker.process.send_signal(signal.SIGCONT)
+        published = await asyncio.gather(*others)
+    assert [one.seq for one in published] == list(range(2, 22))
+    names = [event.body.name for event in deduplicated(await asyncio.to_thread(read_log, broker.address))]
+    assert [name for name in names if name.isdecimal()] == [str(n) for n in range(20)]
 
 
 async def test_giving_up_says_that_the_outcome_is_unknown() -> None:
