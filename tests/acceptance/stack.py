@@ -65,8 +65,11 @@ class RunningStack:
         return answer.json()
 
     def sql(self, statement: str) -> list[dict[str, Any]]:
-        """Run SQL over run history (DuckDB) as a user does."""
-        return list(json.loads(self.runtide("sql", "--json", statement).stdout))
+        """Run SQL over run history (DuckDB), through the gateway as `runtide sql` does."""
+        answer = httpx.post(f"{self.file.gateway}/api/runtide/v1/sql", json={"sql": statement}, timeout=60)
+        assert answer.is_success, answer.text
+        found = answer.json()
+        return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
 
     def postgres(self, statement: str, *parameters: Any) -> list[Mapping[str, Any]]:
         """Read PostgreSQL directly."""
@@ -85,7 +88,7 @@ class RunningStack:
     def services(self) -> dict[str, int]:
         """The process id of each service, as the supervisor wrote it."""
         state = json.loads((self.data / "services.json").read_text())
-        return {service["name"]: service["pid"] for service in state["services"]}
+        return {name: child["pid"] for name, child in state["children"].items()}
 
 
 def eventually(condition: Callable[[], T], what: str, seconds: float = 60.0) -> T:
