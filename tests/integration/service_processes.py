@@ -1,5 +1,6 @@
 """Real processes of ours for tests: start, wait for the line ``ready``, kill, read what they said."""
 
+import asyncio
 import os
 import select
 import signal
@@ -110,5 +111,6 @@ async def with_topics(bootstrap: str, spread: int = 2) -> KafkaSettings:
             await ensure_topics(settings, spread)
         except TransientError:
             assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
             continue
         return settings

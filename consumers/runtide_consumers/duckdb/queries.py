@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from runtide_consumers.duckdb.database_file import mark_damaged
 from runtide_consumers.duckdb.errors import is_damage
 from runtide_consumers.duckdb.owner import Owner
 from runtide_consumers.duckdb.settings import DuckdbSettings
@@ -126,7 +127,8 @@ class _Query:
         if isinstance(error, duckdb.InterruptException) or self._expired:
             return self._timeout()
         if is_damage(error):
-            return FatalError(f"the DuckDB file is damaged: {error}")
+            mark_damaged(self._settings.file)
+            return FatalError(f"the DuckDB file is damaged; restart its process to have it rebuilt: {error}")
         if isinstance(error, duckdb.OutOfMemoryException):
             return TransientError(f"the query needs more than {self._settings.memory_limit} of memory: {error}")
         return InvalidRequest(f"DuckDB refuses the query: {error}")
