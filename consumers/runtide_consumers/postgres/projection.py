@@ -158,6 +158,7 @@ async def _apply_piece(connection: asyncpg.Connection, events: list[Event]) -> N
     for table, keys in needed_rows(events).items():
         work.fill(table, await connection.fetch(_ROWS[f"load_{table}"].sql, *zip(*keys, strict=True)))
     summaries = await _fold(work, events)
+    await _resolve_experiments(connection, work)
     for table in TABLES:
         await execute_rows(connection, _ROWS[f"save_{table}"], work.to_save(table))
     await _merge(connection, work)
@@ -176,13 +177,17 @@ def _fold_all(work: Workspace, events: list[Event]) -> Any:
     return summarise(work.metrics)
 
 
+async def _resolve_experiments(connection: asyncpg.Connection, work: Workspace) -> None:
+    """Fill in the experiment of runs whose request has been answered; answers that come later find the run."""
+    if waiting := work.waiting_requests():
+        work.resolve(dict(await connection.fetch(_MERGES["answered_requests"].sql, waiting)))
+
+
 async def _merge(connection: asyncpg.Connection, work: Workspace) -> None:
     await execute_rows(connection, _MERGES["params"], work.params)
     await execute_rows(connection, _MERGES["param_conflicts"], work.params)
     for name, rows in work.merges.items():
         await execute_rows(connection, _MERGES[name], rows.values())
-    runs = [(run_id,) for (run_id,) in work.changed["runs"]]
-    await execute_rows(connection, _MERGES["resolve_started_runs"], runs)
     requests = work.merges.get("experiment_requests", {}).values()
     await execute_rows(connection, _MERGES["resolve_waiting_runs"], requests)
 

@@ -169,6 +169,18 @@ class Workspace:
         """Add a row for a statement unless there is one of the same key."""
         self.merges.setdefault(statement, {}).setdefault(key, (*key, *rest))
 
+    def waiting_requests(self) -> list[str]:
+        """Return the requests whose answers name the experiments of changed runs that have none yet."""
+        runs = (self.rows["runs"][key] for key in self.changed["runs"])
+        requests = {run["experiment_request"] for run in runs if not run["experiment_id"]}
+        return sorted(requests - {""})
+
+    def resolve(self, experiments: Mapping[str, str]) -> None:
+        """Fill in the experiments of changed runs, given the experiment that each request was answered with."""
+        for key in self.changed["runs"]:
+            run = self.rows["runs"][key]
+            run["experiment_id"] = run["experiment_id"] or experiments.get(run["experiment_request"], "")
+
     def to_save(self, table: str) -> list[tuple[Any, ...]]:
         """Return the changed rows of a table, columns in their order."""
         columns = TABLES[table].columns

@@ -20,6 +20,12 @@ _SETTINGS = {
     "statement_timeout": str(int(STATEMENT_TIMEOUT_S * 1000)),
     "lock_timeout": "30000",
     "idle_in_transaction_session_timeout": "120000",
+    # Every statement finds its rows by key. Plans are cached, and one made while a table was small and had no
+    # statistics would scan or hash all of it ever after.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
 }
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
 

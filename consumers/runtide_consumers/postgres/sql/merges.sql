@@ -146,12 +146,11 @@ insert into rejected_requests
 select * from unnest($request_id::text[], $request_type::text[], $code::text[], $message::text[], $rejected_at::bigint[])
 on conflict (request_id) do nothing;
 
--- name: resolve_started_runs
-update runs r set experiment_id = q.experiment_id
-from unnest($run_id::text[]) as k (run_id), experiment_requests q
-where r.run_id = k.run_id and r.experiment_id = '' and q.request_id = r.experiment_request;
+-- name: answered_requests
+select q.request_id, q.experiment_id
+from unnest($request_id::text[]) as k (request_id) join experiment_requests q using (request_id);
 
 -- name: resolve_waiting_runs
 update runs r set experiment_id = k.experiment_id
 from unnest($request_id::text[], $experiment_id::text[]) as k (request_id, experiment_id)
-where r.experiment_id = '' and r.experiment_request = k.request_id;
+where r.experiment_id = '' and r.experiment_request <> '' and r.experiment_request = k.request_id;

@@ -70,7 +70,7 @@ create table if not exists runs (
 );
 create index if not exists runs_by_experiment on runs (experiment_id, lifecycle_stage, start_time desc, run_id);
 create index if not exists runs_by_start on runs (start_time desc, run_id);
-create index if not exists runs_unresolved on runs (experiment_request) where experiment_id = '';
+create index if not exists runs_unresolved on runs (experiment_request) where experiment_id = '' and experiment_request <> '';
 
 create table if not exists params (
     run_id text not null,
