@@ -7,8 +7,8 @@ merged by event time, so memory stays bounded by what the client library prefetc
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ from runtide_schemas.envelope import Envelope, from_headers
 from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
 
 STALL_S = 20.0
+READ_S = 120.0
+MAX_READS = 4
+_FETCH_BYTES = 16 * 1024 * 1024
 _POLL_MS = 500
 _BATCH = 500
 
@@ -57,6 +60,7 @@ class Log:
         self._settings = settings
         self._positions_consumer: AIOKafkaConsumer | None = None
         self._lock = asyncio.Lock()
+        self._reads = asyncio.Semaphore(MAX_READS)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -83,8 +87,10 @@ class Log:
 
     async def events(
         self, run_id: str, *, metrics: bool = True, progress: Progress | None = None
-    ) -> AsyncIterator[LoggedEvent]:
+    ) -> AsyncGenerator[LoggedEvent, None]:
         """Yield the run's events in time order (order within a partition always kept), up to the log's end of now.
+
+        At most ``MAX_READS`` reads go on at a time; others wait. Whoever stops early closes it (``contextlib.aclosing``).
 
         Parameters:
             run_id: the run.
@@ -94,16 +100,35 @@ class Log:
         Raises:
             TransientError: the broker is away, or nothing came for 20 s.
         """
-        async with self._reader() as consumer:
+        async with self._reads, self._reader() as consumer:
             spans = await self._spans(consumer, run_id, metrics)
             tally = _Tally(sum(end - start for start, end in spans.values()), progress)
             streams = [_stream(consumer, partition, run_id, span, tally) for partition, span in spans.items()]
             async for event in _merged(streams):
                 yield event
 
+    async def first_events(self, run_id: str, most: int, *, metrics: bool = True) -> tuple[list[LoggedEvent], bool]:
+        """Return the run's first ``most`` events in time order, and whether there are more.
+
+        Raises:
+            TransientError: the broker is away, or reading took longer than ``READ_S``.
+        """
+        found: list[LoggedEvent] = []
+        try:
+            async with asyncio.timeout(READ_S), aclosing(self.events(run_id, metrics=metrics)) as events:
+                async for event in events:
+                    if len(found) == most:
+                        return found, True
+                    found.append(event)
+        except TimeoutError as error:
+            raise TransientError(
+                f"reading the log took longer than {READ_S:g} s; without metrics only the run's own partition is read"
+            ) from error
+        return found, False
+
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
-        consumer = new_consumer(self._settings)
+        consumer = new_consumer(self._settings, fetch_max_bytes=_FETCH_BYTES)
         try:
             await consumer.start()
             yield consumer

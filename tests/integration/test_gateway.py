@@ -1,7 +1,9 @@
 """The gateway as a process over real stores and a real log: what each route answers, and what its pages show."""
 
 import asyncio
+import inspect
 import math
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import psutil
@@ -16,6 +19,8 @@ import pyarrow as pa
 import pytest
 
 from runtide_queries.log import Log, LoggedEvent
+from runtide_queries.server.app import ROUTES
+from runtide_queries.server.policy import Route
 from runtide_schemas.events.runs import RunStarted
 from runtide_schemas.topics import METRICS, RUNS
 from tests.integration.gateway_stack import (
@@ -33,6 +38,11 @@ from tests.integration.gateway_stack import (
 )
 from tests.postgres import PostgresServer
 
+HOSTILE_VALUES = [
+    "\x00", "a\x00b", "'", "''; DROP TABLE runs; --", "../../etc/passwd", "..", ".", "/", "\\", "9" * 400, "-1", "1e999", "NaN", "",
+    "a" * 3000, "{}", "[]", "%", "%s%n", "%2e%2e", "\U0001f600", "\u202e", "\n", "\r\nX-Injected: 1", "metrics.loss < 1e999", "params.a LIKE '\\'",
+    "metrics.\x00 < 1", "params.a = '\x00'", "WyJzIl0", "2147483648", "9223372036854775808", "true", "*",
+]  # fmt: skip
 PAGES = [
     "/",
     "/models",
@@ -364,6 +374,42 @@ def test_raw_hostile_requests_get_a_4xx(stack: GatewayStack, line: str) -> None:
             answer += part
     assert answer.split(b" ")[1][:1] == b"4", answer[:200]
     assert b"root:" not in answer
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "GET"], ids=lambda route: route.path)
+def test_hostile_input_gets_an_answer_below_500(stack: GatewayStack, route: Route) -> None:
+    names = [name for name in inspect.signature(route.endpoint).parameters if name not in {"stores", "request"}]
+    places = re.findall(r"{(\w+)", route.path)
+    usual = {"run_id": BEST, "key": "loss", "experiment_id": "1", "name": "digits-model"}
+    for name in names:
+        for value in HOSTILE_VALUES:
+            filled = {place: quote(value if place == name else usual[place], safe="") for place in places}
+            path = re.sub(r"{(\w+)(:path)?}", lambda found, filled=filled: filled[found[1]], route.path)  # type: ignore[misc]  # a default only binds the loop's value
+            reply = stack.client.get(
+                path, params={} if name in places else {name: value}, headers={"accept": "text/html"}
+            )
+            assert reply.status_code < 500, (name, value, reply.text[:300])
+            assert "Traceback" not in reply.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"sql": null}',
+        b'{"sql": 1}',
+        b'{"sql": "\\ud800"}',
+        b"\xff",
+        b"[" * 50_000,
+        b'{"sql": "' + b"x" * 200_000 + b'"}',
+    ],
+)
+def test_hostile_bodies_get_a_4xx(stack: GatewayStack, body: bytes) -> None:
+    reply = stack.client.post(f"{API}/sql", content=body, headers={"content-type": "application/json"})
+    assert 400 <= reply.status_code < 500, reply.text[:300]
 
 
 def test_it_says_what_is_away_and_recovers(stack: GatewayStack, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from runtide_queries.completeness import Completeness, Sequence, get_completeness
 from runtide_queries.history import Bucket, curves
+from runtide_queries.log import LoggedEvent
 from runtide_queries.runs import RunDetail, get_run, unknown_run
 from runtide_queries.server.answers import Json
 from runtide_queries.server.events import event_json
@@ -183,23 +184,8 @@ def _writer_row(sequence: Sequence, writer: object) -> tuple[Node, ...]:
 
 async def events_page(stores: AskStores, run_id: str) -> Response:
     """Show the first events of a run, as they lie in the log."""
-    rows: list[tuple[Node, ...]] = []
-    async for event in stores.log.events(check_run_id(run_id)):
-        if len(rows) == MOST_EVENTS:
-            break
-        origin, envelope = event.origin, event.envelope
-        told = {
-            key: value for key, value in event_json(event)["body"].items() if key != "run_id" and value not in _UNSAID
-        }
-        rows.append(
-            (
-                format_time(envelope.time),
-                element("span", envelope.type, class_="strong"),
-                element("code", f"{envelope.writer[:8]}·{envelope.seq}", title=envelope.writer),
-                element("code", f"{origin.topic}-{origin.partition}@{origin.offset}"),
-                element("div", event.problem or bytes(Json(told).body).decode()[:600], class_="wide mono"),
-            )
-        )
+    found, truncated = await stores.log.first_events(check_run_id(run_id), MOST_EVENTS)
+    rows = [_event_row(event) for event in found]
     if not rows:
         raise unknown_run(run_id)
     return page(
@@ -210,6 +196,19 @@ async def events_page(stores: AskStores, run_id: str) -> Response:
             "p", "In time order, straight from the log: ", element("a", run_id, href=f"/runs/{run_id}"), class_="sub"
         ),
         table(("Time", "Event", "Writer·seq", "Where", "What"), rows, empty=""),
+        element("p", f"Only the first {MOST_EVENTS} events are shown.", class_="sub pages") if truncated else None,
+    )
+
+
+def _event_row(event: LoggedEvent) -> tuple[Node, ...]:
+    origin, envelope = event.origin, event.envelope
+    told = {key: value for key, value in event_json(event)["body"].items() if key != "run_id" and value not in _UNSAID}
+    return (
+        format_time(envelope.time),
+        element("span", envelope.type, class_="strong"),
+        element("code", f"{envelope.writer[:8]}·{envelope.seq}", title=envelope.writer),
+        element("code", f"{origin.topic}-{origin.partition}@{origin.offset}"),
+        element("div", event.problem or bytes(Json(told).body).decode()[:600], class_="wide mono"),
     )
 
 

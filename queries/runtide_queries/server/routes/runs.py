@@ -1,7 +1,7 @@
 """Runs: search, one run, its curves, its completeness, its events, and several side by side."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Query
 
@@ -87,14 +87,10 @@ async def get_events(
     most: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 1000,
 ) -> Json:
     """Read the first events of a run from the log, in time order."""
-    found: list[dict[str, Any]] = []
-    async for event in stores.log.events(check_run_id(run_id), metrics=metrics):
-        if len(found) == most:
-            return Json({"run_id": run_id, "events": found, "truncated": True})
-        found.append(event_json(event))
+    found, truncated = await stores.log.first_events(check_run_id(run_id), most, metrics=metrics)
     if not found:
         raise runs.unknown_run(run_id)
-    return Json({"run_id": run_id, "events": found, "truncated": False})
+    return Json({"run_id": run_id, "events": [event_json(event) for event in found], "truncated": truncated})
 
 
 async def compare(
