@@ -19,16 +19,16 @@ async def prepare_layout(connection: asyncpg.Connection, schema: str) -> None:
     if encoding != "UTF8":
         raise FatalError(f"the database is encoded in {encoding}; create one with ENCODING 'UTF8'")
     await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
-    await connection.execute(f'create schema if not exists "{schema}"')
-    await connection.execute(script("schema"))
+    # Repeating the script would lock every table against a projector that is at work.
+    if not await connection.fetchval("select to_regclass('projection_state')"):
+        await connection.execute(f'create schema if not exists "{schema}"')
+        await connection.execute(script("schema"))
+        await connection.execute("insert into projection_state values ('layout', $1)", LAYOUT_VERSION)
     await _check_version(connection, schema)
     await _grant(connection, schema)
 
 
 async def _check_version(connection: asyncpg.Connection, schema: str) -> None:
-    await connection.execute(
-        "insert into projection_state (name, value) values ('layout', $1) on conflict do nothing", LAYOUT_VERSION
-    )
     found = await connection.fetchval("select value from projection_state where name = 'layout'")
     if found != LAYOUT_VERSION:
         raise FatalError(
@@ -38,6 +38,7 @@ async def _check_version(connection: asyncpg.Connection, schema: str) -> None:
 
 
 async def _grant(connection: asyncpg.Connection, schema: str) -> None:
-    if await connection.fetchval("select true from pg_roles where rolname = 'sql_reader'"):
+    missing = "select not has_schema_privilege(rolname, $1, 'usage') from pg_roles where rolname = 'sql_reader'"
+    if await connection.fetchval(missing, schema):
         await connection.execute(f'grant usage on schema "{schema}" to sql_reader')
         await connection.execute(f'grant select on all tables in schema "{schema}" to sql_reader')
