@@ -8,7 +8,7 @@ what they have seen by (writer, seq). Used by the SDK's publisher thread and by 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,13 @@ class DeliveryWindow:
         record.settled = True
         self._trim()
         self._fail(TransientError("a record was withdrawn"))
+
+    def forget(self, records: Iterable[Outgoing]) -> None:
+        """Let records go that somebody else will deliver, so that they take no memory while the broker is away."""
+        for record in records:
+            record.settled = True
+        self._trim()
+        self._unsent = deque(record for record in self._unsent if not record.settled)
 
     async def run(self) -> None:
         """Deliver until cancelled."""

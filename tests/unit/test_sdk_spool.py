@@ -114,13 +114,27 @@ os.kill(os.getpid(), 9)
     assert ended.status == "KILLED"
     assert isinstance(closed, WriterClosed)
     assert closed.reason == "recovered"
-    assert closed.counts == {topics.RUNS: 3, topics.METRICS: 3}
+    assert closed.counts == {topics.RUNS: 3, topics.METRICS: 2}
     identities = [event.id for event in spool.read(topics.METRICS, 0, 10_000_000)]
     spool.close(remove=False)
     again = recover(directory, LIMITS)
     assert again.counts == closed.counts
     assert [event.id for event in again.read(topics.METRICS, 0, 10_000_000)] == identities
     assert list(directory.glob("*.tail")) == []
+
+
+def test_thousands_of_long_names_are_split_into_events_that_a_broker_takes(tmp_path: Path) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    names = [f"{number:04d}" + "ü" * 240 for number in range(3_000)]
+    for step, name in enumerate(names):
+        spool.points.append(spool.keys.add(name), step, 1, 0.5)
+    spool.seal()
+    events = spool.read(topics.METRICS, 0, 10**9)
+    assert len(events) == 2
+    assert all(len(event.value()) < 1_000_100 for event in events)
+    assert [event.tail_end for event in events] == [1_500, 3_000]
+    bodies = [decode(event.value()) for event in events]
+    assert [name for body in bodies for name in body.keys] == names
 
 
 def test_what_is_no_spool_is_refused(tmp_path: Path) -> None:

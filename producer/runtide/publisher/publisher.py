@@ -22,6 +22,7 @@ LINGER_S = 0.025
 IDLE_S = 5.0
 _LOCK_WAIT_S = 0.05
 _POLL_S = 0.004
+_MOST_EVENTS = 32
 
 
 class Publisher:
@@ -151,7 +152,7 @@ class Publisher:
         """Return the spools to serve; those that were removed are let go here, where nobody uses them."""
         spools = list(self._spools)
         for gone in self._shipments.keys() - set(spools):
-            del self._shipments[gone]
+            self._shipments.pop(gone).release()
         for spool in spools:
             if spool not in self._shipments:
                 self._shipments[spool] = Shipment(spool, window)
@@ -159,7 +160,8 @@ class Publisher:
 
     def _serve(self, spool: WriterSpool) -> None:
         try:
-            spool.seal(_LOCK_WAIT_S)
+            if not spool.seal(_LOCK_WAIT_S, _MOST_EVENTS):
+                self._wake.set()
             spool.maintain()
             self._shipments[spool].advance()
             spool.save_acknowledged()

@@ -20,6 +20,7 @@ class Shipment:
         self._next = {topic: spool.acked(topic) for topic in TOPICS}
         self._done: dict[str, set[int]] = {topic: set() for topic in TOPICS}
         self._in_flight = 0
+        self._records: set[Outgoing] = set()
 
     def advance(self) -> None:
         """Hand over what is on disk, requests and lifecycle before metrics, as far as memory in flight allows."""
@@ -37,24 +38,30 @@ class Shipment:
                 self._next[topic] = events[-1].seq + 1
             self.spool.forget(topic, self._next[topic])
 
+    def release(self) -> None:
+        """Stop: what is in flight stays in the spool, and may or may not arrive."""
+        if self._window is not None:
+            self._window.forget(self._records)
+
     def _submit(self, window: DeliveryWindow, topic: str, event: SpooledEvent) -> None:
         self._in_flight += event.size
         seq, size = event.seq, event.size
 
         def acknowledged(_: Any) -> None:
             self._in_flight -= size
+            self._records.discard(record)
             self._acknowledge(topic, seq)
 
-        window.submit(
-            Outgoing(
-                topic=topic,
-                key=event.key,
-                value=event.value(),
-                headers=event.headers(),
-                timestamp_ms=event.time,
-                acknowledged=acknowledged,
-            )
+        record = Outgoing(
+            topic=topic,
+            key=event.key,
+            value=event.value(),
+            headers=event.headers(),
+            timestamp_ms=event.time,
+            acknowledged=acknowledged,
         )
+        self._records.add(record)
+        window.submit(record)
 
     def _acknowledge(self, topic: str, seq: int) -> None:
         done = self._done[topic]

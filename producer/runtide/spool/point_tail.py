@@ -189,6 +189,8 @@ class PointTail:
         self._waited_in_vain = False
         self._files.append(new)
         self._current = new
+        if full is not None:
+            full.release_memory()
         return True
 
     def _new_file(self, after: TailFile | None) -> TailFile | None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from runtide_schemas.events.metrics import MetricsLogged
 
-MOST_POINTS = 4_000
+MOST_POINTS = 8_000
 
 
 def metrics_event(run_id: str, records: NDArray[Any], names: Mapping[int, str]) -> MetricsLogged | None:

@@ -107,6 +107,11 @@ class TailFile:
         written = np.flatnonzero(records["key"])
         return records[: int(written[-1]) + 1].copy() if len(written) else records[:0].copy()
 
+    def release_memory(self) -> None:
+        """Give the mapped pages back; the kernel keeps the points and reads them again when they are sealed."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.map.madvise(mmap.MADV_DONTNEED)
+
     def sync(self) -> None:
         """Make sure that the points are on the disk itself."""
         self.map.flush()

@@ -4,9 +4,12 @@ import contextlib
 import logging
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from numpy.typing import NDArray
 
 from runtide.spool import manifest as manifests
 from runtide.spool.acked import AckedPositions
@@ -135,21 +138,25 @@ class WriterSpool:
             )
         return self._append(body, data, NOT_METRICS, time)
 
-    def seal(self, wait: float = -1) -> None:
-        """Turn the tail's points into events. ``wait``: seconds to wait for each lock; less than 0 is for ever."""
+    def seal(self, wait: float = -1, most_events: int = sys.maxsize) -> bool:
+        """Turn the tail's points into events; return False when some may be left.
+
+        Args:
+            wait: seconds to wait for each lock; less than 0 is for ever.
+            most_events: number of events at most, so that others get their turn while points pour in.
+        """
         if not self._sealing.acquire(timeout=wait):
-            return
+            return False
         try:
-            while (
-                not self._closed
-                and self._write_through(topics.METRICS)
-                and (chunk := self.points.next_chunk(MOST_POINTS, wait)) is not None
-            ):
+            for _ in range(most_events):
+                if self._closed or not self._write_through(topics.METRICS):
+                    return False
+                if (chunk := self.points.next_chunk(MOST_POINTS, wait)) is None:
+                    return True
                 records, end = chunk
-                event = metrics_event(self.manifest.run_id, records, self.keys.names)
-                if event is not None:
-                    self._append(event, encode_body(event), end, None)
+                self._append_points(records, self.points.sealed, end)
                 self.points.sealed = end
+            return False
         finally:
             self._sealing.release()
 
@@ -231,6 +238,20 @@ class WriterSpool:
     def abandon_in_child(self) -> None:
         """In a forked child: let go of the lock without releasing it, so that only the parent's life counts."""
         os.close(self._lock)
+
+    def _append_points(self, records: NDArray[Any], start: int, end: int) -> None:
+        """Append the event of tail records; several events when one would be too large (thousands of long names)."""
+        event = metrics_event(self.manifest.run_id, records, self.keys.names)
+        if event is None:
+            return
+        data = encode_body(event)
+        if len(data) <= MAX_BODY_BYTES or len(records) == 1:
+            self._append(event, data, end, None)
+            return
+        half = len(records) // 2
+        middle = min(start + half, end)  # points that waited in memory have no place in the tail: start is end
+        self._append_points(records[:half], start, middle)
+        self._append_points(records[half:], middle, end)
 
     def _append(self, body: object, data: bytes, tail_end: int, time: int | None) -> str:
         at = now_ms() if time is None else time
