@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import asyncpg
@@ -93,6 +94,19 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> Non
     while not await condition():
         assert time.monotonic() < deadline, f"waited {DEADLINE_S:g} s in vain for {what}"
         await asyncio.sleep(0.02)
+
+
+async def kill_repeatedly(service: Service, times: int, at_work: str, random: Random) -> None:
+    """Start a service and kill it a moment after its log says ``at_work``, again and again."""
+    for time_number in range(1, times + 1):
+        service.start()
+
+        async def works(count: int = time_number) -> bool:
+            return service.log().count(at_work) >= count
+
+        await eventually(works, f"{service.log_path.name} to say {at_work!r} for the {time_number}th time")
+        await asyncio.sleep(random.uniform(0, 0.5))
+        service.kill()
 
 
 def points(run_id: str, first: int, count: int, keys: tuple[str, ...] = ("loss", "acc")) -> MetricsLogged:

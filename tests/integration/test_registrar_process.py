@@ -20,7 +20,7 @@ from runtide_schemas import topics
 from runtide_schemas.events.catalog import ModelVersionRegistered
 from runtide_schemas.events.requests import CreateExperiment, RegisterModelVersion, SetAlias
 from runtide_schemas.events.runs import RunStarted
-from tests.integration.postgres_stack import AT, PostgresStack, running_stack
+from tests.integration.postgres_stack import AT, PostgresStack, kill_repeatedly, running_stack
 from tests.integration.service_processes import started
 from tests.random_history import request
 
@@ -87,30 +87,23 @@ async def test_killed_again_and_again_it_answers_every_request_once(stack: Postg
     registrar = stack.registrar()
     done = asyncio.Event()
 
-    async def kill() -> None:
-        while not done.is_set():
-            registrar.start()
-            await asyncio.sleep(random.uniform(0.7, 1.2))
-            registrar.kill()
-
     async def ask(client: DirectPublisher) -> list[str]:
         ids = []
-        for _ in range(60):
+        while not done.is_set():
             published = await asyncio.gather(*(client.publish(request(random)) for _ in range(5)))
             ids += [each.id for each in published]
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
         return ids
 
-    killing = asyncio.create_task(kill())
     async with DirectPublisher(stack.kafka, "one") as one, DirectPublisher(stack.kafka, "two") as two:
-        ids = {request_id for ids in await asyncio.gather(ask(one), ask(two)) for request_id in ids}
-    done.set()
-    await killing
+        asking = [asyncio.create_task(ask(client)) for client in (one, two)]
+        await kill_repeatedly(registrar, 4, at_work="goes on after request", random=random)
+        done.set()
+        ids = {request_id for ids in await asyncio.gather(*asking) for request_id in ids}
     with started(registrar):
         registrar.ready()
         answers = await until_answered(stack.kafka, ids)
         assert registrar.stop() == 0
-    assert registrar.log().count("goes on after request") >= 3
     state = Catalogue()
     counted = sum(apply(state, fact.body) for fact in await facts_in(stack.kafka))
     assert counted == len(ids) == len(answers)
@@ -153,16 +146,15 @@ async def test_requests_that_say_nothing_are_passed_over(stack: PostgresStack) -
     assert [fact.body.answer.request_offset for [fact] in answers.values()] == [1, 2]
 
 
-async def test_it_decides_a_thousand_requests_a_second(stack: PostgresStack) -> None:
+async def test_a_backlog_is_answered_in_order(stack: PostgresStack) -> None:
     count = 3_000
     async with DirectPublisher(stack.kafka, "client") as client:
         body = RegisterModelVersion(name="m", source="s")
         await asyncio.gather(*(client.publish(body) for _ in range(count)))
-    began = time.monotonic()
     with started(stack.registrar()) as registrar:
         registrar.ready()
-    seconds = time.monotonic() - began
+        assert registrar.stop() == 0
     facts = await facts_in(stack.kafka)
+    assert [fact.body.answer.request_offset for fact in facts] == list(range(count))
     assert [fact.body.version for fact in facts] == list(range(1, count + 1))
     assert all(isinstance(fact.body, ModelVersionRegistered) for fact in facts)
-    assert count / seconds > 500, f"{count / seconds:.0f} requests/s with the start of the process"
