@@ -117,7 +117,7 @@ def _metric(run: Run, key: str) -> Node:
         return element("span", NOTHING, class_="dim")
     bounds = f"{number(metric.min_value)} to {number(metric.max_value)}"
     told = f"last of {metric.point_count:,} points, from {bounds}"
-    within = element("span", bounds, class_="span") if metric.point_count > 1 else None
+    within = element("span", bounds, class_="span") if metric.point_count > 1 and metric.min_value is not None else None
     return element("span", number(metric.last_value), within, title=told)
 
 
