@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,6 +20,7 @@ from runtide_consumers.decoding import decode_record
 from runtide_consumers.log_reader import BatchLimits, LogReader
 from runtide_consumers.projection import Event
 from runtide_schemas import topics
+from runtide_schemas.errors import TransientError
 from runtide_schemas.events.catalog import Answer, DeploymentRemoved, DeploymentRequested, ModelVersionRegistered
 from runtide_schemas.events.deployments import (
     DeploymentFailed,
@@ -40,8 +41,8 @@ class Lab:
     folder: Path
     kafka: KafkaSettings
     catalogue: DirectPublisher
+    broker: Service
     requests: int = 0
-    services: list[Service] = field(default_factory=list)
 
     def deployer(
         self, name: str = "deployer", *options: str, target: str = "local=tests.integration.fake_serving:fake_target"
@@ -69,7 +70,7 @@ class Lab:
 
     async def facts(self) -> list[Event]:
         """Return all facts of the deployer."""
-        reader = await LogReader.open(self.kafka, {topics.DEPLOYMENTS}, {})
+        reader = await self._reader()
         wanted, events, positions = asyncio.Event(), list[Event](), reader.positions_at_start()
         wanted.set()
         try:
@@ -82,6 +83,15 @@ class Lab:
         finally:
             await reader.close()
         return events
+
+    async def _reader(self) -> LogReader:
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                return await LogReader.open(self.kafka, {topics.DEPLOYMENTS}, {})
+            except TransientError:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
 
     async def until(self, condition: Callable[[list[Any]], bool]) -> list[Any]:
         """Wait until the bodies of the facts are so, and return them."""
@@ -118,7 +128,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     with running_broker(tmp_path) as broker:
         kafka = await with_topics(broker.bootstrap)
         async with DirectPublisher(kafka, "registrar") as catalogue:
-            lab = Lab(tmp_path, kafka, catalogue)
+            lab = Lab(tmp_path, kafka, catalogue, broker)
             yield lab
             for process in lab.servers():
                 process.kill()
@@ -292,6 +302,22 @@ async def test_asked_to_it_stops_its_instances_on_exit_and_starts_them_the_next_
     bodies = [event.body for event in await lab.facts()]
     assert kinds(bodies) == ["Started", "Succeeded", "Stopped"] * 2
     assert bodies[2].reason == "shutdown"
+
+
+async def test_a_broker_that_dies_in_the_midst_is_waited_for(lab: Lab) -> None:
+    with started(lab.deployer()) as deployer:
+        deployer.ready()
+        await lab.request()
+        await lab.register(1, "slow")
+        await lab.until(lambda bodies: kinds(bodies) == ["Started"])
+        lab.broker.kill()
+        await asyncio.sleep(2)  # the instance comes up meanwhile, and its fact cannot be published
+        lab.broker.start()
+        bodies = await lab.until(lambda bodies: serving_version(bodies) == 1)
+        await lab.register(2)
+        bodies = await lab.until(lambda bodies: serving_version(bodies) == 2)
+        assert kinds(bodies) == ["Started", "Succeeded", "Started", "Succeeded", "Stopped"]
+        assert (lab.starts(1), lab.starts(2)) == (1, 1)
 
 
 async def test_a_second_deployer_on_the_same_state_is_refused(lab: Lab) -> None:

@@ -26,11 +26,11 @@ class EventLog:
         self.partitions: defaultdict[TopicPartition, list[Event]] = defaultdict(list)
         self._next_seq: defaultdict[tuple[str, str, str], int] = defaultdict(int)
 
-    def append(self, body: Any, writer: str = "w0", *, seq: int | None = None, cause: str = "") -> Event:
-        """Append an event as a producer would."""
+    def append(self, body: Any, writer: str = "w0", *, seq: int | None = None, skip: int = 0, cause: str = "") -> Event:
+        """Append an event as a producer would; ``skip`` leaves out so many numbers before it."""
         topic = topic_of(body)
         stream = (topic, getattr(body, "run_id", "") if topic in (topics.RUNS, topics.METRICS) else "", writer)
-        number = self._next_seq[stream] if seq is None else seq
+        number = self._next_seq[stream] + skip if seq is None else seq
         self._next_seq[stream] = max(self._next_seq[stream], number + 1)
         envelope = make_envelope(
             type(body).__name__, subject=subject_of(body), writer=writer, seq=number, cause=cause, time=AT

@@ -32,12 +32,12 @@ def _unknown(event: Event) -> Row:
         "digest": "",
         "target": "",
         "generation": 0,
-        "state": "",
+        "state": "starting",
         "url": "",
         "instance": "{}",
         "reason": "",
-        "cause": event.envelope.cause,
-        "started_at": None,
+        "cause": "",
+        "started_at": 0,
         "updated_at": body.at,
     }
 

@@ -179,7 +179,7 @@ def _writer(rows: EntityRows, run_id: str, writer_id: str) -> Row:
         "run_id": run_id,
         "writer_id": writer_id,
         "host": "",
-        "pid": None,
+        "pid": 0,
         "rank": None,
         "local_rank": None,
         "world_size": None,

@@ -42,7 +42,7 @@ CREATE TABLE logged_models (
     signature VARCHAR NOT NULL, created_at BIGINT NOT NULL
 );
 CREATE TABLE writers (
-    run_id VARCHAR NOT NULL, writer_id VARCHAR NOT NULL, host VARCHAR NOT NULL, pid BIGINT, rank BIGINT,
+    run_id VARCHAR NOT NULL, writer_id VARCHAR NOT NULL, host VARCHAR NOT NULL, pid BIGINT NOT NULL, rank BIGINT,
     local_rank BIGINT, world_size BIGINT, client VARCHAR NOT NULL, opened_at BIGINT, closed_at BIGINT,
     close_reason VARCHAR NOT NULL
 );
@@ -65,7 +65,7 @@ CREATE TABLE deployments (
     deployment_id VARCHAR NOT NULL, endpoint VARCHAR NOT NULL, model VARCHAR NOT NULL, version BIGINT NOT NULL,
     source VARCHAR NOT NULL, digest VARCHAR NOT NULL, target VARCHAR NOT NULL, generation BIGINT NOT NULL,
     state VARCHAR NOT NULL, url VARCHAR NOT NULL, instance VARCHAR NOT NULL, reason VARCHAR NOT NULL,
-    cause VARCHAR NOT NULL, started_at BIGINT, updated_at BIGINT NOT NULL
+    cause VARCHAR NOT NULL, started_at BIGINT NOT NULL, updated_at BIGINT NOT NULL
 );
 CREATE TABLE quarantine (
     topic VARCHAR NOT NULL, partition INTEGER NOT NULL, record_offset BIGINT NOT NULL, entity VARCHAR NOT NULL,
