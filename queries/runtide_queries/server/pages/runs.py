@@ -131,11 +131,10 @@ def _counted(runs: Sequence[Run]) -> Counter[str]:
 
 
 def _telling_params(runs: Sequence[Run]) -> list[str]:
-    """Return the params' keys, those that differ between the runs first."""
-    values: dict[str, set[str | None]] = {}
-    for key in {key for run in runs for key in run.params}:
-        values[key] = {run.params.get(key) for run in runs}
-    return sorted(values, key=lambda key: (len(values[key]) == 1, key))
+    """Return the params' keys: those that differ between the runs first, of these the ones that most runs have."""
+    having = Counter(key for run in runs for key in run.params)
+    differing = {key for key in having if len({run.params.get(key) for run in runs}) > 1}
+    return sorted(having, key=lambda key: (key not in differing, -having[key], key))
 
 
 def _sorted_by(key: str, asked: dict[str, str]) -> str:
