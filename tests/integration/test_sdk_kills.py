@@ -65,7 +65,7 @@ def check_kills(broker: BrokerProcess, tmp_path: Path, count: int, seed: int) ->
     ]
     settings = KafkaSettings(bootstrap=broker.address)
     report = sync([tmp_path / "spool"], settings)
-    assert report.complete, report
+    assert [spool for spool in report.spools if spool.problem] == []
     assert len(report.spools) == count
     log = deduplicated(read_log(broker.address))
     for run_id, last_step, last_param in victims:

@@ -153,6 +153,10 @@ def encode_block(event: SpooledEvent, seq: int, place: int, sync: bytes) -> byte
     return encode_long(1) + encode_long(len(record)) + record + sync
 
 
+class TornHeader(FatalError):
+    """The process died before the segment's header was written: it holds nothing."""
+
+
 class SegmentReader:
     """Reads a segment's events in file order, from the start, and stops before a torn or damaged block.
 
@@ -162,12 +166,15 @@ class SegmentReader:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises FatalError when it is no segment that this version can read."""
+        """Raises FatalError when it is no segment that this version can read; TornHeader when its header is cut."""
         self.path = path
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._read_header()
-        except (EOFError, KeyError, ValueError) as error:
+        except EOFError as error:
+            os.close(self._descriptor)
+            raise TornHeader(f"{path} ends within its header") from error
+        except (KeyError, ValueError) as error:
             os.close(self._descriptor)
             raise FatalError(f"{path} is no segment of spool format {FORMAT}: {error!r}") from error
 

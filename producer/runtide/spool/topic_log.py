@@ -11,6 +11,7 @@ from pathlib import Path
 from runtide.spool.segment import (
     SegmentReader,
     SpooledEvent,
+    TornHeader,
     branches,
     encode_block,
     file_header,
@@ -150,11 +151,15 @@ class TopicLog:
                 self._lock.release()
 
     def _recover(self) -> None:
-        """Take over what is on disk: cut a torn last block, drop an empty last segment."""
+        """Take over what is on disk: cut a torn last block, drop an empty segment."""
         for topic, first, path in segment_files(self._directory):
             if topic != self.topic:
                 continue
-            reader = SegmentReader(path)
+            try:
+                reader = SegmentReader(path)
+            except TornHeader:
+                path.unlink()
+                continue
             self.tail_end = max(self.tail_end, reader.tail_start)
             self._written = max(self._written, first)
             for event in reader:
