@@ -117,6 +117,10 @@ def test_a_segment_grows_under_its_reader(spool: WriterSpool) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "runs-000000000000.avro"
-    path.write_bytes(b"Obj\x01 but then something else")
-    with pytest.raises(FatalError, match="no segment of spool format"):
-        SegmentReader(path)
+    for text in (b"PAR1 is another format", b"Obj\x01" + b"\x00" * 20, b"Obj\x01 damaged" + b"\xff" * 100_000):
+        path.write_bytes(text)
+        with pytest.raises(FatalError, match="no segment of spool format|ends within its header"):
+            SegmentReader(path)
+    with pytest.raises(FatalError):
+        TopicLog(tmp_path, topics.RUNS)
+    assert path.stat().st_size > 100_000, "what is damaged is never deleted"

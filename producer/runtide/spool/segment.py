@@ -154,7 +154,7 @@ def encode_block(event: SpooledEvent, seq: int, place: int, sync: bytes) -> byte
 
 
 class TornHeader(FatalError):
-    """The process died before the segment's header was written: it holds nothing."""
+    """The file ends within its header: the process died while it made the segment, or the header is damaged."""
 
 
 class SegmentReader:

@@ -158,6 +158,8 @@ class TopicLog:
             try:
                 reader = SegmentReader(path)
             except TornHeader:
+                if path.stat().st_size >= len(file_header(topic, 0, bytes(16))):
+                    raise  # it is damaged, not torn, and may hold events
                 path.unlink()
                 continue
             self.tail_end = max(self.tail_end, reader.tail_start)
