@@ -119,7 +119,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "runs-000000000000.avro"
     for text in (b"PAR1 is another format", b"Obj\x01" + b"\x00" * 20, b"Obj\x01 damaged" + b"\xff" * 100_000):
         path.write_bytes(text)
-        with pytest.raises(FatalError, match="no segment of spool format|ends within its header"):
+        with pytest.raises(FatalError, match=r"no segment of spool format|ends within its header"):
             SegmentReader(path)
     with pytest.raises(FatalError):
         TopicLog(tmp_path, topics.RUNS)
