@@ -86,7 +86,9 @@ class RunLog:
         except struct.error:
             self._append(key_id, _check_step(step), _check_timestamp(timestamp), value)
 
-    def log_metrics(self, metrics: Mapping[str, SupportsFloat], step: int | None = None, timestamp: int | None = None) -> None:
+    def log_metrics(
+        self, metrics: Mapping[str, SupportsFloat], step: int | None = None, timestamp: int | None = None
+    ) -> None:
         """Log one point of each of several metrics; when one cannot be logged, none is. See ``log_metric``."""
         at = time_ns() // 1_000_000 if timestamp is None else _check_timestamp(timestamp)
         number = 0 if step is None else _check_step(step)
