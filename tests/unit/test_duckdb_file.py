@@ -1,6 +1,8 @@
 """The DuckDB file: what is made, what is set aside, what is refused; and every statement of ours on it."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -68,6 +70,27 @@ def test_a_file_that_does_not_open_is_set_aside_with_its_log(tmp_path: Path, con
     [aside] = (found for found in tmp_path.glob("*.damaged-*") if found.suffix != ".wal")
     assert aside.read_bytes() == content
     assert aside.with_name(aside.name + ".wal").read_bytes() == b"log"
+
+
+@pytest.mark.parametrize("condition", ["run_id = 'r1'", "list_contains(['r1'], run_id)"])
+def test_a_filter_on_the_run_goes_through_the_summaries_to_its_points(tmp_path: Path, condition: str) -> None:
+    connection = open_database(settings(tmp_path / "history.duckdb"))
+    connection.execute("INSERT INTO run_ids SELECT range, 'r' || range FROM range(100)")
+    connection.execute("INSERT INTO metric_keys VALUES (0, 'loss')")
+    connection.execute("INSERT INTO points SELECT range // 5000, 0, 0, range, 0, 0.5 FROM range(500000)")
+    connection.execute("CHECKPOINT")
+    sql = f"EXPLAIN (ANALYZE, FORMAT json) SELECT last_step FROM metric_summaries WHERE {condition}"
+    [(_, text)] = connection.execute(sql).fetchall()
+    read = _rows_into_grouping(json.loads(text)["operator"])
+    assert read == [5_000]
+    connection.close()
+
+
+def _rows_into_grouping(node: Any) -> list[int]:
+    """Return how many rows each grouping of a measured plan was given."""
+    children = node.get("children", [])
+    given = [child["intermediate_rows"] for child in children] if node["type"] == "HASH_GROUP_BY" else []
+    return given + [count for child in children for count in _rows_into_grouping(child)]
 
 
 async def test_whichever_block_is_damaged_the_file_is_rebuilt_at_once_or_at_the_next_start(tmp_path: Path) -> None:

@@ -80,10 +80,12 @@ JOIN run_ids ON run_ids.id = points.run
 JOIN metric_keys ON metric_keys.id = points.key
 JOIN writer_ids ON writer_ids.id = points.writer;
 -- One row per (run, key), as PostgreSQL keeps it: last and first by (step, timestamp, value), NaN above all numbers;
--- minimum and maximum are of the numbers only.
+-- minimum and maximum are of the numbers only. Grouped by the names, not their numbers, so that a filter on run_id goes
+-- through to the scan of points; write it as `run_id = $run_id` or `list_contains($run_ids, run_id)`: a semi-join
+-- (IN (SELECT ...)) stays above the grouping, and every point is read.
 CREATE VIEW metric_summaries AS
 WITH summaries AS (
-    SELECT run, key,
+    SELECT run_ids.run_id, metric_keys.key,
         max(struct_pack(step := step, timestamp := timestamp, value := value)) AS latest,
         min(struct_pack(step := step, timestamp := timestamp, value := value)) AS earliest,
         min(value) FILTER (NOT isnan(value)) AS min_value,
@@ -91,15 +93,15 @@ WITH summaries AS (
         count(*) AS point_count,
         count(*) FILTER (isnan(value)) AS nan_count
     FROM points
-    GROUP BY run, key
+    JOIN run_ids ON run_ids.id = points.run
+    JOIN metric_keys ON metric_keys.id = points.key
+    GROUP BY run_ids.run_id, metric_keys.key
 )
-SELECT run_ids.run_id, metric_keys.key,
+SELECT run_id, key,
     latest.value AS last_value, latest.step AS last_step, latest.timestamp AS last_timestamp,
     earliest.value AS first_value, earliest.step AS first_step, earliest.timestamp AS first_timestamp,
     min_value, max_value, point_count, nan_count
-FROM summaries
-JOIN run_ids ON run_ids.id = summaries.run
-JOIN metric_keys ON metric_keys.id = summaries.key;
+FROM summaries;
 INSERT INTO experiments VALUES ('0', 'Default', '', 'active', 0, 0);
 INSERT INTO projection_state VALUES ('last_request_offset', -1);
 
