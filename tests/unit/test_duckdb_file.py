@@ -81,7 +81,8 @@ def test_a_filter_on_the_run_goes_through_the_summaries_to_its_points(tmp_path: 
     connection.execute("CHECKPOINT")
     sql = f"EXPLAIN (ANALYZE, FORMAT json) SELECT last_step FROM metric_summaries WHERE {condition}"
     [(_, text)] = connection.execute(sql).fetchall()
-    read = _rows_into_grouping(json.loads(text)["operator"])
+    [plan] = json.loads(text)["operator"]
+    read = _rows_into_grouping(plan)
     assert read == [5_000]
     connection.close()
 
