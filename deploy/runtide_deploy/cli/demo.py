@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def demo(
     data: Path = typer.Option(Path(".demo"), help="Directory that holds the demo's stack; kept for the next time."),
-    kafka: str = typer.Option(None, help="host:port of an Apache Kafka to use instead of the embedded broker."),
+    kafka: str = typer.Option(
+        None, help="Apache Kafka to use: host:port of a running one, or 'java' to run one here (needs Java 17, Maven)."
+    ),
 ) -> None:
     """Run the main job: stack up, train three models at once, register the best, serve it, score, compare."""
     require_extra("demo", "demo")

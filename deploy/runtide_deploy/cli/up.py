@@ -22,7 +22,9 @@ def up(
     broker_port: int = typer.Option(None, help="Port of the embedded broker (default 9092; 0 = any free one)."),
     postgres_port: int = typer.Option(None, help="Port of PostgreSQL (default 5433; 0 = any free one)."),
     gateway_port: int = typer.Option(None, help="Port of the gateway (default 5050; 0 = any free one)."),
-    kafka: str = typer.Option(None, help="host:port of an Apache Kafka to use instead of the embedded broker."),
+    kafka: str = typer.Option(
+        None, help="Apache Kafka to use: host:port of a running one, or 'java' to run one here (needs Java 17, Maven)."
+    ),
     postgres_dsn: str = typer.Option(None, help="DSN of a PostgreSQL to use instead of an own one."),
 ) -> None:
     """Run the whole stack: broker, PostgreSQL, registrar, projections, deployer and gateway.

@@ -7,6 +7,7 @@ DIR/broker/           the log                DIR/postgres/    the PostgreSQL clu
 DIR/history/          DuckDB                 DIR/artifacts/   artifacts and models
 DIR/spool/            clients' spools        DIR/deployments/ the deployer's instances
 DIR/logs/             one log per process    DIR/secrets/     0600 files
+DIR/kafka/            the log when Apache Kafka runs here
 ```
 """
 
@@ -22,7 +23,7 @@ from pathlib import Path
 from runtide_schemas.errors import FatalError
 
 FORMAT = 1
-_FOLDERS = ("broker", "postgres", "history", "artifacts", "spool", "deployments", "logs", "secrets")
+_FOLDERS = ("broker", "kafka", "postgres", "history", "artifacts", "spool", "deployments", "logs", "secrets")
 
 
 class DataDirectoryError(FatalError):

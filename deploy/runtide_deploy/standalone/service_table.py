@@ -32,7 +32,8 @@ class Plan:
         directory: the data directory, prepared.
         ports: port per service.
         kafka: how to reach the log.
-        own_broker: whether the embedded broker is part of the stack.
+        own_broker: whether a broker is part of the stack.
+        java: whether that broker is Apache Kafka; else it is the embedded one.
         cluster: the own PostgreSQL, or None when a foreign one is used.
         dsn: DSN of the owner role; a secret.
         partitions: partitions of the spread topics when they are created.
@@ -42,6 +43,7 @@ class Plan:
     ports: Mapping[str, int]
     kafka: KafkaSettings
     own_broker: bool
+    java: bool
     cluster: PostgresCluster | None
     dsn: str
     partitions: int
@@ -119,8 +121,9 @@ def _broker(plan: Plan) -> ServiceSpec:
     async def topics_exist() -> None:
         await when_topics_exist(plan)
 
-    data = str(plan.directory.folder("broker"))
-    command = _python("runtide_deploy.broker", "--data", data, "--host", HOST, "--port", str(plan.ports["broker"]))
+    module, folder = ("runtide_deploy.apache_kafka", "kafka") if plan.java else ("runtide_deploy.broker", "broker")
+    data = str(plan.directory.folder(folder))
+    command = _python(module, "--data", data, "--host", HOST, "--port", str(plan.ports["broker"]))
     return _spec(plan, "broker", command, topics_exist)
 
 
@@ -132,6 +135,7 @@ async def when_topics_exist(plan: Plan) -> None:
             await ensure_topics(plan.kafka, plan.partitions)
         except TransientError as error:
             log.debug("the broker is not ready yet: %s", error)
+            await asyncio.sleep(_PAUSE_S)
             continue
         return
 

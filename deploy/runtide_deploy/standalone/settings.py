@@ -7,6 +7,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtide_deploy.standalone.ports import DEFAULT_PORTS
 
+JAVA = "java"
+"""Value of ``kafka`` that means: run Apache Kafka here."""
+
 
 def default_data_directory() -> Path:
     """Return ``~/.local/share/runtide``."""
@@ -30,7 +33,11 @@ class StandaloneSettings(BaseSettings):
     gateway_port: int = Field(
         DEFAULT_PORTS["gateway"], ge=0, le=65535, description="Port of the gateway; 0 = any free one."
     )
-    kafka: str = Field("", description="host:port of an Apache Kafka to use instead of the embedded broker.")
+    kafka: str = Field(
+        "",
+        description="Apache Kafka to use instead of the embedded broker: host:port of a running one, or 'java' to "
+        "run one here (needs Java 17 and Maven).",
+    )
     postgres_dsn: SecretStr = Field(SecretStr(""), description="DSN of a PostgreSQL to use instead of an own one.")
     partitions: int = Field(8, ge=1, le=1024, description="Partitions of the spread topics when they are created.")
     start_timeout: float = Field(120.0, gt=0, description="Seconds that the whole stack may take to come up.")

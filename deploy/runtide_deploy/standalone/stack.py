@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable
 
 from runtide.connection import STACK_FILE, StackFile
 from runtide.kafka import KafkaSettings
+from runtide_deploy.apache_kafka import java_command, resolve_class_path
 from runtide_deploy.standalone.data_directory import DataDirectory
 from runtide_deploy.standalone.leftovers import end_leftovers
 from runtide_deploy.standalone.ports import choose_ports
 from runtide_deploy.standalone.postgres import PostgresCluster
 from runtide_deploy.standalone.service_table import HOST, Plan, service_table, when_topics_exist
 from runtide_deploy.standalone.services import ServiceEvent, ServiceStatus
-from runtide_deploy.standalone.settings import StandaloneSettings
+from runtide_deploy.standalone.settings import JAVA, StandaloneSettings
 from runtide_deploy.standalone.supervisor import Supervisor
 from runtide_schemas.errors import TransientError
 from runtide_schemas.identity import now_ms
@@ -77,10 +78,15 @@ async def running(
 
 
 def make_plan(settings: StandaloneSettings, directory: DataDirectory) -> Plan:
-    """Choose ports, make the PostgreSQL cluster if there is none, and say where everything will be."""
+    """Choose ports, fetch Apache Kafka if it is wanted, make the PostgreSQL cluster if there is none, and say where everything will be."""
     own_postgres = not settings.postgres_dsn.get_secret_value()
+    java = settings.kafka == JAVA
+    own_broker = java or not settings.kafka
+    if java:
+        java_command()
+        resolve_class_path()  # now, because the first time takes longer than a service may to start
     wanted = {"gateway": settings.gateway_port, "history": 0}
-    if not settings.kafka:
+    if own_broker:
         wanted["broker"] = settings.broker_port
     if own_postgres:
         wanted["postgres"] = settings.postgres_port
@@ -92,8 +98,9 @@ def make_plan(settings: StandaloneSettings, directory: DataDirectory) -> Plan:
     return Plan(
         directory=directory,
         ports=ports,
-        kafka=KafkaSettings(bootstrap=settings.kafka or f"{HOST}:{ports['broker']}"),
-        own_broker=not settings.kafka,
+        kafka=KafkaSettings(bootstrap=f"{HOST}:{ports['broker']}" if own_broker else settings.kafka),
+        own_broker=own_broker,
+        java=java,
         cluster=cluster,
         dsn=cluster.dsn() if cluster else settings.postgres_dsn.get_secret_value(),
         partitions=settings.partitions,

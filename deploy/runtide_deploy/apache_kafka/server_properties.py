@@ -1,0 +1,68 @@
+"""A node's ``server.properties`` (https://kafka.apache.org/documentation/#brokerconfigs)."""
+
+from runtide_deploy.apache_kafka.settings import MEBIBYTE, ApacheKafkaSettings
+
+
+def server_properties(settings: ApacheKafkaSettings, log_directory: str) -> str:
+    """Return the file's text. Both ports must be chosen (not 0)."""
+    client = f"PLAINTEXT://{settings.host}:{settings.port}"
+    controller = f"{settings.host}:{settings.controller_port}"
+    entries = {
+        "process.roles": "broker,controller",
+        "node.id": str(settings.node_id),
+        "controller.quorum.voters": settings.voters or f"{settings.node_id}@{controller}",
+        "listeners": f"{client},CONTROLLER://{controller}",
+        "advertised.listeners": client,
+        "controller.listener.names": "CONTROLLER",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": log_directory,
+        "auto.create.topics.enable": "false",
+        "message.max.bytes": str(settings.max_message_bytes),
+        "replica.fetch.max.bytes": str(settings.max_message_bytes),
+        **_retention(),
+        **_replication(settings.voter_count),
+        **_durability(settings),
+        **_size_of_a_laptop(),
+        **settings.properties,
+    }
+    return "".join(f"{name}={value}\n" for name, value in entries.items())
+
+
+def _retention() -> dict[str, str]:
+    """Keep everything, as the log is the record of it all; also what groups committed."""
+    return {"log.retention.ms": "-1", "log.retention.bytes": "-1", "offsets.retention.minutes": str((1 << 31) - 1)}
+
+
+def _replication(nodes: int) -> dict[str, str]:
+    replicas = str(min(3, nodes))
+    in_sync = "2" if nodes >= 3 else "1"
+    return {
+        "default.replication.factor": replicas,
+        "min.insync.replicas": in_sync,
+        "offsets.topic.replication.factor": replicas,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": in_sync,
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.min.isr": in_sync,
+    }
+
+
+def _durability(settings: ApacheKafkaSettings) -> dict[str, str]:
+    alone = settings.voter_count == 1
+    return {"log.flush.interval.messages": "1"} if alone and settings.sync_appends else {}
+
+
+def _size_of_a_laptop() -> dict[str, str]:
+    """Few threads and small caches; groups of one machine start at once and notice a dead member soon."""
+    return {
+        "num.network.threads": "2",
+        "num.io.threads": "4",
+        "background.threads": "2",
+        "log.cleaner.dedupe.buffer.size": str(2 * MEBIBYTE),
+        "offsets.topic.num.partitions": "1",
+        "transaction.state.log.num.partitions": "1",
+        "share.coordinator.state.topic.num.partitions": "1",
+        "group.initial.rebalance.delay.ms": "200",
+        "group.min.session.timeout.ms": "1000",
+    }
