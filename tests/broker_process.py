@@ -78,8 +78,8 @@ class BrokerProcess:
 class RawClient:
     """Sends requests of any version, well formed or not, over one socket."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((host, port), timeout=20)
         self._correlation = 0
 
     def ask(self, request: Any) -> Any:

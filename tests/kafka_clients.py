@@ -3,12 +3,30 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 CONSUME_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaAddress:
+    """Where a broker under test listens."""
+
+    address: str
+
+    @property
+    def host(self) -> str:
+        """Its host."""
+        return self.address.rpartition(":")[0]
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+        return int(self.address.rpartition(":")[2])
 
 
 @asynccontextmanager
@@ -23,12 +41,23 @@ async def aiokafka_admin(address: str) -> AsyncIterator[Any]:
 
 
 async def create_topic(address: str, name: str, partitions: int = 1, **config: str) -> None:
-    """Create a topic; fails when the broker refuses."""
+    """Create a topic and wait until it has its leaders; fails when the broker refuses."""
     async with aiokafka_admin(address) as admin:
         response = await admin.create_topics(
             [NewTopic(name, partitions, 1, topic_configs={key.replace("_", "."): v for key, v in config.items()})]
         )
-    assert [error[1] for error in response.topic_errors] == [0], response
+        assert [error[1] for error in response.topic_errors] == [0], response
+        async with asyncio.timeout(CONSUME_SECONDS):
+            await _until_usable(admin, name, partitions)
+
+
+async def _until_usable(admin: Any, name: str, partitions: int) -> None:
+    """Apache Kafka answers before its brokers know the topic."""
+    while True:
+        [found] = await admin.describe_topics([name])
+        if sum(partition["leader"] >= 0 for partition in found["partitions"]) == partitions:
+            return
+        await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

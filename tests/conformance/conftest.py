@@ -1,26 +1,61 @@
-"""A broker for the tests of this folder."""
+"""The brokers for the tests of this folder.
 
+What is Kafka's behaviour is tested on both brokers through ``kafka``; what is ours alone (storage, bounds, refusals)
+through ``broker``.
+"""
+
+import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from runtide_deploy.apache_kafka import ApacheKafka, ApacheKafkaSettings, CannotResolve
 from tests.broker_process import BrokerProcess, RawClient, running_broker
+from tests.kafka_clients import KafkaAddress
+
+LARGEST_MESSAGE = 20 << 20
 
 _numbers = count()
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    """One broker for the tests of a module; each uses topics of its own."""
-    with running_broker(tmp_path_factory.mktemp("broker") / "data", max_message_bytes=20 << 20) as running:
+    """One embedded broker for the tests of a module; each uses topics of its own."""
+    data = tmp_path_factory.mktemp("broker") / "data"
+    with running_broker(data, max_message_bytes=LARGEST_MESSAGE) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaAddress]:
+    """The Apache Kafka that RUNTIDE_TEST_KAFKA names, or one that is run here from Maven's artefacts."""
+    if given := os.environ.get("RUNTIDE_TEST_KAFKA"):
+        yield KafkaAddress(given)
+        return
+    data = tmp_path_factory.mktemp("apache") / "data"
+    node = ApacheKafka(ApacheKafkaSettings(data=data, port=0, max_message_bytes=LARGEST_MESSAGE))
+    try:
+        node.prepare()
+    except CannotResolve as error:
+        pytest.skip(f"no Apache Kafka: {str(error).splitlines()[0]}")
+    with node.running() as running:
+        yield KafkaAddress(running.address)
+
+
+@pytest.fixture(params=["embedded", "apache"])
+def kafka(request: pytest.FixtureRequest) -> KafkaAddress:
+    """Each broker in turn."""
+    if request.param == "apache":
+        address: KafkaAddress = request.getfixturevalue("apache")
+        return address
+    return KafkaAddress(request.getfixturevalue("broker").address)
 
 
 @pytest.fixture
 def own_broker(tmp_path: Path) -> Iterator[BrokerProcess]:
-    """A broker that a test may kill."""
+    """An embedded broker that a test may kill."""
     with running_broker(tmp_path / "data") as running:
         yield running
 
@@ -28,12 +63,20 @@ def own_broker(tmp_path: Path) -> Iterator[BrokerProcess]:
 @pytest.fixture
 def topic() -> str:
     """A topic name nobody used before."""
-    return f"topic-{next(_numbers)}"
+    return f"topic-{os.getpid()}-{next(_numbers)}"
 
 
 @pytest.fixture
 def raw(broker: BrokerProcess) -> Iterator[RawClient]:
-    """A raw connection to the module's broker."""
+    """A raw connection to the module's embedded broker."""
     client = RawClient(broker.port)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def raw_kafka(kafka: KafkaAddress) -> Iterator[RawClient]:
+    """A raw connection to each broker in turn."""
+    client = RawClient(kafka.port, kafka.host)
     yield client
     client.close()

@@ -1,4 +1,4 @@
-"""What aiokafka does with the broker."""
+"""What aiokafka does with a broker."""
 
 import asyncio
 import os
@@ -10,17 +10,24 @@ from aiokafka.admin import NewPartitions
 from aiokafka.errors import MessageSizeTooLargeError, OffsetOutOfRangeError
 
 from tests.broker_process import BrokerProcess
-from tests.kafka_clients import aiokafka_admin, aiokafka_consumer, aiokafka_producer, create_topic, read_all
+from tests.kafka_clients import (
+    KafkaAddress,
+    aiokafka_admin,
+    aiokafka_consumer,
+    aiokafka_producer,
+    create_topic,
+    read_all,
+)
 
 CODECS = ["gzip", "lz4", "snappy", "zstd", None]
 
 
-async def test_order_per_key_over_partitions(broker: BrokerProcess, topic: str) -> None:
-    await create_topic(broker.address, topic, partitions=4)
-    async with aiokafka_producer(broker.address) as producer:
+async def test_order_per_key_over_partitions(kafka: KafkaAddress, topic: str) -> None:
+    await create_topic(kafka.address, topic, partitions=4)
+    async with aiokafka_producer(kafka.address) as producer:
         sent = [await producer.send(topic, b"%d" % number, key=b"key-%d" % (number % 10)) for number in range(1000)]
         await asyncio.gather(*sent)
-    found = await read_all(broker.address, topic, partitions=4)
+    found = await read_all(kafka.address, topic, partitions=4)
     by_key: dict[bytes, list[int]] = {}
     for number, records in found.items():
         assert [record.offset for record in records] == list(range(len(records))), number
@@ -30,44 +37,44 @@ async def test_order_per_key_over_partitions(broker: BrokerProcess, topic: str) 
 
 
 @pytest.mark.parametrize("codec", CODECS)
-async def test_compression_headers_and_timestamps(broker: BrokerProcess, topic: str, codec: str | None) -> None:
-    await create_topic(broker.address, topic)
+async def test_compression_headers_and_timestamps(kafka: KafkaAddress, topic: str, codec: str | None) -> None:
+    await create_topic(kafka.address, topic)
     values = [b"value-%d" % number * 50 for number in range(100)]
-    async with aiokafka_producer(broker.address, compression_type=codec) as producer:
+    async with aiokafka_producer(kafka.address, compression_type=codec) as producer:
         for number, value in enumerate(values):
             await producer.send(topic, value, timestamp_ms=5000 + number, headers=[("name", b"%d" % number)])
-    [records] = (await read_all(broker.address, topic)).values()
+    [records] = (await read_all(kafka.address, topic)).values()
     assert [record.value for record in records] == values
     assert [record.timestamp for record in records] == list(range(5000, 5100))
     assert [record.headers for record in records] == [(("name", b"%d" % number),) for number in range(100)]
 
 
 @pytest.mark.parametrize("acks", [0, 1, "all"])
-async def test_every_level_of_acks(broker: BrokerProcess, topic: str, acks: int | str) -> None:
-    await create_topic(broker.address, topic)
-    async with aiokafka_producer(broker.address, acks=acks, enable_idempotence=False) as producer:
+async def test_every_level_of_acks(kafka: KafkaAddress, topic: str, acks: int | str) -> None:
+    await create_topic(kafka.address, topic)
+    async with aiokafka_producer(kafka.address, acks=acks, enable_idempotence=False) as producer:
         for number in range(10):
             await producer.send_and_wait(topic, b"%d" % number)
         await producer.send_and_wait(topic, b"end")
     place = TopicPartition(topic, 0)
-    async with aiokafka_consumer(broker.address) as consumer, asyncio.timeout(10):
+    async with aiokafka_consumer(kafka.address) as consumer, asyncio.timeout(10):
         consumer.assign([place])
         # acks=0 and 1 are answered before the records are stored, and only stored records are readable.
         await consumer.seek_to_beginning(place)
         got = 0
         while got < 11:
             got += len((await consumer.getmany(timeout_ms=100)).get(place, []))
-    [records] = (await read_all(broker.address, topic)).values()
+    [records] = (await read_all(kafka.address, topic)).values()
     assert [record.value for record in records] == [*(b"%d" % number for number in range(10)), b"end"]
 
 
-async def test_offsets_by_timestamp(broker: BrokerProcess, topic: str) -> None:
-    await create_topic(broker.address, topic)
-    async with aiokafka_producer(broker.address, compression_type="lz4") as producer:
+async def test_offsets_by_timestamp(kafka: KafkaAddress, topic: str) -> None:
+    await create_topic(kafka.address, topic)
+    async with aiokafka_producer(kafka.address, compression_type="lz4") as producer:
         for number in range(100):
             await producer.send(topic, b"x", timestamp_ms=1000 + 10 * number)
     place = TopicPartition(topic, 0)
-    async with aiokafka_consumer(broker.address) as consumer:
+    async with aiokafka_consumer(kafka.address) as consumer:
         for timestamp, expected in ((0, 0), (1000, 0), (1001, 1), (1495, 50), (1990, 99)):
             found = (await consumer.offsets_for_times({place: timestamp}))[place]
             assert (found.offset, found.timestamp) == (expected, 1000 + 10 * expected)
@@ -76,29 +83,29 @@ async def test_offsets_by_timestamp(broker: BrokerProcess, topic: str) -> None:
         assert (await consumer.end_offsets([place]))[place] == 100
 
 
-async def test_a_message_of_ten_megabytes(broker: BrokerProcess, topic: str) -> None:
-    await create_topic(broker.address, topic)
+async def test_a_message_of_ten_megabytes(kafka: KafkaAddress, topic: str) -> None:
+    await create_topic(kafka.address, topic)
     value = os.urandom(10 << 20)
-    async with aiokafka_producer(broker.address, max_request_size=12 << 20) as producer:
+    async with aiokafka_producer(kafka.address, max_request_size=12 << 20) as producer:
         await producer.send_and_wait(topic, value)
         await producer.send_and_wait(topic, b"small")
-    found = await read_all(broker.address, topic, max_partition_fetch_bytes=12 << 20)
+    found = await read_all(kafka.address, topic, max_partition_fetch_bytes=12 << 20)
     assert [record.value for record in found[0]] == [value, b"small"]
 
 
-async def test_a_message_over_the_topics_limit_is_refused(broker: BrokerProcess, topic: str) -> None:
-    await create_topic(broker.address, topic, max_message_bytes="2000")
-    async with aiokafka_producer(broker.address, enable_idempotence=False) as producer:
+async def test_a_message_over_the_topics_limit_is_refused(kafka: KafkaAddress, topic: str) -> None:
+    await create_topic(kafka.address, topic, max_message_bytes="2000")
+    async with aiokafka_producer(kafka.address, enable_idempotence=False) as producer:
         with pytest.raises(MessageSizeTooLargeError):
             await producer.send_and_wait(topic, bytes(3000))
         assert (await producer.send_and_wait(topic, bytes(1000))).offset == 0
 
 
-async def test_a_waiting_consumer_gets_a_record_at_once(broker: BrokerProcess, topic: str) -> None:
-    await create_topic(broker.address, topic)
+async def test_a_waiting_consumer_gets_a_record_at_once(kafka: KafkaAddress, topic: str) -> None:
+    await create_topic(kafka.address, topic)
     async with (
-        aiokafka_producer(broker.address, linger_ms=0) as producer,
-        aiokafka_consumer(broker.address, fetch_max_wait_ms=10_000) as consumer,
+        aiokafka_producer(kafka.address, linger_ms=0) as producer,
+        aiokafka_consumer(kafka.address, fetch_max_wait_ms=10_000) as consumer,
     ):
         consumer.assign([TopicPartition(topic, 0)])
         delays = []
@@ -112,13 +119,13 @@ async def test_a_waiting_consumer_gets_a_record_at_once(broker: BrokerProcess, t
     assert sorted(delays)[10] < 0.25, delays
 
 
-async def test_a_long_poll_does_not_delay_other_requests_and_ends_in_time(broker: BrokerProcess, topic: str) -> None:
-    await create_topic(broker.address, topic)
+async def test_a_long_poll_does_not_delay_other_requests_and_ends_in_time(kafka: KafkaAddress, topic: str) -> None:
+    await create_topic(kafka.address, topic)
     place = TopicPartition(topic, 0)
-    async with aiokafka_consumer(broker.address, fetch_max_wait_ms=2_000) as waiting:
+    async with aiokafka_consumer(kafka.address, fetch_max_wait_ms=2_000) as waiting:
         waiting.assign([place])
         poll = asyncio.create_task(waiting.getmany(timeout_ms=1000))
-        async with aiokafka_consumer(broker.address) as other:
+        async with aiokafka_consumer(kafka.address) as other:
             start = time.perf_counter()
             for _ in range(5):
                 assert (await other.end_offsets([place]))[place] == 0
@@ -126,27 +133,27 @@ async def test_a_long_poll_does_not_delay_other_requests_and_ends_in_time(broker
         assert await poll == {}
 
 
-async def test_an_offset_out_of_range_is_reported(broker: BrokerProcess, topic: str) -> None:
-    await create_topic(broker.address, topic)
+async def test_an_offset_out_of_range_is_reported(kafka: KafkaAddress, topic: str) -> None:
+    await create_topic(kafka.address, topic)
     place = TopicPartition(topic, 0)
-    async with aiokafka_consumer(broker.address, auto_offset_reset="none") as consumer:
+    async with aiokafka_consumer(kafka.address, auto_offset_reset="none") as consumer:
         consumer.assign([place])
         consumer.seek(place, 100)
         with pytest.raises(OffsetOutOfRangeError):
             await asyncio.wait_for(consumer.getone(), 10)
 
 
-async def test_topics_are_described_extended_and_deleted(broker: BrokerProcess, topic: str) -> None:
-    await create_topic(broker.address, topic, partitions=2)
-    async with aiokafka_admin(broker.address) as admin:
+async def test_topics_are_described_extended_and_deleted(kafka: KafkaAddress, topic: str) -> None:
+    await create_topic(kafka.address, topic, partitions=2)
+    async with aiokafka_admin(kafka.address) as admin:
         assert topic in await admin.list_topics()
         await admin.create_partitions({topic: NewPartitions(5)})
         [described] = await admin.describe_topics([topic])
         assert len(described["partitions"]) == 5
         await admin.delete_topics([topic])
         assert topic not in await admin.list_topics()
-    await create_topic(broker.address, topic)
-    assert await read_all(broker.address, topic) == {0: []}
+    await create_topic(kafka.address, topic)
+    assert await read_all(kafka.address, topic) == {0: []}
 
 
 async def test_everything_is_there_after_a_clean_restart(own_broker: BrokerProcess, topic: str) -> None:

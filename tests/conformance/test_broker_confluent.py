@@ -16,11 +16,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
 )
 
 from tests.broker_process import BrokerProcess, wait_until
+from tests.kafka_clients import KafkaAddress
 
 
 @pytest.fixture
-def admin(broker: BrokerProcess) -> Any:
-    return AdminClient({"bootstrap.servers": broker.address})
+def admin(kafka: KafkaAddress) -> Any:
+    return AdminClient({"bootstrap.servers": kafka.address})
 
 
 @pytest.fixture
@@ -32,10 +33,10 @@ def made(admin: Any, topic: str) -> str:
 
 
 @pytest.fixture
-def consumer(broker: BrokerProcess, topic: str) -> Iterator[Any]:
+def consumer(kafka: KafkaAddress, topic: str) -> Iterator[Any]:
     client = Consumer(
         {
-            "bootstrap.servers": broker.address,
+            "bootstrap.servers": kafka.address,
             "group.id": f"group-of-{topic}",
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
@@ -46,8 +47,8 @@ def consumer(broker: BrokerProcess, topic: str) -> Iterator[Any]:
     client.close()
 
 
-def produce(broker: BrokerProcess, topic: str, values: list[bytes], **options: Any) -> None:
-    producer = Producer({"bootstrap.servers": broker.address, "enable.idempotence": True, "linger.ms": 2} | options)
+def produce(kafka: KafkaAddress, topic: str, values: list[bytes], **options: Any) -> None:
+    producer = Producer({"bootstrap.servers": kafka.address, "enable.idempotence": True, "linger.ms": 2} | options)
     errors: list[Any] = []
     for number, value in enumerate(values):
         producer.produce(
@@ -71,9 +72,9 @@ def consume(consumer: Any, count: int, seconds: float = 20.0) -> list[Any]:
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "lz4", "snappy", "zstd"])
-def test_produce_and_consume_in_a_group(broker: BrokerProcess, made: str, consumer: Any, codec: str) -> None:
+def test_produce_and_consume_in_a_group(kafka: KafkaAddress, made: str, consumer: Any, codec: str) -> None:
     values = [b"value-%d" % number for number in range(2000)]
-    produce(broker, made, values, **{"compression.type": codec})
+    produce(kafka, made, values, **{"compression.type": codec})
     consumer.subscribe([made])
     found = consume(consumer, len(values))
     by_key: dict[bytes, list[bytes]] = {}
@@ -86,8 +87,8 @@ def test_produce_and_consume_in_a_group(broker: BrokerProcess, made: str, consum
     assert [place.offset for place in consumer.committed(places, timeout=10)] == [high for _, high in ends]
 
 
-def test_offsets_for_times(broker: BrokerProcess, made: str, consumer: Any) -> None:
-    producer = Producer({"bootstrap.servers": broker.address})
+def test_offsets_for_times(kafka: KafkaAddress, made: str, consumer: Any) -> None:
+    producer = Producer({"bootstrap.servers": kafka.address})
     for number in range(10):
         producer.produce(made, b"x", partition=1, timestamp=1000 + 100 * number)
     assert producer.flush(10) == 0
@@ -104,14 +105,14 @@ def test_a_transactional_producer_is_refused_for_good(broker: BrokerProcess) -> 
     assert not error.retriable()
 
 
-def test_administration(broker: BrokerProcess, admin: Any, made: str) -> None:
+def test_administration(kafka: KafkaAddress, admin: Any, made: str) -> None:
     assert len(admin.list_topics(timeout=10).topics[made].partitions) == 2
     admin.create_partitions([NewPartitions(made, 3)])[made].result(10)
     assert len(admin.list_topics(made, timeout=10).topics[made].partitions) == 3
     [config] = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, made)]).values()
     assert config.result(10)["cleanup.policy"].value == "delete"
     cluster = admin.describe_cluster().result(10)
-    assert [(node.host, node.port) for node in cluster.nodes] == [("127.0.0.1", broker.port)]
+    assert [(node.host, node.port) for node in cluster.nodes] == [(kafka.host, kafka.port)]
     admin.delete_topics([made])[made].result(10)
     assert made not in admin.list_topics(timeout=10).topics
 
@@ -128,17 +129,18 @@ def test_administration(broker: BrokerProcess, admin: Any, made: str) -> None:
     ],
 )
 def test_what_cannot_be_done_is_refused(
-    admin: Any, topic: str, partitions: int, replicas: int, config: dict[str, str], code: int
+    broker: BrokerProcess, topic: str, partitions: int, replicas: int, config: dict[str, str], code: int
 ) -> None:
+    admin = AdminClient({"bootstrap.servers": broker.address})
     [created] = admin.create_topics([NewTopic(topic, partitions, replicas, config=config)]).values()
     with pytest.raises(KafkaException) as refused:
         created.result(10)
     assert refused.value.args[0].code() == code
 
 
-def test_groups_are_listed_described_and_deleted(broker: BrokerProcess, admin: Any, made: str, consumer: Any) -> None:
+def test_groups_are_listed_described_and_deleted(kafka: KafkaAddress, admin: Any, made: str, consumer: Any) -> None:
     group = f"group-of-{made}"
-    produce(broker, made, [b"x"])
+    produce(kafka, made, [b"x"])
     consumer.subscribe([made])
     consume(consumer, 1)
     consumer.commit(asynchronous=False)
@@ -161,13 +163,13 @@ def test_groups_are_listed_described_and_deleted(broker: BrokerProcess, admin: A
     assert group not in [listed.group_id for listed in admin.list_consumer_groups().result(10).valid]
 
 
-def test_kcat(broker: BrokerProcess, made: str) -> None:
+def test_kcat(kafka: KafkaAddress, made: str) -> None:
     kcat = shutil.which("kcat") or shutil.which("kafkacat")
     if kcat is None:
         pytest.skip("kcat is not installed")
-    produce(broker, made, [b"one", b"two"])
+    produce(kafka, made, [b"one", b"two"])
     output = subprocess.run(
-        [kcat, "-b", broker.address, "-C", "-t", made, "-o", "beginning", "-e", "-q"],
+        [kcat, "-b", kafka.address, "-C", "-t", made, "-o", "beginning", "-e", "-q"],
         capture_output=True,
         check=True,
         timeout=30,

@@ -24,7 +24,7 @@ from kio.schema.types import GroupId, TopicName
 from kio.static.primitive import i32, i32Timedelta, i64
 
 from tests.broker_process import BrokerProcess, RawClient
-from tests.kafka_clients import aiokafka_consumer, aiokafka_producer, create_topic
+from tests.kafka_clients import KafkaAddress, aiokafka_consumer, aiokafka_producer, create_topic
 
 PARTITIONS = 6
 SESSION_MS = 1500
@@ -61,7 +61,7 @@ class GroupMembers:
 
 
 @asynccontextmanager
-async def group_members(broker: BrokerProcess, topic: str) -> AsyncIterator[GroupMembers]:
+async def group_members(broker: KafkaAddress | BrokerProcess, topic: str) -> AsyncIterator[GroupMembers]:
     await create_topic(broker.address, topic, partitions=PARTITIONS)
     async with AsyncExitStack() as stack:
         yield GroupMembers(broker.address, topic, stack)
@@ -80,13 +80,13 @@ def shares(*consumers: Any) -> list[int]:
     return sorted(len(c.assignment()) for c in consumers) if sorted(owned) == list(range(PARTITIONS)) else []
 
 
-async def test_members_share_the_partitions_as_they_come_and_go(broker: BrokerProcess, topic: str) -> None:
-    async with group_members(broker, topic) as members:
+async def test_members_share_the_partitions_as_they_come_and_go(kafka: KafkaAddress, topic: str) -> None:
+    async with group_members(kafka, topic) as members:
         first = await members.add()
         await until(lambda: shares(first) == [6])
         second, third = await members.add(), await members.add()
         await until(lambda: shares(first, second, third) == [2, 2, 2])
-        async with aiokafka_producer(broker.address) as producer:
+        async with aiokafka_producer(kafka.address) as producer:
             for number in range(60):
                 await producer.send(topic, b"%d" % number, partition=number % PARTITIONS)
         await until(lambda: len(members.seen) >= 60)
@@ -95,8 +95,8 @@ async def test_members_share_the_partitions_as_they_come_and_go(broker: BrokerPr
         await until(lambda: shares(first, third) == [3, 3])
 
 
-async def test_members_that_start_together_get_one_generation(broker: BrokerProcess, topic: str) -> None:
-    async with group_members(broker, topic) as members:
+async def test_members_that_start_together_get_one_generation(kafka: KafkaAddress, topic: str) -> None:
+    async with group_members(kafka, topic) as members:
         consumers = await asyncio.gather(*(members.add() for _ in range(3)))
         await until(lambda: shares(*consumers) == [2, 2, 2])
 
@@ -119,12 +119,12 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_a_member_that_is_killed_is_replaced_after_its_session(broker: BrokerProcess, topic: str) -> None:
-    async with group_members(broker, topic) as members:
+async def test_a_member_that_is_killed_is_replaced_after_its_session(kafka: KafkaAddress, topic: str) -> None:
+    async with group_members(kafka, topic) as members:
         alive = await members.add()
         await until(lambda: shares(alive) == [6])
         doomed = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _MEMBER, broker.address, topic, str(SESSION_MS), stdout=asyncio.subprocess.PIPE
+            sys.executable, "-c", _MEMBER, kafka.address, topic, str(SESSION_MS), stdout=asyncio.subprocess.PIPE
         )
         assert doomed.stdout is not None
         assert await asyncio.wait_for(doomed.stdout.readline(), 20) == b"joined\n"
@@ -206,6 +206,8 @@ def sync_request(group: str, member_id: str, generation: int, instance_id: str |
         generation_id=i32(generation),
         member_id=member_id,
         group_instance_id=instance_id,
+        protocol_type="consumer",
+        protocol_name="range",
         assignments=(SyncGroupRequestAssignment(member_id=member_id, assignment=b"yours"),),
     )
 
@@ -241,34 +243,34 @@ def commit(raw: RawClient, group: str, topic: str, member_id: str, generation: i
     return code
 
 
-async def test_only_members_of_this_generation_are_heard(broker: BrokerProcess, topic: str, raw: RawClient) -> None:
-    await create_topic(broker.address, topic)
-    member_id, generation = joined(raw, topic)
-    assert heartbeat(raw, topic, member_id, generation) is ErrorCode.none
-    assert heartbeat(raw, topic, member_id, generation - 1) is ErrorCode.illegal_generation
-    assert heartbeat(raw, topic, "stranger", generation) is ErrorCode.unknown_member_id
-    assert heartbeat(raw, "no-such-group", member_id, generation) is ErrorCode.unknown_member_id
-    assert commit(raw, topic, topic, member_id, generation) is ErrorCode.none
-    assert commit(raw, topic, topic, member_id, generation - 1) is ErrorCode.illegal_generation
-    assert commit(raw, topic, topic, "", -1) is ErrorCode.unknown_member_id
-    assert commit(raw, topic, topic, member_id, generation, partition=9) is ErrorCode.unknown_topic_or_partition
-    left = raw.ask(LeaveGroupRequest(group_id=GroupId(topic), members=(MemberIdentity(member_id=member_id),)))
+async def test_only_members_of_this_generation_are_heard(kafka: KafkaAddress, topic: str, raw_kafka: RawClient) -> None:
+    await create_topic(kafka.address, topic)
+    member_id, generation = joined(raw_kafka, topic)
+    assert heartbeat(raw_kafka, topic, member_id, generation) is ErrorCode.none
+    assert heartbeat(raw_kafka, topic, member_id, generation - 1) is ErrorCode.illegal_generation
+    assert heartbeat(raw_kafka, topic, "stranger", generation) is ErrorCode.unknown_member_id
+    assert heartbeat(raw_kafka, "no-such-group", member_id, generation) is ErrorCode.unknown_member_id
+    assert commit(raw_kafka, topic, topic, member_id, generation) is ErrorCode.none
+    assert commit(raw_kafka, topic, topic, member_id, generation - 1) is ErrorCode.illegal_generation
+    assert commit(raw_kafka, topic, topic, "", -1) is ErrorCode.unknown_member_id
+    assert commit(raw_kafka, topic, topic, member_id, generation, partition=9) is ErrorCode.unknown_topic_or_partition
+    left = raw_kafka.ask(LeaveGroupRequest(group_id=GroupId(topic), members=(MemberIdentity(member_id=member_id),)))
     assert left.members[0].error_code is ErrorCode.none
-    assert heartbeat(raw, topic, member_id, generation) is ErrorCode.unknown_member_id
-    assert commit(raw, topic, topic, "", -1) is ErrorCode.none
+    assert heartbeat(raw_kafka, topic, member_id, generation) is ErrorCode.unknown_member_id
+    assert commit(raw_kafka, topic, topic, "", -1) is ErrorCode.none
 
 
-def test_a_second_member_makes_the_first_join_again(broker: BrokerProcess, topic: str, raw: RawClient) -> None:
-    member_id, generation = joined(raw, topic)
-    other = RawClient(broker.port)
+def test_a_second_member_makes_the_first_join_again(kafka: KafkaAddress, topic: str, raw_kafka: RawClient) -> None:
+    member_id, generation = joined(raw_kafka, topic)
+    other = RawClient(kafka.port, kafka.host)
     other_id = other.ask(join_request(topic)).member_id
     other.send(join_request(topic, other_id))
     deadline = time.monotonic() + 5
-    while heartbeat(raw, topic, member_id, generation) is ErrorCode.none:
+    while heartbeat(raw_kafka, topic, member_id, generation) is ErrorCode.none:
         assert time.monotonic() < deadline
-    assert heartbeat(raw, topic, member_id, generation) is ErrorCode.rebalance_in_progress
-    assert raw.ask(sync_request(topic, member_id, generation)).error_code is ErrorCode.rebalance_in_progress
-    again = raw.ask(join_request(topic, member_id))
+    assert heartbeat(raw_kafka, topic, member_id, generation) is ErrorCode.rebalance_in_progress
+    assert raw_kafka.ask(sync_request(topic, member_id, generation)).error_code is ErrorCode.rebalance_in_progress
+    again = raw_kafka.ask(join_request(topic, member_id))
     assert again.error_code is ErrorCode.none
     assert again.generation_id == generation + 1
     assert {member.member_id for member in again.members} == {member_id, other_id}
@@ -277,16 +279,16 @@ def test_a_second_member_makes_the_first_join_again(broker: BrokerProcess, topic
     other.close()
 
 
-def test_a_static_member_comes_back_without_a_rebalance(broker: BrokerProcess, topic: str, raw: RawClient) -> None:
-    member_id, generation = joined(raw, topic, instance_id="i1")
-    again = raw.ask(join_request(topic, instance_id="i1"))
+def test_a_static_member_comes_back_without_a_rebalance(kafka: KafkaAddress, topic: str, raw_kafka: RawClient) -> None:
+    member_id, generation = joined(raw_kafka, topic, instance_id="i1")
+    again = raw_kafka.ask(join_request(topic, instance_id="i1"))
     assert again.error_code is ErrorCode.none
     assert again.generation_id == generation
     assert again.member_id != member_id
-    synced = raw.ask(sync_request(topic, again.member_id, generation, "i1"))
+    synced = raw_kafka.ask(sync_request(topic, again.member_id, generation, "i1"))
     assert synced.assignment == b"yours"
-    assert heartbeat(raw, topic, member_id, generation, "i1") is ErrorCode.fenced_instance_id
-    assert heartbeat(raw, topic, again.member_id, generation, "i1") is ErrorCode.none
+    assert heartbeat(raw_kafka, topic, member_id, generation, "i1") is ErrorCode.fenced_instance_id
+    assert heartbeat(raw_kafka, topic, again.member_id, generation, "i1") is ErrorCode.none
 
 
 @pytest.mark.parametrize(
@@ -300,11 +302,11 @@ def test_a_static_member_comes_back_without_a_rebalance(broker: BrokerProcess, t
         ({"member_id": "stranger"}, ErrorCode.unknown_member_id),
     ],
 )
-def test_refused_joins(raw: RawClient, topic: str, changes: dict[str, Any], code: ErrorCode) -> None:
-    assert raw.ask(join_request(topic, **changes)).error_code is code
+def test_refused_joins(raw_kafka: RawClient, topic: str, changes: dict[str, Any], code: ErrorCode) -> None:
+    assert raw_kafka.ask(join_request(topic, **changes)).error_code is code
 
 
-def test_no_assignor_in_common(raw: RawClient, topic: str) -> None:
-    joined(raw, topic)
+def test_no_assignor_in_common(raw_kafka: RawClient, topic: str) -> None:
+    joined(raw_kafka, topic)
     other = (JoinGroupRequestProtocol(name="other", metadata=b""),)
-    assert raw.ask(join_request(topic, protocols=other)).error_code is ErrorCode.inconsistent_group_protocol
+    assert raw_kafka.ask(join_request(topic, protocols=other)).error_code is ErrorCode.inconsistent_group_protocol

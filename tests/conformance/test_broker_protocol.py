@@ -23,8 +23,10 @@ from kio.static.primitive import Records, i16, i32, i32Timedelta, i64
 from runtide_deploy.broker.api.table import APIS
 from tests.broker_batches import make_batch
 from tests.broker_process import BrokerProcess, RawClient, running_broker, wait_until
-from tests.kafka_clients import create_topic
+from tests.kafka_clients import KafkaAddress, create_topic
 
+OLDER_THAN_REMEMBERED = {ErrorCode.duplicate_sequence_number, ErrorCode.out_of_order_sequence_number}
+"""Ours says that it has that batch, and clients take it as delivered; Apache Kafka says only that it is out of order."""
 NO_TIME = i32Timedelta.parse(datetime.timedelta(0))
 
 
@@ -122,42 +124,44 @@ def test_an_unknown_version_of_api_versions_is_answered_with_version_0(raw: RawC
     assert raw.ask(ApiVersionsRequest(client_software_name="t", client_software_version="1")).error_code == 0
 
 
-def test_answers_come_in_the_order_of_the_requests(raw: RawClient, topic: str) -> None:
+def test_answers_come_in_the_order_of_the_requests(raw_kafka: RawClient, topic: str) -> None:
     metadata = MetadataRequest(topics=None, include_topic_authorized_operations=False)
     waits = i32Timedelta.parse(datetime.timedelta(milliseconds=300))
     kinds = [metadata, fetch("no-such-topic"), metadata, fetch(topic, max_wait=waits), metadata]
-    sent = [raw.send(request) for request in kinds]
-    got = [int.from_bytes(raw.receive_frame()[:4], "big") for _ in sent]
+    sent = [raw_kafka.send(request) for request in kinds]
+    got = [int.from_bytes(raw_kafka.receive_frame()[:4], "big") for _ in sent]
     assert got == sent
 
 
-async def test_a_batch_sent_again_keeps_its_offset(broker: BrokerProcess, topic: str, raw: RawClient) -> None:
-    await create_topic(broker.address, topic)
-    given = raw.ask(InitProducerIdRequest(transactional_id=None, transaction_timeout=NO_TIME))
+async def test_a_batch_sent_again_keeps_its_offset(kafka: KafkaAddress, topic: str, raw_kafka: RawClient) -> None:
+    await create_topic(kafka.address, topic)
+    given = raw_kafka.ask(InitProducerIdRequest(transactional_id=None, transaction_timeout=NO_TIME))
     batches = [
         make_batch(b"v%d" % number, producer_id=given.producer_id, epoch=0, sequence=number) for number in range(7)
     ]
     for number, batch in enumerate(batches):
-        assert outcome(raw.ask(produce(topic, batch))) == (ErrorCode.none, number)
+        assert outcome(raw_kafka.ask(produce(topic, batch))) == (ErrorCode.none, number)
     for number in (6, 2, 4):
-        assert outcome(raw.ask(produce(topic, batches[number]))) == (ErrorCode.none, number)
-    assert outcome(raw.ask(produce(topic, batches[0])))[0] is ErrorCode.duplicate_sequence_number
+        assert outcome(raw_kafka.ask(produce(topic, batches[number]))) == (ErrorCode.none, number)
+    assert outcome(raw_kafka.ask(produce(topic, batches[0])))[0] in OLDER_THAN_REMEMBERED
     gap = make_batch(b"v", producer_id=given.producer_id, epoch=0, sequence=9)
-    assert outcome(raw.ask(produce(topic, gap)))[0] is ErrorCode.out_of_order_sequence_number
+    assert outcome(raw_kafka.ask(produce(topic, gap)))[0] is ErrorCode.out_of_order_sequence_number
     raised = make_batch(b"v", producer_id=given.producer_id, epoch=1, sequence=0)
-    assert outcome(raw.ask(produce(topic, raised))) == (ErrorCode.none, 7)
+    assert outcome(raw_kafka.ask(produce(topic, raised))) == (ErrorCode.none, 7)
     stale = make_batch(b"v", producer_id=given.producer_id, epoch=0, sequence=7)
-    assert outcome(raw.ask(produce(topic, stale)))[0] is ErrorCode.invalid_producer_epoch
+    assert outcome(raw_kafka.ask(produce(topic, stale)))[0] is ErrorCode.invalid_producer_epoch
 
 
 async def test_pipelined_batches_are_answered_in_order_and_once(
-    broker: BrokerProcess, topic: str, raw: RawClient
+    kafka: KafkaAddress, topic: str, raw_kafka: RawClient
 ) -> None:
-    await create_topic(broker.address, topic)
+    await create_topic(kafka.address, topic)
     for _ in range(2):
         for number in range(5):
-            raw.send(produce(topic, make_batch(b"v", producer_id=1 << 50, epoch=0, sequence=number)))
-    assert [outcome(raw.receive(ProduceRequest)) for _ in range(10)] == [(ErrorCode.none, n % 5) for n in range(10)]
+            raw_kafka.send(produce(topic, make_batch(b"v", producer_id=1 << 50, epoch=0, sequence=number)))
+    assert [outcome(raw_kafka.receive(ProduceRequest)) for _ in range(10)] == [
+        (ErrorCode.none, n % 5) for n in range(10)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -213,31 +217,36 @@ def test_a_transactional_id_is_refused(raw: RawClient) -> None:
     assert answer.producer_id == ProducerId(-1)
 
 
-async def test_fetch_limits_and_sessions(broker: BrokerProcess, topic: str, raw: RawClient) -> None:
-    await create_topic(broker.address, topic)
+async def test_fetch_limits(kafka: KafkaAddress, topic: str, raw_kafka: RawClient) -> None:
+    await create_topic(kafka.address, topic)
     for number in range(10):
-        raw.ask(produce(topic, make_batch(b"%d" % number * 1000)))
-    one = raw.ask(fetch(topic, offset=3, max_bytes=1)).responses[0].partitions[0]
+        raw_kafka.ask(produce(topic, make_batch(b"%d" % number * 1000)))
+    one = raw_kafka.ask(fetch(topic, offset=3, max_bytes=1)).responses[0].partitions[0]
     assert int.from_bytes(one.records[:8], "big") == 3
     assert 1000 < len(one.records) < 2000
     assert one.high_watermark == one.last_stable_offset == 10
-    whole = raw.ask(fetch(topic)).responses[0].partitions[0]
+    whole = raw_kafka.ask(fetch(topic)).responses[0].partitions[0]
     assert len(whole.records) == 10 * len(one.records)
-    limited = raw.ask(fetch(topic, max_bytes=3000))
-    assert len(limited.responses[0].partitions[0].records) == 2 * len(one.records)
-    assert raw.ask(fetch(topic, session_epoch=i32(0))).session_id == 0
-    unknown = raw.ask(fetch(topic, session_id=i32(5), session_epoch=i32(1)))
+    limited = raw_kafka.ask(fetch(topic, max_bytes=3000))
+    # Apache Kafka cuts the last batch where the limit falls; clients ignore the rest, and ours does not send it.
+    assert 2 * len(one.records) <= len(limited.responses[0].partitions[0].records) <= 3000
+    unknown = raw_kafka.ask(fetch(topic, session_id=i32(5), session_epoch=i32(1)))
     assert unknown.error_code is ErrorCode.fetch_session_id_not_found
-    outside = raw.ask(fetch(topic, offset=11)).responses[0].partitions[0]
+    outside = raw_kafka.ask(fetch(topic, offset=11)).responses[0].partitions[0]
     assert outside.error_code is ErrorCode.offset_out_of_range
 
 
-async def test_fetch_waits_for_the_bytes_asked_for(broker: BrokerProcess, topic: str, raw: RawClient) -> None:
+async def test_fetch_sessions_are_offered_to_nobody(broker: BrokerProcess, topic: str, raw: RawClient) -> None:
     await create_topic(broker.address, topic)
-    raw.ask(produce(topic, make_batch(b"v")))
+    assert raw.ask(fetch(topic, session_epoch=i32(0))).session_id == 0
+
+
+async def test_fetch_waits_for_the_bytes_asked_for(kafka: KafkaAddress, topic: str, raw_kafka: RawClient) -> None:
+    await create_topic(kafka.address, topic)
+    raw_kafka.ask(produce(topic, make_batch(b"v")))
     wait = i32Timedelta.parse(datetime.timedelta(milliseconds=200))
     start = time.monotonic()
-    answer = raw.ask(fetch(topic, max_wait=wait, min_bytes=i32(100_000)))
+    answer = raw_kafka.ask(fetch(topic, max_wait=wait, min_bytes=i32(100_000)))
     assert time.monotonic() - start >= 0.19
     assert len(answer.responses[0].partitions[0].records) > 0
 

@@ -40,13 +40,21 @@ class ApacheKafka:
         finally:
             self.kill()
 
-    def start(self) -> None:
-        """Start it, without waiting until it listens; its output goes to ``kafka.log`` in its directory.
+    def prepare(self) -> list[str]:
+        """Return the command that runs it, with all that it needs in place.
 
         Raises:
             CannotResolve: Java, Maven, the artefacts or the storage cannot be had.
         """
-        command = server_command(self.settings, java_command(), resolve_class_path())
+        return server_command(self.settings, java_command(), resolve_class_path())
+
+    def start(self) -> None:
+        """Start it, without waiting until it listens; its output goes to ``kafka.log`` in its directory.
+
+        Raises:
+            CannotResolve: as ``prepare``.
+        """
+        command = self.prepare()
         with (self.settings.data / "kafka.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 

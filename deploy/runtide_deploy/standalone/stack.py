@@ -78,7 +78,7 @@ async def running(
 
 
 def make_plan(settings: StandaloneSettings, directory: DataDirectory) -> Plan:
-    """Choose ports, fetch Apache Kafka if it is wanted, make the PostgreSQL cluster if there is none, and say where everything will be."""
+    """Choose ports, see to Apache Kafka and PostgreSQL if they run here, and say where everything will be."""
     own_postgres = not settings.postgres_dsn.get_secret_value()
     java = settings.kafka == JAVA
     own_broker = java or not settings.kafka
