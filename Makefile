@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Two workers, a file of tests at a time: most tests wait for processes that they start.
+WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint types contracts check bench format clean
@@ -24,13 +26,13 @@ demo: $(STAMP)  ## Run the main job: stack up, train three models, register, dep
 	@$(BIN)/runtide demo --data .demo
 
 test: $(STAMP)  ## Run the whole test suite but the long tests (under 10 minutes on 2 cores)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 test-all: $(STAMP)  ## Run every test, the long ones too
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(WORKERS)
 
 bench: $(STAMP)  ## Run the benchmarks and print their figures
-	@$(BIN)/python -m pytest tests/benchmarks -m "slow or not slow" -s
+	@$(BIN)/python -m pytest tests/benchmarks -m "slow or not slow" -s -n 0
 
 lint: $(STAMP)  ## Check style and formatting
 	@$(BIN)/ruff check .

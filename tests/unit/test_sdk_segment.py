@@ -1,5 +1,6 @@
 """Segments: any Avro reader reads them as they are, and ours survives a torn end at any byte."""
 
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.sealing import MOST_POINTS
-from runtide.spool.segment import SegmentReader, segment_files
+from runtide.spool.segment import SegmentReader, SpooledEvent, segment_files
 from runtide.spool.topic_log import TopicLog
 from runtide.spool.writer_spool import WriterSpool
 from runtide_schemas import topics
@@ -70,11 +71,16 @@ def test_plain_fastavro_reads_metrics(spool: WriterSpool) -> None:
     assert records[0]["body"]["keys"] == ["loss", "accuracy"]  # type: ignore[index]
 
 
+def everything_in(path: Path) -> list[SpooledEvent]:
+    with closing(SegmentReader(path)) as reader:
+        return list(reader)
+
+
 def test_our_reader_returns_what_goes_to_the_broker(spool: WriterSpool) -> None:
     for body in BODIES:
         spool.append(body)
     (_, _, path) = segment_files(spool.directory)[0]
-    events = list(SegmentReader(path))
+    events = everything_in(path)
     assert [event.value() for event in events] == [encode(body) for body in BODIES]
     assert [decode(event.value()) for event in events] == BODIES
     assert dict(events[0].headers())["runtide_seq"] == b"0"
@@ -86,10 +92,10 @@ def test_a_torn_end_costs_the_torn_event_only(spool: WriterSpool, tmp_path: Path
     (topic, first, path) = segment_files(spool.directory)[0]
     whole = path.read_bytes()
     ends = []
-    reader = SegmentReader(path)
-    start = reader.end
-    for _ in reader:
-        ends.append(reader.end)
+    with closing(SegmentReader(path)) as reader:
+        start = reader.end
+        for _ in reader:
+            ends.append(reader.end)
     assert ends[-1] == len(whole)
     for cut in (*range(0, start, 97), *range(start, len(whole))):
         directory = tmp_path / "cut" / str(cut)
@@ -97,22 +103,23 @@ def test_a_torn_end_costs_the_torn_event_only(spool: WriterSpool, tmp_path: Path
         (directory / path.name).write_bytes(whole[:cut])
         log = TopicLog(directory, topic)
         assert log.written == sum(end <= cut for end in ends), f"cut at {cut}"
-        log.append(next(iter(SegmentReader(path))))
+        log.append(everything_in(path)[0])
         log.close()
         again = TopicLog(directory, topic)
         assert again.written == log.written
         read = [event.seq for seq in range(again.written) for event in again.read(seq, 1)]
         assert read == list(range(again.written)), "what is appended after the cut is readable"
+        again.close()
     assert first == 0
 
 
 def test_a_segment_grows_under_its_reader(spool: WriterSpool) -> None:
     spool.append(BODIES[0])
-    reader = SegmentReader(segment_files(spool.directory)[0][2])
-    assert [event.seq for event in reader] == [0]
-    spool.append(BODIES[1])
-    spool.append(BODIES[2])
-    assert [event.seq for event in reader] == [1, 2]
+    with closing(SegmentReader(segment_files(spool.directory)[0][2])) as reader:
+        assert [event.seq for event in reader] == [0]
+        spool.append(BODIES[1])
+        spool.append(BODIES[2])
+        assert [event.seq for event in reader] == [1, 2]
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

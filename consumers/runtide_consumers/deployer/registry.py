@@ -1,4 +1,4 @@
-"""Which deployment targets there are: entry points, our own, and those of the command line."""
+"""Which deployment targets there are: entry points, and those of the command line."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
@@ -7,8 +7,6 @@ from pathlib import Path
 
 from runtide_consumers.deployer.target import ENTRY_POINTS, DeploymentTarget
 from runtide_schemas.errors import FatalError
-
-_OURS = {"local": "runtide_deploy.targets.local:LocalProcessTarget"}
 
 
 def known_targets(chosen: Iterable[str] = ()) -> dict[str, str]:
@@ -20,7 +18,7 @@ def known_targets(chosen: Iterable[str] = ()) -> dict[str, str]:
     Raises:
         FatalError: a chosen name is not installed.
     """
-    installed = _OURS | {found.name: found.value for found in entry_points(group=ENTRY_POINTS)}
+    installed = {found.name: found.value for found in entry_points(group=ENTRY_POINTS)}
     targets = dict(_chosen(chosen, installed))
     return targets or installed
 
