@@ -52,10 +52,16 @@ async def _demo(settings: "StandaloneSettings", console: Console) -> bool:
             await asyncio.gather(job, return_exceptions=True)
             return True
         await job
-        _print_end(console, settings.data)
+        _print_end(console, settings.data, stack.plan.gateway_url)
     return False
 
 
-def _print_end(console: Console, data: Path) -> None:
-    console.print("\n[bold green]Everything worked.[/] To look around, start the same stack again and open its page:\n")
-    console.print(f"  runtide up --data {data}\n", highlight=False)
+def _print_end(console: Console, data: Path, gateway: str) -> None:
+    console.print("\n[bold green]Everything worked.[/] To look around, start the same stack again:\n")
+    console.print(
+        f"  runtide up --data {data} --broker-port 0 --postgres-port 0 --gateway-port 0\n",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"and open {gateway} in a browser; or ask it from another terminal:\n", highlight=False)
+    console.print(f"  RUNTIDE_DATA={data} runtide runs", highlight=False, soft_wrap=True)
