@@ -1,0 +1,284 @@
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collection;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.Random;
+import java.util.Set;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewPartitions;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.GroupState;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+
+/** What the Java client does with a broker: {@code JavaClient SCENARIO ADDRESS TOPIC [TEXT]}; an exception is a failure. */
+public final class JavaClient {
+    private static final Duration SHORT = Duration.ofMillis(100);
+
+    private final String address;
+    private final String topic;
+
+    private JavaClient(String address, String topic) {
+        this.address = address;
+        this.topic = topic;
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        JavaClient client = new JavaClient(arguments[1], arguments[2]);
+        switch (arguments[0]) {
+            case "administration" -> client.administration();
+            case "idempotent-produce" -> client.idempotentProduce(arguments[3]);
+            case "group-of-two" -> client.groupOfTwo();
+            case "offsets-by-timestamp" -> client.offsetsByTimestamp();
+            case "long-poll" -> client.longPoll();
+            case "ten-megabytes" -> client.tenMegabytes();
+            default -> throw new IllegalArgumentException(arguments[0]);
+        }
+        System.out.println("passed " + arguments[0]);
+        System.exit(0);
+    }
+
+    private void administration() throws Exception {
+        try (Admin admin = admin()) {
+            admin.createTopics(List.of(new NewTopic(topic, 2, (short) 1))).all().get();
+            await("two partitions", () -> partitions(admin) == 2);
+            admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(5))).all().get();
+            await("five partitions", () -> partitions(admin) == 5);
+            ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
+            var config = admin.describeConfigs(List.of(resource)).all().get().get(resource);
+            same("delete", config.get("cleanup.policy").value());
+            same(1, admin.describeCluster().nodes().get().size());
+            admin.deleteTopics(List.of(topic)).all().get();
+            await("no topic", () -> partitions(admin) == 0);
+        }
+    }
+
+    private void idempotentProduce(String compression) throws Exception {
+        create(3);
+        Map<Integer, List<String>> sent = new HashMap<>();
+        Properties options = options("compression.type", compression, "enable.idempotence", "true", "linger.ms", "5");
+        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(options)) {
+            List<Future<RecordMetadata>> acknowledged = new ArrayList<>();
+            for (int number = 0; number < 3000; number++) {
+                String value = "value-" + number;
+                sent.computeIfAbsent(number % 3, key -> new ArrayList<>()).add(value);
+                acknowledged.add(producer.send(new ProducerRecord<>(topic, number % 3, null, value.getBytes())));
+            }
+            for (int number = 0; number < 3000; number++) {
+                same((long) number / 3, acknowledged.get(number).get().offset());
+            }
+        }
+        Map<Integer, List<String>> found = new HashMap<>();
+        for (ConsumerRecord<byte[], byte[]> record : readAll(3, 3000)) {
+            found.computeIfAbsent(record.partition(), key -> new ArrayList<>()).add(new String(record.value()));
+        }
+        same(sent, found);
+    }
+
+    private void groupOfTwo() throws Exception {
+        create(4);
+        produce(400, 4);
+        Set<String> seen = new HashSet<>();
+        String[] member = {"group.id", topic, "session.timeout.ms", "6000", "heartbeat.interval.ms", "200"};
+        try (KafkaConsumer<byte[], byte[]> first = consumer(member)) {
+            first.subscribe(List.of(topic));
+            await("all partitions", () -> take(first, seen) && first.assignment().size() == 4);
+            try (KafkaConsumer<byte[], byte[]> second = consumer(member)) {
+                second.subscribe(List.of(topic));
+                await("halves", () -> take(first, seen) && take(second, seen)
+                        && first.assignment().size() == 2 && second.assignment().size() == 2);
+                await("all records", () -> take(first, seen) && take(second, seen) && isAtEnd(first) && isAtEnd(second));
+                same(400, seen.size());
+                first.commitSync();
+                second.commitSync();
+                described(GroupState.STABLE, 2);
+            }
+            await("all partitions again", () -> take(first, seen) && first.assignment().size() == 4);
+            Collection<OffsetAndMetadata> committed = first.committed(first.assignment()).values();
+            same(400L, committed.stream().mapToLong(OffsetAndMetadata::offset).sum());
+        }
+        try (Admin admin = admin()) {
+            described(GroupState.EMPTY, 0);
+            admin.deleteConsumerGroups(List.of(topic)).all().get();
+        }
+    }
+
+    private void offsetsByTimestamp() throws Exception {
+        create(1);
+        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(options())) {
+            for (int number = 0; number < 100; number++) {
+                producer.send(new ProducerRecord<>(topic, 0, 1000L + 10 * number, null, new byte[] {1}));
+            }
+        }
+        TopicPartition place = new TopicPartition(topic, 0);
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(); Admin admin = admin()) {
+            for (long[] pair : new long[][] {{0, 0}, {1000, 0}, {1001, 1}, {1495, 50}, {1990, 99}}) {
+                same(pair[1], consumer.offsetsForTimes(Map.of(place, pair[0])).get(place).offset());
+            }
+            same(null, consumer.offsetsForTimes(Map.of(place, 1991L)).get(place));
+            same(0L, consumer.beginningOffsets(List.of(place)).get(place));
+            same(100L, consumer.endOffsets(List.of(place)).get(place));
+            same(99L, admin.listOffsets(Map.of(place, OffsetSpec.maxTimestamp())).partitionResult(place).get().offset());
+        }
+    }
+
+    private void longPoll() throws Exception {
+        create(1);
+        List<Double> delays = new ArrayList<>();
+        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(options());
+                KafkaConsumer<byte[], byte[]> consumer = consumer("fetch.max.wait.ms", "2000")) {
+            consumer.assign(List.of(new TopicPartition(topic, 0)));
+            consumer.poll(SHORT);
+            for (int number = 0; number < 20; number++) {
+                long start = System.nanoTime();
+                producer.send(new ProducerRecord<>(topic, new byte[] {1})).get();
+                same(1, consumer.poll(Duration.ofSeconds(5)).count());
+                delays.add((System.nanoTime() - start) / 1e6);
+            }
+        }
+        delays.sort(null);
+        require(delays.get(10) < 250, "a waiting consumer got records after " + delays + " ms");
+    }
+
+    private void tenMegabytes() throws Exception {
+        create(1);
+        byte[] value = new byte[10 << 20];
+        new Random(1).nextBytes(value);
+        Properties options = options("max.request.size", String.valueOf(12 << 20));
+        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(options)) {
+            same(0L, producer.send(new ProducerRecord<>(topic, value)).get(30, TimeUnit.SECONDS).offset());
+        }
+        require(Arrays.equals(value, readAll(1, 1).get(0).value()), "another value came back");
+    }
+
+    private void create(int partitions) throws Exception {
+        try (Admin admin = admin()) {
+            NewTopic wanted = new NewTopic(topic, partitions, (short) 1);
+            admin.createTopics(List.of(wanted.configs(Map.of("max.message.bytes", String.valueOf(12 << 20))))).all().get();
+            await("the topic", () -> partitions(admin) == partitions);
+        }
+    }
+
+    private void produce(int count, int partitions) {
+        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(options())) {
+            for (int number = 0; number < count; number++) {
+                producer.send(new ProducerRecord<>(topic, number % partitions, null, ("v" + number).getBytes()));
+            }
+        }
+    }
+
+    private List<ConsumerRecord<byte[], byte[]>> readAll(int partitions, int count) {
+        List<ConsumerRecord<byte[], byte[]>> found = new ArrayList<>();
+        List<TopicPartition> places = new ArrayList<>();
+        for (int number = 0; number < partitions; number++) {
+            places.add(new TopicPartition(topic, number));
+        }
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
+            consumer.assign(places);
+            await(count + " records", () -> {
+                consumer.poll(SHORT).forEach(found::add);
+                return found.size() >= count;
+            });
+        }
+        return found;
+    }
+
+    /** Polls once; always true. */
+    private static boolean take(KafkaConsumer<byte[], byte[]> consumer, Set<String> seen) {
+        ConsumerRecords<byte[], byte[]> records = consumer.poll(SHORT);
+        records.forEach(record -> seen.add(new String(record.value())));
+        return true;
+    }
+
+    private static boolean isAtEnd(KafkaConsumer<byte[], byte[]> consumer) {
+        return consumer.assignment().stream().allMatch(place -> consumer.position(place) == 100);
+    }
+
+    private void described(GroupState state, int members) {
+        try (Admin admin = admin()) {
+            await("group " + state, () -> {
+                try {
+                    var found = admin.describeConsumerGroups(List.of(topic)).all().get().get(topic);
+                    return found.groupState() == state && found.members().size() == members;
+                } catch (InterruptedException | ExecutionException error) {
+                    throw new IllegalStateException(error);
+                }
+            });
+        }
+    }
+
+    private int partitions(Admin admin) {
+        try {
+            var found = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions();
+            return (int) found.stream().filter(partition -> partition.leader() != null).count();
+        } catch (ExecutionException error) {
+            if (error.getCause() instanceof UnknownTopicOrPartitionException) {
+                return 0;
+            }
+            throw new IllegalStateException(error);
+        } catch (InterruptedException error) {
+            throw new IllegalStateException(error);
+        }
+    }
+
+    private Admin admin() {
+        return Admin.create(options());
+    }
+
+    private KafkaConsumer<byte[], byte[]> consumer(String... changes) {
+        Properties options = options(changes);
+        options.put("auto.offset.reset", "earliest");
+        options.put("enable.auto.commit", "false");
+        return new KafkaConsumer<>(options);
+    }
+
+    private Properties options(String... changes) {
+        Properties options = new Properties();
+        options.put("bootstrap.servers", address);
+        options.put("key.serializer", ByteArraySerializer.class);
+        options.put("value.serializer", ByteArraySerializer.class);
+        options.put("key.deserializer", ByteArrayDeserializer.class);
+        options.put("value.deserializer", ByteArrayDeserializer.class);
+        for (int index = 0; index < changes.length; index += 2) {
+            options.put(changes[index], changes[index + 1]);
+        }
+        return options;
+    }
+
+    private static void await(String what, BooleanSupplier condition) {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
+        while (!condition.getAsBoolean()) {
+            require(System.nanoTime() < deadline, "not within 20 s: " + what);
+        }
+    }
+
+    private static void same(Object expected, Object found) {
+        require(expected == null ? found == null : expected.equals(found), "expected " + expected + ", found " + found);
+    }
+
+    private static void require(boolean condition, String message) {
+        if (!condition) {
+            throw new IllegalStateException(message);
+        }
+    }
+}
