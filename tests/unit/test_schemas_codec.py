@@ -23,7 +23,7 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 @st.composite
 def metrics(draw: st.DrawFn) -> MetricsLogged:
     keys = draw(st.lists(st.text(max_size=8), min_size=1, max_size=5))
-    n = draw(st.integers(0, 40))
+    n = draw(st.integers(0, 100))
 
     def column(items: st.SearchStrategy[Any], dtype: type) -> Any:
         return np.array(draw(st.lists(items, min_size=n, max_size=n)), dtype=dtype)
@@ -117,6 +117,14 @@ def test_array_bomb_is_refused_before_memory_is_taken() -> None:
     bomb = columns.encode_string("r") + columns.encode_long(2**62)
     with pytest.raises(UndecodableEvent, match="array of more than"):
         columns.decode_metrics(bomb)
+
+
+@pytest.mark.parametrize("items", [1, 100])
+@pytest.mark.parametrize("number", [b"\xff" * 9 + b"\x02", b"\xff" * 10 + b"\x01", b"\xff" * 9 + b"\x7f"])
+def test_a_number_that_is_not_64_bits_is_refused_however_it_is_read(items: int, number: bytes) -> None:
+    head = columns.encode_string("r") + columns.encode_long(1) + columns.encode_string("k") + b"\x00"
+    with pytest.raises(UndecodableEvent, match=r"64 bits|10 bytes"):
+        columns.decode_metrics(head + columns.encode_long(items) + number * items + b"\x00")
 
 
 def test_key_index_out_of_range_is_refused() -> None:
