@@ -1,6 +1,7 @@
 """``runtide sync``: ship what is still in spools."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -9,6 +10,9 @@ from rich.table import Table
 
 from runtide.connection import Connection
 from runtide_schemas.errors import InvalidRequest, TransientError
+
+if TYPE_CHECKING:
+    from runtide.sync import SyncReport
 
 
 def sync(
@@ -23,9 +27,6 @@ def sync(
     Any number of times, from any machine: a spool that has arrived is deleted, and what is sent twice counts once. Spools
     whose training still runs are left alone: they send themselves.
     """
-    from runtide.sync import SyncReport
-    from runtide.sync import sync as send
-
     connection = Connection.resolve(broker=broker)
     if connection.offline:
         raise InvalidRequest(
@@ -34,7 +35,21 @@ def sync(
     wanted = directories or [connection.spool]
     if missing := [str(directory) for directory in wanted if directories and not directory.is_dir()]:
         raise InvalidRequest(f"No such directory: {', '.join(missing)}")
-    console = Console(stderr=True)
+    report = _send(wanted, connection, timeout)
+    if not report.spools:
+        typer.echo(f"Nothing to send: there is no spool in {', '.join(map(str, wanted))}.")
+        return
+    Console().print(_report_table(report))
+    if not report.complete:
+        raise TransientError(
+            "Not everything could be sent; what is left stays in its spool. Run `runtide sync` again later."
+        )
+
+
+def _send(directories: list[Path], connection: Connection, timeout: float) -> "SyncReport":
+    """Send with a progress bar per spool."""
+    from runtide.sync import sync as send
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -42,7 +57,7 @@ def sync(
         TextColumn("events"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[Path, TaskID] = {}
 
         def show(spool: Path, sent: int, total: int) -> None:
@@ -50,17 +65,13 @@ def sync(
                 tasks[spool] = bars.add_task(spool.parent.name[:12] or spool.name[:12], total=total)
             bars.update(tasks[spool], completed=sent)
 
-        report: SyncReport = send(wanted, connection.kafka(), show, timeout)
-    if not report.spools:
-        typer.echo(f"Nothing to send: there is no spool in {', '.join(map(str, wanted))}.")
-        return
+        return send(directories, connection.kafka(), show, timeout)
+
+
+def _report_table(report: "SyncReport") -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("run", "events", "sent", ""):
         table.add_column(column)
     for spool in report.spools:
         table.add_row(spool.run_id[:12] or "?", str(spool.events), str(spool.sent), spool.problem)
-    Console().print(table)
-    if not report.complete:
-        raise TransientError(
-            "Not everything could be sent; what is left stays in its spool. Run `runtide sync` again later."
-        )
+    return table

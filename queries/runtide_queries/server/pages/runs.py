@@ -19,7 +19,7 @@ from runtide_queries.server.stores import AskStores
 from runtide_schemas.errors import InvalidRequest
 
 METRIC_COLUMNS = 5
-PARAM_CHIPS = 5
+PARAM_CHIPS = 3
 _PAGE_SIZE = 50
 _NO_RUNS = "No runs here yet. Start one with runtide.start_run(), or loosen the filter."
 
