@@ -1,0 +1,90 @@
+"""What can be said about Apache Kafka here without running it."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from runtide_deploy.apache_kafka import ApacheKafka, ApacheKafkaSettings, CannotResolve, artefacts
+from runtide_deploy.apache_kafka.__main__ import main
+from runtide_deploy.apache_kafka.server_properties import server_properties
+
+
+def properties(tmp_path: Path, **settings: object) -> dict[str, str]:
+    given = ApacheKafkaSettings.model_validate({"data": tmp_path, "port": 9092, "controller_port": 9093} | settings)
+    lines = server_properties(given, str(tmp_path / "log")).splitlines()
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def program(folder: Path, name: str, *lines: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("\n".join(("#!/bin/sh", *lines)))
+    (folder / name).chmod(0o755)
+
+
+def test_a_node_alone_listens_on_loopback_keeps_everything_and_syncs(tmp_path: Path) -> None:
+    found = properties(tmp_path)
+    assert found["listeners"] == "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093"
+    assert found["controller.quorum.voters"] == "1@127.0.0.1:9093"
+    assert found["log.retention.ms"] == found["log.retention.bytes"] == "-1"
+    assert found["log.flush.interval.messages"] == "1"
+    assert found["offsets.topic.replication.factor"] == found["min.insync.replicas"] == "1"
+    assert "log.flush.interval.messages" not in properties(tmp_path, sync_appends=False)
+
+
+def test_three_nodes_replicate_and_do_not_wait_for_disks(tmp_path: Path) -> None:
+    voters = "1@127.0.0.1:9093,2@127.0.0.1:9094,3@127.0.0.1:9095"
+    found = properties(tmp_path, voters=voters, node_id=2)
+    assert found["controller.quorum.voters"] == voters
+    assert found["default.replication.factor"] == found["offsets.topic.replication.factor"] == "3"
+    assert found["min.insync.replicas"] == "2"
+    assert "log.flush.interval.messages" not in found
+
+
+def test_properties_that_are_given_win(tmp_path: Path) -> None:
+    assert properties(tmp_path, properties={"num.io.threads": "1"})["num.io.threads"] == "1"
+
+
+def test_free_ports_are_chosen_once(tmp_path: Path) -> None:
+    node = ApacheKafka(ApacheKafkaSettings(data=tmp_path, port=0))
+    assert len({0, node.settings.port, node.settings.controller_port}) == 3
+    assert node.address == f"127.0.0.1:{node.settings.port}"
+    with pytest.raises(ValidationError):
+        ApacheKafkaSettings(data=tmp_path, port=70_000)
+
+
+def test_no_java_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["--data", str(tmp_path / "data"), "--port", "0"]) == 2
+    assert "no `java` on PATH. Install a JDK" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_old_java_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin", "java", """echo 'openjdk version "11.0.2" 2019-01-15' >&2""")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(CannotResolve, match=r"needs Java 17 or newer; .*11\.0\.2"):
+        artefacts.java_command()
+
+
+def test_no_maven_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CannotResolve, match=r"no `mvn` on PATH\. Install it"):
+        artefacts.resolve_class_path()
+
+
+def test_artefacts_are_all_there_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}")
+    target = 'for a in "$@"; do case $a in -DoutputDirectory=*) touch ${a#*=}/kafka.jar;; esac; done'
+    program(tmp_path / "bin", "mvn", target, "echo could not resolve >&2; exit 1")
+    with pytest.raises(CannotResolve, match=r"(?s)status 1; check the network.*could not resolve"):
+        artefacts.resolve_class_path()
+    assert list((tmp_path / "cache/runtide").iterdir()) == []
+    program(tmp_path / "bin", "mvn", target)
+    folder = Path(artefacts.resolve_class_path()).parent
+    assert [path.name for path in folder.iterdir()] == ["kafka.jar"]
+    assert list((tmp_path / "cache/runtide").iterdir()) == [folder]
