@@ -4,16 +4,18 @@ What is Kafka's behaviour is tested on both brokers through ``kafka``; what is o
 through ``broker``.
 """
 
+import asyncio
 import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
 
 from runtide_deploy.apache_kafka import ApacheKafka, ApacheKafkaSettings, CannotResolve
 from tests.broker_process import BrokerProcess, RawClient, running_broker
-from tests.kafka_clients import KafkaAddress
+from tests.kafka_clients import KafkaAddress, aiokafka_consumer, create_topic
 
 LARGEST_MESSAGE = 20 << 20
 
@@ -41,7 +43,17 @@ def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaAddress]:
     except CannotResolve as error:
         pytest.skip(f"no Apache Kafka: {str(error).splitlines()[0]}")
     with node.running() as running:
+        asyncio.run(until_groups_work(running.address))
         yield KafkaAddress(running.address)
+
+
+async def until_groups_work(address: str) -> None:
+    """Apache Kafka makes the topic of its group coordinator when a client first asks for the coordinator."""
+    await create_topic(address, "for-the-coordinator")
+    async with aiokafka_consumer(address, group_id="for-the-coordinator") as consumer:
+        place = TopicPartition("for-the-coordinator", 0)
+        consumer.assign([place])
+        await consumer.committed(place)
 
 
 @pytest.fixture(params=["embedded", "apache"])

@@ -19,6 +19,11 @@ from kio.schema.offset_commit.v8.request import (
     OffsetCommitRequestPartition,
     OffsetCommitRequestTopic,
 )
+from kio.schema.offset_delete.v0.request import (
+    OffsetDeleteRequest,
+    OffsetDeleteRequestPartition,
+    OffsetDeleteRequestTopic,
+)
 from kio.schema.sync_group.v5.request import SyncGroupRequest, SyncGroupRequestAssignment
 from kio.schema.types import GroupId, TopicName
 from kio.static.primitive import i32, i32Timedelta, i64
@@ -310,3 +315,55 @@ def test_no_assignor_in_common(raw_kafka: RawClient, topic: str) -> None:
     joined(raw_kafka, topic)
     other = (JoinGroupRequestProtocol(name="other", metadata=b""),)
     assert raw_kafka.ask(join_request(topic, protocols=other)).error_code is ErrorCode.inconsistent_group_protocol
+
+
+def delete_offset(raw: RawClient, group: str, topic: str, partition: int = 0) -> ErrorCode:
+    places = (OffsetDeleteRequestPartition(partition_index=i32(partition)),)
+    answer = raw.ask(
+        OffsetDeleteRequest(
+            group_id=GroupId(group), topics=(OffsetDeleteRequestTopic(name=TopicName(topic), partitions=places),)
+        )
+    )
+    code: ErrorCode = answer.topics[0].partitions[0].error_code if answer.topics else answer.error_code
+    return code
+
+
+async def test_offsets_are_deleted_unless_a_member_reads_the_topic(
+    kafka: KafkaAddress, topic: str, raw_kafka: RawClient
+) -> None:
+    other = f"{topic}-other"
+    await create_topic(kafka.address, topic)
+    await create_topic(kafka.address, other)
+    places = [TopicPartition(name, 0) for name in (topic, other)]
+    assert delete_offset(raw_kafka, "no-such-group", topic) is ErrorCode.group_id_not_found
+    async with aiokafka_consumer(kafka.address, topic, group_id=topic, heartbeat_interval_ms=200) as consumer:
+        while not consumer.assignment():
+            await consumer.getmany(timeout_ms=100)
+        await consumer.commit({places[0]: 3})
+        assert delete_offset(raw_kafka, topic, topic) is ErrorCode.group_subscribed_to_topic
+        assert delete_offset(raw_kafka, topic, other) is ErrorCode.none
+        assert delete_offset(raw_kafka, topic, other, 9) is ErrorCode.unknown_topic_or_partition
+        assert await consumer.committed(places[0]) == 3
+    async with aiokafka_consumer(kafka.address, group_id=topic) as consumer:
+        consumer.assign(places)
+        await consumer.commit({places[0]: 4, places[1]: 5})
+        assert delete_offset(raw_kafka, topic, topic) is ErrorCode.none
+        assert [await consumer.committed(place) for place in places] == [None, 5]
+    assert delete_offset(raw_kafka, topic, other) is ErrorCode.none
+    assert delete_offset(raw_kafka, topic, other) in {ErrorCode.group_id_not_found, ErrorCode.none}
+
+
+async def test_deleted_offsets_stay_deleted_after_a_kill(own_broker: BrokerProcess, topic: str) -> None:
+    await create_topic(own_broker.address, topic, partitions=2)
+    places = [TopicPartition(topic, number) for number in range(2)]
+    async with aiokafka_consumer(own_broker.address, group_id="g") as consumer:
+        consumer.assign(places)
+        await consumer.commit({places[0]: 1, places[1]: 2})
+    client = RawClient(own_broker.port)
+    assert delete_offset(client, "g", topic) is ErrorCode.none
+    client.close()
+    own_broker.kill()
+    own_broker.start()
+    async with aiokafka_consumer(own_broker.address, group_id="g") as consumer:
+        consumer.assign(places)
+        assert [await consumer.committed(place) for place in places] == [None, 2]

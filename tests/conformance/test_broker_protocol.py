@@ -92,7 +92,14 @@ def _of_type(field: Any, topic: str) -> Any:
     return {"string": topic, "bytes": b"", "records": b"", "bool": False, "uuid": None}.get(kafka_type, 0)
 
 
-_FIXED = {"acks": 1, "session_epoch": -1, "transactional_id": None, "group_instance_id": None, "fetch_offset": 0}
+_FIXED = {
+    "acks": 1,
+    "session_epoch": -1,
+    "transactional_id": None,
+    "group_instance_id": None,
+    "fetch_offset": 0,
+    "cluster_id": None,
+}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import types
 from collections.abc import Callable
-from typing import Any, Final, Protocol, cast, get_args, get_origin
+from typing import Any, Final, Protocol, cast, get_args
 
 from kio.index import load_request_schema, load_response_schema
 from kio.serial import entity_reader, entity_writer
@@ -18,6 +18,8 @@ from kio.serial.errors import SerialError
 from kio.static.primitive import i32Timedelta
 
 from runtide_deploy.broker.errors import MalformedRequest
+from runtide_deploy.broker.wire.entity_types import entity_type, is_array
+from runtide_deploy.broker.wire.tagged_fields import without_unknown_tags
 
 Message = Any
 """A request or response of kio, whose type depends on the API and version at run time."""
@@ -65,6 +67,7 @@ class Codec:
         request, response = load_request_schema(key, version), load_response_schema(key, version)
         self._read_header = entity_reader(request.__header_schema__)
         self._read_request = entity_reader(request)
+        self._request_type = request
         self._own_lift = own_lift
         self._lift = None if version == newest else lifter(request, load_request_schema(key, newest))
         self._write_response = entity_writer(response)
@@ -78,11 +81,23 @@ class Codec:
                 librdkafka 2.16 sends three too many when it asks for the metadata of all topics.
         """
         try:
-            header, header_size = self._read_header(frame, 0)
-            request, _ = self._read_request(frame, header_size)
+            header, request = self._read(frame)
         except (SerialError, ValueError, OverflowError, TypeError, LookupError) as error:
             raise MalformedRequest(f"cannot be decoded: {type(error).__name__}: {error}") from error
         return cast("RequestHeader", header), self._lifted(request)
+
+    def _read(self, frame: memoryview) -> tuple[object, Message]:
+        try:
+            return self._read_once(frame)
+        except KeyError:  # kio's word for a tagged field that its types do not have
+            if not self._request_type.__flexible__:
+                raise
+            return self._read_once(memoryview(without_unknown_tags(frame, self._request_type)))
+
+    def _read_once(self, frame: memoryview) -> tuple[object, Message]:
+        header, header_size = self._read_header(frame, 0)
+        request, _ = self._read_request(frame, header_size)
+        return header, request
 
     def _lifted(self, request: Message) -> Message:
         if self._lift is None:
@@ -128,12 +143,12 @@ def lifter(older: type[Any], newest: type[Any]) -> Callable[[Message], Message]:
     for field in dataclasses.fields(newest):
         if field.name not in present:
             defaults[field.name] = _default(field)
-        elif (newest_inner := _entity_type(field.type)) is not None:
+        elif (newest_inner := entity_type(field.type)) is not None:
             older_field = next(f for f in dataclasses.fields(older) if f.name == field.name)
-            older_inner = _entity_type(older_field.type)
+            older_inner = entity_type(older_field.type)
             if older_inner is None:
                 raise TypeError(f"{older.__name__}.{field.name} changed its shape")
-            nested[field.name] = (lifter(older_inner, newest_inner), _is_array(field.type))
+            nested[field.name] = (lifter(older_inner, newest_inner), is_array(field.type))
         else:
             copied.append(field.name)
 
@@ -141,10 +156,10 @@ def lifter(older: type[Any], newest: type[Any]) -> Callable[[Message], Message]:
         values = dict(defaults)
         for name in copied:
             values[name] = getattr(entity, name)
-        for name, (lift_inner, is_array) in nested.items():
+        for name, (lift_inner, several) in nested.items():
             value = getattr(entity, name)
             if value is not None:
-                value = tuple(map(lift_inner, value)) if is_array else lift_inner(value)
+                value = tuple(map(lift_inner, value)) if several else lift_inner(value)
             values[name] = value
         return newest(**values)
 
@@ -154,7 +169,7 @@ def lifter(older: type[Any], newest: type[Any]) -> Callable[[Message], Message]:
 def _default(field: dataclasses.Field[Any]) -> object:
     if field.default is not dataclasses.MISSING:
         return field.default
-    if _is_array(field.type):
+    if is_array(field.type):
         return ()
     if types.NoneType in get_args(field.type):
         return None
@@ -172,20 +187,3 @@ _IMPLICIT_DEFAULTS: Final[dict[str, object]] = {
     "timedelta_i32": NO_THROTTLE,
 }
 """What Kafka's message definitions say of a field without a default: zero of its kind."""
-
-
-def _strip_none(annotation: Any) -> Any:
-    if get_origin(annotation) is types.UnionType:
-        return next(part for part in get_args(annotation) if part is not types.NoneType)
-    return annotation
-
-
-def _is_array(annotation: Any) -> bool:
-    return get_origin(_strip_none(annotation)) is tuple
-
-
-def _entity_type(annotation: Any) -> type[Any] | None:
-    inner = _strip_none(annotation)
-    if get_origin(inner) is tuple:
-        inner = _strip_none(get_args(inner)[0])
-    return inner if isinstance(inner, type) and dataclasses.is_dataclass(inner) else None
