@@ -46,6 +46,15 @@ def test_properties_that_are_given_win(tmp_path: Path) -> None:
     assert properties(tmp_path, properties={"num.io.threads": "1"})["num.io.threads"] == "1"
 
 
+def test_any_path_is_written_so_that_java_reads_it(tmp_path: Path) -> None:
+    settings = ApacheKafkaSettings(data=tmp_path, port=1, controller_port=2)
+    text = server_properties(settings, "/tmp/a b=c\\ü𝄞")
+    assert text.isascii()
+    assert "log.dirs=/tmp/a b=c\\\\\\u00fc\\ud834\\udd1e\n" in text
+    with pytest.raises(CannotResolve, match="comma"):
+        ApacheKafka(ApacheKafkaSettings(data=tmp_path / "a,b", port=0)).prepare()
+
+
 def test_free_ports_are_chosen_once(tmp_path: Path) -> None:
     node = ApacheKafka(ApacheKafkaSettings(data=tmp_path, port=0))
     assert len({0, node.settings.port, node.settings.controller_port}) == 3

@@ -26,7 +26,14 @@ def server_properties(settings: ApacheKafkaSettings, log_directory: str) -> str:
         **_size_of_a_laptop(),
         **settings.properties,
     }
-    return "".join(f"{name}={value}\n" for name, value in entries.items())
+    return "".join(f"{name}={_escaped(value)}\n" for name, value in entries.items())
+
+
+def _escaped(value: str) -> str:
+    """As ``java.util.Properties.load`` reads it from bytes: UTF-16 units beyond ASCII as ``\\uXXXX``."""
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    numbers = (int.from_bytes(units[place : place + 2], "big") for place in range(0, len(units), 2))
+    return "".join(chr(number) if number < 0x80 else f"\\u{number:04x}" for number in numbers)
 
 
 def _retention() -> dict[str, str]:

@@ -36,9 +36,11 @@ def server_command(settings: ApacheKafkaSettings, java: str, class_path: str) ->
     """Write the node's files, format its storage if that is new, and return the command that runs it.
 
     Raises:
-        CannotResolve: the storage cannot be formatted; the message is Kafka's.
+        CannotResolve: the directory's name is one that Kafka misreads, or the storage cannot be formatted.
     """
     data = settings.data.absolute()
+    if "," in str(data):
+        raise CannotResolve(f"Apache Kafka cannot keep its data in {data}: it takes a comma for the end of a path.")
     log_directory, properties = data / "log", data / "server.properties"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     properties.write_text(server_properties(settings, str(log_directory)))
