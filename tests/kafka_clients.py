@@ -49,6 +49,7 @@ async def create_topic(address: str, name: str, partitions: int = 1, **config: s
         assert [error[1] for error in response.topic_errors] == [0], response
         async with asyncio.timeout(CONSUME_SECONDS):
             await _until_usable(admin, name, partitions)
+            await _until_leading(address, [TopicPartition(name, number) for number in range(partitions)])
 
 
 async def _until_usable(admin: Any, name: str, partitions: int) -> None:
@@ -58,6 +59,12 @@ async def _until_usable(admin: Any, name: str, partitions: int) -> None:
         if sum(partition["leader"] >= 0 for partition in found["partitions"]) == partitions:
             return
         await asyncio.sleep(0.02)
+
+
+async def _until_leading(address: str, partitions: list[TopicPartition]) -> None:
+    """Apache Kafka names a leader before that one leads; aiokafka asks again until it does, a raw client is refused."""
+    async with aiokafka_consumer(address) as consumer:
+        await consumer.end_offsets(partitions)
 
 
 @asynccontextmanager

@@ -27,6 +27,8 @@ MAX_EVENT_BYTES = 1_000_000
 REQUEST_TIMEOUT_MS = 15_000
 _TOPIC_ALREADY_EXISTS = 36
 _TOPICS_DEADLINE_S = 30.0
+KEEP_EVERYTHING = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+"""The log is the truth: Kafka's default of seven days would take it away from every projection and from the registrar."""
 _quiet_level = logging.NOTSET
 
 
@@ -168,7 +170,12 @@ def _tls_context(settings: KafkaSettings) -> ssl.SSLContext:
 async def _create_missing(admin: AIOKafkaAdminClient, settings: KafkaSettings, spread: int) -> None:
     existing = await _partition_counts(admin)
     missing = [
-        NewTopic(topic.name, num_partitions=topic.partitions(spread), replication_factor=settings.replication_factor)
+        NewTopic(
+            topic.name,
+            num_partitions=topic.partitions(spread),
+            replication_factor=settings.replication_factor,
+            topic_configs=KEEP_EVERYTHING,
+        )
         for topic in TOPICS.values()
         if topic.name not in existing
     ]

@@ -46,6 +46,8 @@ HOSTILE = [
     "SELECT * FROM request",
     "SELECT * FROM duckdb_databases()",
     "SELECT * FROM duckdb_databases",
+    "SELECT * FROM duckdb_databases, (WITH duckdb_databases AS (SELECT 1 x) SELECT x FROM duckdb_databases) q",
+    "SELECT * FROM pragma_database_list, (WITH pragma_database_list AS (SELECT 1 x) SELECT x FROM pragma_database_list) q",
     "SELECT path FROM main.duckdb_databases",
     "SELECT * FROM duckdb_settings()",
     "SELECT * FROM duckdb_secrets()",

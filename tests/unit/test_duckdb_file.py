@@ -1,6 +1,8 @@
 """The DuckDB file: what is made, what is set aside, what is refused; and every statement of ours on it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +147,18 @@ def test_arrow_tables_are_not_visible_by_python_name(tmp_path: Path) -> None:
     with pytest.raises(duckdb.Error):
         connection.execute("SELECT * FROM secret")
     connection.close()
+
+
+def test_a_file_in_use_is_never_taken_for_damaged_whatever_its_folder_is_called(tmp_path: Path) -> None:
+    path = tmp_path / "corrupt checksum labels" / "history.duckdb"
+    path.parent.mkdir()
+    hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "held\n"
+        with pytest.raises(FatalError):
+            open_database(settings(path))
+        owner.communicate("")
+    assert not list(path.parent.glob("*.damaged-*"))

@@ -31,6 +31,11 @@ def bits(value: float) -> int:
     return int.from_bytes(struct.pack(">d", value), "big")
 
 
+def one_nan(value: float) -> float:
+    """Return the value; a NaN without its payload, which no store keeps."""
+    return math.nan if math.isnan(value) else value
+
+
 def rank(point: Point) -> Any:
     """Return the order of points within a series: step, time, value with NaN on top, bits."""
     _, _, step, at, value = point
@@ -66,9 +71,9 @@ def oracle(series: list[Point]) -> dict[tuple[str, str], tuple[Any, ...]]:
         numbers = [point[4] for point in mine if not math.isnan(point[4])]
         first, last = mine[0], mine[-1]
         summaries[name] = (
-            bits(last[4]),
+            bits(one_nan(last[4])),
             *last[2:4],
-            bits(first[4]),
+            bits(one_nan(first[4])),
             *first[2:4],
             min(numbers) + 0.0 if numbers else None,
             max(numbers) + 0.0 if numbers else None,

@@ -122,3 +122,14 @@ def test_a_request_too_large_to_answer_is_rejected() -> None:
     facts = facts_of(Catalogue(), record_of(CreateExperiment(name="e", tags=tags), 0))
     assert isinstance(facts[0], RequestRejected)
     assert "limit is 1048576" in facts[0].message
+
+
+def test_a_request_whose_answer_the_broker_would_refuse_is_rejected_and_the_next_one_answered() -> None:
+    tags = {f"tag-{number}": "x" * 100_000 for number in range(10)} | {"last": "x" * 30_000}
+    large = record_of(RegisterModelVersion(name="m", source="runs:/r/m", tags=tags), 0)
+    assert len(large.value or b"") < 1024 * 1024
+    small = record_of(CreateExperiment(name="e"), 1)
+    rejected, created = facts_of(Catalogue(), large, small)
+    assert isinstance(rejected, RequestRejected)
+    assert "less text and tags" in rejected.message
+    assert isinstance(created, ExperimentCreated)

@@ -1,5 +1,7 @@
 """The seam where DuckDB's exceptions become ours, named for what the caller must do."""
 
+import re
+
 import duckdb
 
 from runtide_schemas.errors import FatalError, PoisonEvent, RuntideError, TransientError
@@ -12,6 +14,9 @@ _DAMAGE = (
     "failure while replaying wal",
     "deserialize",
 )
+_LOCKED = "could not set lock"
+_QUOTED = re.compile(r"""(["'])(?:(?!\1).)*\1|\S*/\S*""")
+"""Names in DuckDB's messages, the file's own path above all: a folder may be called corrupt without being so."""
 _DATA = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
 _WAIT = (duckdb.TransactionException, duckdb.OutOfMemoryException, duckdb.IOException)
 
@@ -22,8 +27,10 @@ class DamagedFile(FatalError):
 
 def is_damage(error: BaseException) -> bool:
     """Return whether DuckDB's error says that the file's bytes are wrong (rather than away, locked or too new)."""
-    text = str(error).lower()
-    return isinstance(error, duckdb.Error) and any(phrase in text for phrase in _DAMAGE)
+    text = _QUOTED.sub("", str(error)).lower()
+    if not isinstance(error, duckdb.Error) or _LOCKED in text:
+        return False
+    return any(phrase in text for phrase in _DAMAGE)
 
 
 def translate(error: duckdb.Error) -> RuntideError:

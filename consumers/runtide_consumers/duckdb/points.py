@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from runtide_consumers.duckdb.surrogates import Surrogates
+from runtide_consumers.nan import with_one_nan
 from runtide_consumers.projection import Event
 
 Integers = NDArray[np.int32]
@@ -25,7 +26,7 @@ def points_table(events: Sequence[Event], surrogates: Surrogates) -> pa.Table:
         "writer": np.repeat(np.array(writers, np.int32), lengths),
         "step": np.concatenate([body.step for body in bodies]),
         "timestamp": np.concatenate([body.timestamp for body in bodies]),
-        "value": np.concatenate([body.value for body in bodies]),
+        "value": with_one_nan(np.concatenate([body.value for body in bodies])),
     }
     return pa.table(columns)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtide_consumers.nan import with_one_nan
 from runtide_schemas.events.metrics import MetricsLogged
 
 Longs = NDArray[np.int64]
@@ -39,7 +40,7 @@ def summarise(events: Sequence[MetricsLogged]) -> SummaryColumns | None:
         np.concatenate(groups),
         np.concatenate(steps),
         np.concatenate(times),
-        np.concatenate(values),
+        with_one_nan(np.concatenate(values)),
     )
     order = _order(group, step, at, value)
     group, step, at, value = group[order], step[order], at[order], value[order]

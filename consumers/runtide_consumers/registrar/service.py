@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from runtide.direct import DirectPublisher
-from runtide.kafka import KafkaSettings
+from runtide.kafka import MAX_EVENT_BYTES, KafkaSettings
 from runtide_consumers.decoding import decode_record
 from runtide_consumers.log_reader import BatchLimits, LogReader
 from runtide_consumers.projection import Event, Parked, TopicPartition
@@ -19,6 +19,7 @@ from runtide_consumers.registrar.folding import apply
 from runtide_consumers.registrar.state import Catalogue
 from runtide_consumers.sequences import Admission, Sequence, admit
 from runtide_schemas import topics
+from runtide_schemas.codec import encode
 from runtide_schemas.envelope import Envelope, from_headers
 from runtide_schemas.errors import InvalidRequest, PoisonEvent, TransientError
 
@@ -159,7 +160,17 @@ def _answer(state: Catalogue, record: Any) -> tuple[Envelope, Any] | None:
     if (size := len(record.value or b"")) > MAX_REQUEST_BYTES:
         error = InvalidRequest(f"request has {size} bytes; the limit is {MAX_REQUEST_BYTES}")
         return envelope, reject(envelope, record.offset, error)
-    return envelope, decide(state, request)
+    return envelope, _of_fitting_size(decide(state, request), envelope, record.offset)
+
+
+def _of_fitting_size(fact: Any, envelope: Envelope, offset: int) -> Any:
+    """A fact repeats what was asked and adds to it; one that the broker would refuse becomes a rejection."""
+    if (size := len(encode(fact))) <= MAX_EVENT_BYTES:
+        return fact
+    error = InvalidRequest(
+        f"the answer would have {size} bytes; the limit is {MAX_EVENT_BYTES}: give less text and tags"
+    )
+    return reject(envelope, offset, error)
 
 
 def _envelope_of(record: Any) -> Envelope | None:

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from runtide.kafka import KafkaSettings, ensure_topics
 from runtide_deploy.standalone.data_directory import DataDirectory
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 _PAUSE_S = 0.05
+DEPLOYER_STOP_S = 25.0
+"""It stops the instances first, which may take up to 20 s."""
 READY_LINE = r"^ready\b"
 LISTENING_LINE = r"^listening on\b"
 
@@ -36,6 +39,7 @@ class Plan:
         java: whether that broker is Apache Kafka; else it is the embedded one.
         cluster: the own PostgreSQL, or None when a foreign one is used.
         dsn: DSN of the owner role; a secret.
+        reader_dsn: DSN of a role that may only read, for the gateway; a secret too.
         partitions: partitions of the spread topics when they are created.
     """
 
@@ -46,6 +50,7 @@ class Plan:
     java: bool
     cluster: PostgresCluster | None
     dsn: str
+    reader_dsn: str
     partitions: int
 
     @property
@@ -84,18 +89,22 @@ def _python(module: str, *arguments: str) -> list[str]:
 
 
 def _spec(
-    plan: Plan, name: str, command: list[str], ready: Callable[[], Awaitable[None]] | str, *depends_on: str
+    plan: Plan,
+    name: str,
+    command: list[str],
+    ready: Callable[[], Awaitable[None]] | str,
+    *depends_on: str,
+    secrets: Mapping[str, str] = MappingProxyType({}),
+    stop_timeout_s: float = 10.0,
 ) -> ServiceSpec:
+    """Return a process of ours. ``secrets``: environment that only this process is given."""
     present = {"postgres": plan.cluster is not None, "broker": plan.own_broker}
     return ServiceSpec(
         name=name,
         command=command,
         log_path=plan.directory.folder("logs") / f"{name}.log",
-        env={
-            "RUNTIDE_KAFKA_BOOTSTRAP": plan.kafka.bootstrap,
-            "RUNTIDE_POSTGRES_DSN": plan.dsn,
-            "PYTHONUNBUFFERED": "1",
-        },
+        env={"RUNTIDE_KAFKA_BOOTSTRAP": plan.kafka.bootstrap, "PYTHONUNBUFFERED": "1", **secrets},
+        stop_timeout_s=stop_timeout_s,
         ready=ready,
         depends_on=tuple(name for name in depends_on if present.get(name, True)),
     )
@@ -160,7 +169,9 @@ def _registrar(plan: Plan) -> ServiceSpec:
 
 
 def _postgres_projector(plan: Plan) -> ServiceSpec:
-    return _spec(plan, "projector-postgres", _python("runtide_consumers.postgres"), READY_LINE, "broker", "postgres")
+    command = _python("runtide_consumers.postgres")
+    secrets = {"RUNTIDE_POSTGRES_DSN": plan.dsn}
+    return _spec(plan, "projector-postgres", command, READY_LINE, "broker", "postgres", secrets=secrets)
 
 
 def _duckdb_projector(plan: Plan) -> ServiceSpec:
@@ -173,7 +184,8 @@ def _duckdb_projector(plan: Plan) -> ServiceSpec:
 def _deployer(plan: Plan) -> ServiceSpec:
     state = plan.directory.folder("deployments")
     arguments = ("--state", str(state), "--artifact-cache", str(state / "cache"), "--stop-instances-on-exit")
-    return _spec(plan, "deployer", _python("runtide_consumers.deployer", *arguments), READY_LINE, "broker", "registrar")
+    command = _python("runtide_consumers.deployer", *arguments)
+    return _spec(plan, "deployer", command, READY_LINE, "broker", "registrar", stop_timeout_s=DEPLOYER_STOP_S)
 
 
 def _gateway(plan: Plan) -> ServiceSpec:
@@ -181,4 +193,5 @@ def _gateway(plan: Plan) -> ServiceSpec:
     where = ("--host", HOST, "--port", str(plan.ports["gateway"]))
     history = ("--history-url", plan.history_url, "--history-token-file", str(token))
     command = _python("runtide_queries.server", *where, *history)
-    return _spec(plan, "gateway", command, LISTENING_LINE, "projector-postgres", "projector-duckdb")
+    secrets = {"RUNTIDE_POSTGRES_DSN": plan.reader_dsn}
+    return _spec(plan, "gateway", command, LISTENING_LINE, "projector-postgres", "projector-duckdb", secrets=secrets)

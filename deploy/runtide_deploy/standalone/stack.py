@@ -11,7 +11,7 @@ from runtide_deploy.apache_kafka import java_command, resolve_class_path
 from runtide_deploy.standalone.data_directory import DataDirectory
 from runtide_deploy.standalone.leftovers import end_leftovers
 from runtide_deploy.standalone.ports import choose_ports
-from runtide_deploy.standalone.postgres import PostgresCluster
+from runtide_deploy.standalone.postgres import SQL_READER, PostgresCluster
 from runtide_deploy.standalone.service_table import HOST, Plan, service_table, when_topics_exist
 from runtide_deploy.standalone.services import ServiceEvent, ServiceStatus
 from runtide_deploy.standalone.settings import JAVA, StandaloneSettings
@@ -103,6 +103,7 @@ def make_plan(settings: StandaloneSettings, directory: DataDirectory) -> Plan:
         java=java,
         cluster=cluster,
         dsn=cluster.dsn() if cluster else settings.postgres_dsn.get_secret_value(),
+        reader_dsn=cluster.dsn(SQL_READER) if cluster else settings.postgres_dsn.get_secret_value(),
         partitions=settings.partitions,
     )
 

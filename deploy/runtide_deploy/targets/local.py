@@ -25,6 +25,7 @@ from runtide_consumers.deployer.target import DeploymentSpec, Instance
 from runtide_deploy.targets.model_source import resolve_source
 
 SERVING = (sys.executable, "-m", "runtide_deploy.serving")
+_MARK = "RUNTIDE_SUPERVISED_BY"
 _PING_TIMEOUT_S = 2.0
 _STOP_GRACE_S = 15.0
 _POLL_S = 0.05
@@ -173,8 +174,11 @@ def _belongs(process: psutil.Process, folder: Path) -> bool:
 
 
 def _clean_environment() -> dict[str, str]:
-    """Leave out our own settings: a model's code has no business with the DSN or passwords in them."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RUNTIDE_")}
+    """Leave out our own settings: a model's code has no business with the DSN or passwords in them.
+
+    The supervisor's mark stays: by it a supervisor finds what its services left behind.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("RUNTIDE_") or name == _MARK}
 
 
 def _ping(url: str) -> bool:

@@ -17,6 +17,8 @@ TABLE_FUNCTIONS = frozenset(
 )
 QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 CATALOGUE = frozenset({("information_schema", "tables"), ("information_schema", "columns")})
+SYSTEM_PREFIXES = ("duckdb_", "pragma_", "sqlite_", "pg_", "which_secret", "information_schema")
+"""DuckDB's own views and functions: a subquery of that name elsewhere must not make them pass (names have scopes)."""
 SHOWN = frozenset({'"tables"', "__show_tables_expanded"})
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?(?=\S)", re.IGNORECASE)
 _ALLOWED = "one SELECT, EXPLAIN SELECT, DESCRIBE, SUMMARIZE or SHOW TABLES"
@@ -118,6 +120,8 @@ def _check_table(node: dict[str, Any], catalogue: Catalogue, subqueries: frozens
     )
     if not catalog and (schema, table) in CATALOGUE:
         return
+    if table.startswith(SYSTEM_PREFIXES):
+        raise Refused(f"{table!r} is a name of DuckDB's own; give the subquery another")
     if not catalog and schema in {"", "main"} and (table in catalogue.tables or (not schema and table in subqueries)):
         return
     name = ".".join(filter(None, (catalog, schema, table)))
