@@ -1,5 +1,6 @@
 """The protocol itself: every served version, refusals, and what is no Kafka at all."""
 
+import asyncio
 import dataclasses
 import datetime
 import os
@@ -140,9 +141,20 @@ def test_answers_come_in_the_order_of_the_requests(raw_kafka: RawClient, topic: 
     assert got == sent
 
 
+async def new_producer_id(raw: RawClient) -> Any:
+    """Apache Kafka gives out no ids while it is still loading; clients ask again."""
+    async with asyncio.timeout(30):
+        while True:
+            given = raw.ask(InitProducerIdRequest(transactional_id=None, transaction_timeout=NO_TIME))
+            if given.error_code is not ErrorCode.coordinator_load_in_progress:
+                assert given.error_code is ErrorCode.none
+                return given
+            await asyncio.sleep(0.05)
+
+
 async def test_a_batch_sent_again_keeps_its_offset(kafka: KafkaAddress, topic: str, raw_kafka: RawClient) -> None:
     await create_topic(kafka.address, topic)
-    given = raw_kafka.ask(InitProducerIdRequest(transactional_id=None, transaction_timeout=NO_TIME))
+    given = await new_producer_id(raw_kafka)
     batches = [
         make_batch(b"v%d" % number, producer_id=given.producer_id, epoch=0, sequence=number) for number in range(7)
     ]
