@@ -101,10 +101,16 @@ def _sync_one(directory: Path, publisher: Publisher, progress: Progress, timeout
     publisher.add(spool)
     _wait(spool, total, publisher, progress, timeout)
     left = spool.unacknowledged
-    problem = "" if left == 0 else publisher.trouble or f"the broker did not acknowledge for {timeout:g} s"
+    problem = "" if spool.finished else _problem(spool, publisher, timeout)
     if publisher.remove(spool):
-        spool.close(remove=left == 0)
+        spool.close(remove=not problem)
     return SpoolReport(directory, spool.manifest.run_id, total, total - left, problem)
+
+
+def _problem(spool: WriterSpool, publisher: Publisher, timeout: float) -> str:
+    if spool.unacknowledged:
+        return publisher.trouble or f"the broker did not acknowledge for {timeout:g} s"
+    return f"points in {spool.directory} could not be made events; make room on its disk and sync again"
 
 
 def _wait(spool: WriterSpool, total: int, publisher: Publisher, progress: Progress, timeout: float) -> None:

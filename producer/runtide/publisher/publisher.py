@@ -76,7 +76,8 @@ class Publisher:
     def delivered(self, spool: WriterSpool, timeout: float) -> bool:
         """Wait until the broker has everything that is in the spool now; False when it has not in time."""
         deadline = time.monotonic() + timeout
-        spool.seal(max(0.0, min(1.0, timeout)))
+        if not spool.seal_all(max(0.0, timeout)):
+            return False
         wanted = spool.counts
         if self._settings is None:
             return not wanted

@@ -97,10 +97,11 @@ class PointTail:
             most: number of records at most.
             wait: seconds to wait for a call that is just storing a point; less than 0 waits as long as it takes.
 
-        Returns None also when the lock was not free in time.
+        Raises:
+            TimeoutError: the lock was not free in time, so nobody knows whether there are any.
         """
         if not self._lock.acquire(timeout=wait):
-            return None
+            raise TimeoutError(f"a call held the tail in {self._directory} for more than {wait:g} s")
         try:
             if self._deferred:
                 points = [self._deferred.popleft() for _ in range(len(self._deferred))]
@@ -119,6 +120,14 @@ class PointTail:
             return None
         finally:
             self._lock.release()
+
+    @property
+    def empty(self) -> bool:
+        """True when every point that was stored is sealed."""
+        with self._lock:
+            starts = [(file, max(self.sealed, file.first)) for file in self._files]
+            left = any(start < file.end and len(file.read(start, file.capacity)) for file, start in starts)
+            return not left and not self._deferred
 
     def prepare_spare(self) -> None:
         """Make the next file ready ahead of time, so that no call has to wait for it."""

@@ -16,6 +16,7 @@ def recover(directory: Path, limits: SpoolLimits) -> WriterSpool:
     Points in the tail become events with the writer's next numbers. When the writer had not said that it ended, it
     is said now: WriterClosed with reason ``recovered``, after RunEnded KILLED when it was this writer's to end the
     run. Events that exist keep number and content; so doing this again, at any time, changes nothing.
+    When the disk takes no events, points stay in the tail, the writer is not closed, and the next recovery does it.
 
     Raises:
         SpoolBusy: the owner lives, or somebody else has taken it over.
@@ -24,7 +25,8 @@ def recover(directory: Path, limits: SpoolLimits) -> WriterSpool:
     spool = WriterSpool.take_over(directory, limits)
     spool.points.close()
     last_logged = int(1000 * max(path.stat().st_mtime for path in directory.iterdir()))
-    spool.seal()
+    if not spool.seal():
+        return spool
     types = _types_of_last(spool)
     if spool.manifest.run_id and "WriterClosed" not in types:
         _close_writer(spool, last_logged, ended="RunEnded" in types)

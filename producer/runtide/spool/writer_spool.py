@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import threading
+import time as clock
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +37,9 @@ MOST_UNWRITTEN = 10_000
 """Events that wait in memory while the disk takes none."""
 REQUESTS_DIRECTORY = "requests"
 """Where the spools of writers without a run lie, instead of a run id."""
+
+
+_POLL_S = 0.004
 
 
 class SpoolBusy(FatalError):
@@ -139,7 +143,7 @@ class WriterSpool:
         return self._append(body, data, NOT_METRICS, time)
 
     def seal(self, wait: float = -1, most_events: int = sys.maxsize) -> bool:
-        """Turn the tail's points into events; return False when some may be left.
+        """Turn the tail's points into events; return False when some may be left or are not on disk.
 
         Args:
             wait: seconds to wait for each lock; less than 0 is for ever.
@@ -151,7 +155,11 @@ class WriterSpool:
             for _ in range(most_events):
                 if self._closed or not self._write_through(topics.METRICS):
                     return False
-                if (chunk := self.points.next_chunk(MOST_POINTS, wait)) is None:
+                try:
+                    chunk = self.points.next_chunk(MOST_POINTS, wait)
+                except TimeoutError:
+                    return False
+                if chunk is None:
                     return True
                 records, end = chunk
                 self._append_points(records, self.points.sealed, end)
@@ -159,6 +167,15 @@ class WriterSpool:
             return False
         finally:
             self._sealing.release()
+
+    def seal_all(self, timeout: float) -> bool:
+        """Seal until everything is sealed; return False when ``timeout`` seconds were not enough."""
+        deadline = clock.monotonic() + timeout
+        while not self.seal(max(0.0, deadline - clock.monotonic())):
+            if self._closed or clock.monotonic() >= deadline:
+                return False
+            clock.sleep(_POLL_S)
+        return True
 
     def maintain(self) -> None:
         """Do the housekeeping that calls should not have to wait for."""
@@ -218,11 +235,17 @@ class WriterSpool:
         finally:
             os.close(descriptor)
 
+    @property
+    def finished(self) -> bool:
+        """True when the broker has acknowledged everything in the spool, and no point waits to be sealed."""
+        return self.unacknowledged == 0 and self.points.empty
+
     def close(self, remove: bool) -> None:
-        """Give the files and the lock back; ``remove`` deletes the spool, for one that is wholly acknowledged."""
+        """Give the files and the lock back; ``remove`` deletes the spool, if it is ``finished``."""
         with self._sealing:
             if self._closed:
                 return
+            remove = remove and self.finished
             self._closed = True
             self._acked.save()
             self.keys.close()

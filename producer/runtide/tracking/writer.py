@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from runtide_schemas.events.runs import TagsSet, WriterClosed, WriterOpened
 from runtide_schemas.identity import now_ms
 
 DROPPED_POINTS_TAG = "runtide.dropped_points"
+_LEAST_SEALING_S = 2.0
 DROPPED_EVENTS_TAG = "runtide.dropped_events"
 
 
@@ -80,21 +82,23 @@ class Writer:
     def close(self, reason: str, timeout: float) -> Leftover | None:
         """Close the writer; return what the broker does not have within ``timeout`` seconds, or None.
 
-        What was delivered is deleted from the disk, what was not stays there.
+        What was delivered is deleted from the disk, what was not stays there. While points are not sealed, the writer
+        is not announced as closed, so that nobody takes its part for complete: ``runtide sync`` does that.
         """
         with self._closing:
             if self._closed:
                 return None
             self._closed = True
         self.spool.points.close()
-        self.spool.seal(2.0)
-        if self._run_id:
+        deadline = time.monotonic() + timeout
+        sealed = self.spool.seal_all(max(timeout, _LEAST_SEALING_S))
+        if sealed and self._run_id:
             self._publish_closing(reason)
-        delivered = self.publisher.delivered(self.spool, timeout)
+        delivered = sealed and self.publisher.delivered(self.spool, max(0.0, deadline - time.monotonic()))
         released = self.publisher.remove(self.spool)
-        leftover = None if delivered else self._leftover()
+        leftover = None if delivered and self.spool.finished else self._leftover(sealed)
         if released:
-            self.spool.close(remove=delivered)
+            self.spool.close(remove=leftover is None)
         return leftover
 
     def abandon_in_child(self) -> None:
@@ -110,10 +114,12 @@ class Writer:
         counts[topics.RUNS] += 1
         self.publish(WriterClosed(run_id=self._run_id, writer_id=self.id, counts=counts, reason=reason, at=now_ms()))
 
-    def _leftover(self) -> Leftover:
+    def _leftover(self, sealed: bool) -> Leftover:
         connection = self._configuration.connection
         away = self.publisher.trouble or f"{connection.broker} did not acknowledge in time"
         reason = "no broker is configured" if connection.offline else away
+        if not sealed:
+            reason = "metric points could not be written as events in time; they are in the spool's tail"
         return Leftover(self.spool.unacknowledged, self.spool.directory, reason)
 
     def _opened(self) -> WriterOpened:

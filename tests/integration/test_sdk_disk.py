@@ -1,0 +1,55 @@
+"""A disk that stalls or takes nothing: nothing that was logged is lost, and nothing incomplete reads as complete."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import runtide
+from runtide.kafka import KafkaSettings
+from runtide.publisher.pool import stop_all
+from runtide.sync import sync
+from runtide_schemas.events.runs import WriterClosed
+from tests.broker_process import BrokerProcess
+from tests.integration.sdk_log import assert_complete, bodies, broker_with_topics, points_of, read_log
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
+    with broker_with_topics(tmp_path / "broker") as process:
+        yield process
+        stop_all()
+
+
+def test_points_that_cannot_be_sealed_in_time_are_left_over_and_not_deleted(
+    broker: BrokerProcess, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    runtide.init(broker=broker.address, spool=tmp_path / "spool")
+    run = runtide.start_run("stalled")
+    assert run.flush(timeout=20)
+    spool = run.writer.spool
+    held, done = threading.Event(), threading.Event()
+
+    def stall() -> None:
+        with spool._sealing:
+            held.set()
+            done.wait(4)
+
+    stalled = threading.Thread(target=stall)
+    stalled.start()
+    assert held.wait(5)
+    for step in range(1_000):
+        run.log_metric("loss", step * 0.5, step=step)
+    run.end(timeout=1)
+    done.set()
+    stalled.join()
+    assert "could not be written as events in time" in capfd.readouterr().err
+    assert bodies(read_log(broker.address, run.run_id), WriterClosed) == []
+    assert spool.directory.exists()
+
+    assert sync([tmp_path / "spool"], KafkaSettings(bootstrap=broker.address)).complete
+    events = read_log(broker.address, run.run_id)
+    assert_complete(events)
+    assert points_of(events, "loss") == [(step, step * 0.5) for step in range(1_000)]
+    assert not spool.directory.exists()
