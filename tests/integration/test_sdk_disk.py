@@ -1,5 +1,6 @@
 """A disk that stalls or takes nothing: nothing that was logged is lost, and nothing incomplete reads as complete."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from runtide.kafka import KafkaSettings
 from runtide.publisher.pool import stop_all
 from runtide.sync import sync
 from runtide_schemas.events.runs import WriterClosed
-from tests.broker_process import BrokerProcess
+from tests.broker_process import BrokerProcess, wait_until
 from tests.integration.sdk_log import assert_complete, bodies, broker_with_topics, points_of, read_log
 
 
@@ -53,3 +54,26 @@ def test_points_that_cannot_be_sealed_in_time_are_left_over_and_not_deleted(
     assert_complete(events)
     assert points_of(events, "loss") == [(step, step * 0.5) for step in range(1_000)]
     assert not spool.directory.exists()
+
+
+def test_a_spool_is_served_on_after_the_disk_was_full(
+    broker: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtide.init(broker=broker.address, spool=tmp_path / "spool")
+    run = runtide.start_run("full")
+    assert run.flush(timeout=20)
+    failures: list[str] = []
+
+    def full(*_: object) -> None:
+        failures.append("full")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.writer.spool, "save_acknowledged", full)
+        run.log_metric("loss", 0.5)
+        wait_until(lambda: len(failures) > 1)
+    assert "No space left on device" in caplog.text
+    run.log_metric("loss", 0.25)
+    run.end(timeout=20)
+    assert [value for _, value in points_of(read_log(broker.address, run.run_id), "loss")] == [0.5, 0.25]
+    assert not list((tmp_path / "spool").glob("*/*/writer.json"))

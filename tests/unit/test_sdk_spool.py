@@ -1,5 +1,6 @@
 """A writer's spool: numbers, acknowledgements, take-over of dead writers, full disks."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -184,3 +185,61 @@ def test_events_wait_in_memory_while_the_disk_is_full(tmp_path: Path) -> None:
     assert int(after) == 10
     assert orders == ["True", "True"]
     assert done.stderr.count("cannot write to the spool") == 1, "said once, not per event"
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"runtide.runs": null}', '{"runtide.runs": 3}'])
+def test_a_lost_note_of_what_is_acknowledged_does_not_make_a_spool_unreadable(tmp_path: Path, damage: str) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    for number in range(40):
+        spool.append(params(number, size=300_000))
+    spool.acknowledge(topics.RUNS, 39)
+    spool.save_acknowledged()
+    first = spool.first_kept(topics.RUNS)
+    assert first > 3
+    spool.close(remove=False)
+    (spool.directory / "acked").write_text(damage)
+    again = WriterSpool.take_over(spool.directory, LIMITS)
+    assert again.acked(topics.RUNS) == first
+    assert again.read(topics.RUNS, again.acked(topics.RUNS), 1)[0].seq == first
+    again.close(remove=False)
+
+
+def test_the_note_is_on_the_disk_before_what_it_covers_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    for number in range(40):
+        spool.append(params(number, size=300_000))
+    spool.acknowledge(topics.RUNS, 39)
+    kept_at_sync: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda _: kept_at_sync.append(spool.first_kept(topics.RUNS)))
+    spool.save_acknowledged()
+    assert kept_at_sync == [0]
+    assert spool.first_kept(topics.RUNS) > 0
+
+
+def test_a_full_disk_only_delays_the_note_of_what_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    for number in range(40):
+        spool.append(params(number, size=300_000))
+    spool.acknowledge(topics.RUNS, 39)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        spool.save_acknowledged()
+        assert spool.first_kept(topics.RUNS) == 0
+    spool._save_again_at = 0.0  # the pause is over
+    spool.save_acknowledged()
+    assert spool.first_kept(topics.RUNS) > 0
+    spool.acknowledge(topics.RUNS, 40)
+    monkeypatch.setattr(os, "pwrite", full)
+    spool.close(remove=False)
+    monkeypatch.undo()
+    again = WriterSpool.take_over(spool.directory, LIMITS)
+    assert again.acked(topics.RUNS) == 39, "the lock was given back, and the last event is sent twice at worst"
+    again.close(remove=False)

@@ -49,6 +49,7 @@ class Publisher:
         self._adding = threading.RLock()
         self._spools: list[WriterSpool] = []
         self._shipments: dict[WriterSpool, Shipment] = {}
+        self._failing: set[WriterSpool] = set()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="runtide-publisher", daemon=True)
 
@@ -154,6 +155,7 @@ class Publisher:
         spools = list(self._spools)
         for gone in self._shipments.keys() - set(spools):
             self._shipments.pop(gone).release()
+            self._failing.discard(gone)
         for spool in spools:
             if spool not in self._shipments:
                 self._shipments[spool] = Shipment(spool, window)
@@ -166,6 +168,11 @@ class Publisher:
             spool.maintain()
             self._shipments[spool].advance()
             spool.save_acknowledged()
+            self._failing.discard(spool)
+        except OSError as error:
+            if spool not in self._failing:
+                log.warning("cannot read or write the spool %s: %s. Tried again until it works", spool.directory, error)
+            self._failing.add(spool)
         except Exception:
             log.exception("cannot serve the spool %s; what is in it stays there", spool.directory)
             with self._adding, contextlib.suppress(ValueError):

@@ -1,5 +1,6 @@
 """Up to where the broker has acknowledged each topic of a writer."""
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ _BYTES = 512
 class AckedPositions:
     """Per topic the first sequence number that is not acknowledged, in one small file written in place.
 
-    A position that is behind is harmless, since readers drop what they have seen; so a damaged file counts as empty.
+    A position that is behind is harmless, since readers drop what they have seen; so a damaged file counts as empty,
+    and the spool goes on from the first event that it still has.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -29,13 +31,23 @@ class AckedPositions:
         self._positions[topic] = max(next_seq, self.get(topic))
 
     def save(self) -> bool:
-        """Write the positions; return False when nothing has changed since the last time."""
+        """Write the positions; return False when nothing has changed since the last time.
+
+        Raises:
+            OSError: they could not be written; the next call tries again.
+        """
         if self._positions == self._saved:
             return False
         positions = dict(self._positions)
-        os.pwrite(self._descriptor, json.dumps(positions).ljust(_BYTES - 1).encode() + b"\n", 0)
+        data = json.dumps(positions).ljust(_BYTES - 1).encode() + b"\n"
+        if (written := os.pwrite(self._descriptor, data, 0)) != len(data):
+            raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes of {FILE} fitted; the disk is full")
         self._saved = positions
         return True
+
+    def sync(self) -> None:
+        """Make sure that the saved positions are on the disk itself, as they must be before events are deleted."""
+        os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Close the file."""
@@ -48,4 +60,6 @@ def read_acked(directory: Path) -> dict[str, int]:
         positions = json.loads((directory / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {str(topic): int(seq) for topic, seq in positions.items()} if isinstance(positions, Mapping) else {}
+    if not isinstance(positions, Mapping):
+        return {}
+    return {str(topic): seq for topic, seq in positions.items() if isinstance(seq, int)}

@@ -119,11 +119,16 @@ class TopicLog:
             self._first += count
             self._cached_bytes = kept
 
+    def deletable(self, acknowledged: int) -> bool:
+        """Return True when there is a segment that ``delete_below`` would delete."""
+        return len(self._segments) > 1 and self._segments[1].first <= acknowledged
+
     def delete_below(self, acknowledged: int) -> None:
         """Delete the segments whose events are all below ``acknowledged``; the newest segment stays."""
         with self._try_lock() as locked:
-            while locked and len(self._segments) > 1 and self._segments[1].first <= acknowledged:
-                self._segments.pop(0).path.unlink(missing_ok=True)
+            while locked and self.deletable(acknowledged):
+                self._segments[0].path.unlink(missing_ok=True)
+                del self._segments[0]
 
     def sync(self) -> None:
         """Make sure that what is written is on the disk itself."""

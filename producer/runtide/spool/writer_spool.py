@@ -40,6 +40,7 @@ REQUESTS_DIRECTORY = "requests"
 
 
 _POLL_S = 0.004
+_SAVE_PAUSE_S = 1.0
 
 
 class SpoolBusy(FatalError):
@@ -71,6 +72,9 @@ class WriterSpool:
         self.keys = KeyTable(directory)
         self._logs = {topic: TopicLog(directory, topic) for topic in TOPICS}
         self._acked = AckedPositions(directory)
+        for topic, topic_log in self._logs.items():
+            self._acked.advance(topic, topic_log.first_kept)
+        self._save_again_at = 0.0
         sealed = None if fresh else self._logs[topics.METRICS].tail_end
         self.points = PointTail(directory, limits, lambda: self.size, sealed)
 
@@ -208,11 +212,26 @@ class WriterSpool:
         self._acked.advance(topic, next_seq)
 
     def save_acknowledged(self) -> None:
-        """Write the positions, and only then delete the segments below them."""
-        if not self._closed and self._acked.save():
-            for topic, topic_log in self._logs.items():
-                topic_log.delete_below(self._acked.get(topic))
+        """Write the positions, and only then delete the segments below them; when the disk fails, a later call does."""
+        if self._closed or clock.monotonic() < self._save_again_at:
+            return
+        try:
+            saved = self._acked.save()
+            deleted = self._delete_acknowledged()
+        except OSError as error:
+            self._save_again_at = clock.monotonic() + _SAVE_PAUSE_S
+            log.warning("cannot note in %s what the broker has: %s. Tried again", self.directory, error)
+            return
+        if saved or deleted:
             self.points.made_room()
+
+    def _delete_acknowledged(self) -> bool:
+        deletable = [topic for topic, topic_log in self._logs.items() if topic_log.deletable(self._acked.get(topic))]
+        if deletable:
+            self._acked.sync()
+        for topic in deletable:
+            self._logs[topic].delete_below(self._acked.get(topic))
+        return bool(deletable)
 
     @property
     def unacknowledged(self) -> int:
@@ -247,7 +266,10 @@ class WriterSpool:
                 return
             remove = remove and self.finished
             self._closed = True
-            self._acked.save()
+            try:
+                self._acked.save()
+            except OSError as error:  # what the broker has is then sent again, and dropped by its readers
+                log.warning("cannot note in %s what the broker has: %s", self.directory, error)
             self.keys.close()
             self._acked.close()
             for topic_log in self._logs.values():
