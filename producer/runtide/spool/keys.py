@@ -1,13 +1,20 @@
 """The names of metric keys, and the numbers that tail records refer to them by.
 
-An append-only file of lines ``<id> TAB <name>``; a line is written before the first point that uses its id.
+An append-only file of lines ``<id> TAB <name>``; a line is written before the first point that uses its id, unless the
+disk takes none: then it waits in memory, where sealing finds the name all the same.
 """
 
 import itertools
+import logging
 import os
+import threading
+from collections import deque
 from pathlib import Path
 
+from runtide.spool.whole_write import write_whole
 from runtide_schemas.limits import check_key
+
+log = logging.getLogger(__name__)
 
 FILE = "keys"
 
@@ -18,32 +25,67 @@ class KeyTable:
     A key may get two ids when a signal handler logs it for the first time while the same is under way: harmless.
     """
 
-    __slots__ = ("_descriptor", "_next_id", "ids", "names")
+    __slots__ = ("_descriptor", "_lock", "_next_id", "_path", "_troubled", "_unwritten", "_writing", "ids", "names")
 
     def __init__(self, directory: Path) -> None:
         self.names = read_keys(directory)
         self.ids: dict[str, int] = {name: number for number, name in self.names.items()}
         self._next_id = itertools.count(max(self.names, default=0) + 1)
-        self._descriptor = os.open(directory / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._lock = threading.RLock()
+        self._unwritten: deque[bytes] = deque()
+        self._writing = False
+        self._troubled = False
+        self._path = directory / FILE
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def add(self, key: str) -> int:
         """Return the id of a key, a new one when it is not known yet.
 
         Raises:
             InvalidRequest: it may not name a metric.
-            OSError: it cannot be written.
         """
         check_key(key, "Metric")
         if (known := self.ids.get(key)) is not None:
             return known
         number = next(self._next_id)
-        os.write(self._descriptor, f"{number}\t{key}\n".encode())
         self.names[number] = key
+        self._unwritten.append(f"{number}\t{key}\n".encode())
+        self.maintain()
         self.ids[key] = number
         return number
 
+    def maintain(self) -> None:
+        """Write the names that are not in the file yet; while the disk takes none, they wait in memory."""
+        try:
+            self._write_through()
+            self._troubled = False
+        except OSError as error:
+            if not self._troubled:
+                log.warning("cannot write metric names to %s: %s. Kept in memory and tried again", self._path, error)
+            self._troubled = True
+
+    def _write_through(self) -> None:
+        """Write what waits. A signal handler that interrupts this leaves its name to the call that it interrupted."""
+        if not self._unwritten:
+            return
+        with self._lock:
+            if self._writing:
+                return
+            self._writing = True
+            try:
+                while self._unwritten:
+                    write_whole(self._descriptor, self._unwritten[0])
+                    self._unwritten.popleft()
+            finally:
+                self._writing = False
+
     def sync(self) -> None:
-        """Make sure that the names are on the disk itself."""
+        """Make sure that the names are on the disk itself.
+
+        Raises:
+            OSError: they are not.
+        """
+        self._write_through()
         os.fsync(self._descriptor)
 
     def close(self) -> None:

@@ -1,7 +1,6 @@
 """The events of one writer for one topic: numbered, on disk, and read again by the publisher."""
 
 import contextlib
-import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from runtide.spool.segment import (
     segment_files,
     segment_name,
 )
+from runtide.spool.whole_write import write_whole
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 CACHE_BYTES = 16 * 1024 * 1024
@@ -188,7 +188,7 @@ class TopicLog:
             finally:
                 self._opening = False
         block = encode_block(event, seq, branches(self.topic)[event.type], self._sync)
-        _write_whole(self._descriptor, block)
+        write_whole(self._descriptor, block)
         self._segments[-1].size += len(block)
 
     def _open_segment(self, first: int) -> None:
@@ -197,7 +197,7 @@ class TopicLog:
         header = file_header(self.topic, self.tail_end, sync)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            _write_whole(descriptor, header)
+            write_whole(descriptor, header)
         except OSError:
             os.close(descriptor)
             path.unlink()
@@ -232,14 +232,6 @@ class TopicLog:
             self._reader.close()
         self._reader = SegmentReader(path)
         return self._reader
-
-
-def _write_whole(descriptor: int, data: bytes) -> None:
-    """Append by one write; a part that fitted is taken back."""
-    written = os.write(descriptor, data)
-    if written != len(data):
-        os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
-        raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes fitted; the disk is full")
 
 
 def _within(events: list[SpooledEvent], most_bytes: int) -> list[SpooledEvent]:

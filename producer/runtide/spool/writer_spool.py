@@ -183,6 +183,7 @@ class WriterSpool:
 
     def maintain(self) -> None:
         """Do the housekeeping that calls should not have to wait for."""
+        self.keys.maintain()
         self.points.prepare_spare()
         for topic in TOPICS:
             self._write_through(topic)
@@ -270,6 +271,7 @@ class WriterSpool:
                 self._acked.save()
             except OSError as error:  # what the broker has is then sent again, and dropped by its readers
                 log.warning("cannot note in %s what the broker has: %s", self.directory, error)
+            self.keys.maintain()
             self.keys.close()
             self._acked.close()
             for topic_log in self._logs.values():
