@@ -88,8 +88,9 @@ class DeliveryWindow:
     async def run(self) -> None:
         """Deliver until cancelled."""
         while True:
-            producer = new_producer(self._settings)
+            producer: AIOKafkaProducer | None = None
             try:
+                producer = new_producer(self._settings)
                 await asyncio.wait_for(producer.start(), START_TIMEOUT_S)
                 self._unsent = deque(record for record in self._queue if not record.settled)
                 self._failure = None
@@ -98,7 +99,8 @@ class DeliveryWindow:
                 self._troubled = True
                 self._on_trouble(f"delivery to {self._settings.bootstrap} failed: {describe(error)}")
             finally:
-                await discard(producer)
+                if producer is not None:
+                    await discard(producer)
             await asyncio.sleep(self._pause)
             self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
 

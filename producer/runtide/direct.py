@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from runtide.delivery import DeliveryWindow, Outgoing
-from runtide.kafka import MAX_EVENT_BYTES, KafkaSettings
+from runtide.kafka import MAX_EVENT_BYTES, KafkaSettings, describe
 from runtide_schemas import topics
 from runtide_schemas.codec import encode
 from runtide_schemas.envelope import Envelope, to_headers
@@ -88,7 +88,7 @@ class DirectPublisher:
             TransientError: not acknowledged in time. The outcome is unknown: it may be in the log.
             InvalidRequest: the event is too large.
         """
-        if self._window is None:
+        if self._window is None or self._running is None:
             raise RuntimeError("use DirectPublisher as `async with DirectPublisher(...) as publisher`")
         value = encode(body)
         if len(value) > MAX_EVENT_BYTES:
@@ -104,21 +104,31 @@ class DirectPublisher:
             acknowledged=lambda metadata: None if answer.done() else answer.set_result(metadata),
             partition=partition,
         )
-        metadata = await self._delivered(self._window, record, answer, envelope)
+        metadata = await self._delivered(self._window, self._running, record, answer, envelope)
         return Published(envelope.id, record.topic, metadata.partition, metadata.offset, envelope.seq)
 
     async def _delivered(
-        self, window: DeliveryWindow, record: Outgoing, answer: "asyncio.Future[Any]", envelope: Envelope
+        self,
+        window: DeliveryWindow,
+        running: asyncio.Task[None],
+        record: Outgoing,
+        answer: "asyncio.Future[Any]",
+        envelope: Envelope,
     ) -> Any:
         window.submit(record)
-        try:
-            return await asyncio.wait_for(answer, self._deadline)
-        except TimeoutError as error:
-            window.withdraw(record)
-            raise TransientError(
-                f"{envelope.type} {envelope.id} was not acknowledged by {self._settings.bootstrap} within "
-                f"{self._deadline:g} s; whether it is in {record.topic} is unknown. Look there before trying again"
-            ) from error
+        await asyncio.wait({answer, running}, timeout=self._deadline, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        window.withdraw(record)
+        unknown = f"whether it is in {record.topic} is unknown. Look there before trying again"
+        if running.done():
+            why = None if running.cancelled() else running.exception()
+            ended = "the publisher was closed" if why is None else f"delivery has ended: {describe(why)}"
+            raise TransientError(f"{envelope.type} {envelope.id} was not acknowledged, {ended}; {unknown}") from why
+        raise TransientError(
+            f"{envelope.type} {envelope.id} was not acknowledged by {self._settings.bootstrap} within "
+            f"{self._deadline:g} s; {unknown}"
+        )
 
     def _envelope(self, body: object, actor: str, cause: str, at: int, event_id: str | None) -> Envelope:
         topic = topic_of(body)

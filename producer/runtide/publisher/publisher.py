@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from runtide.delivery import DeliveryWindow
-from runtide.kafka import KafkaSettings
+from runtide.kafka import KafkaSettings, describe
 from runtide.publisher.event_loop import PublisherLoop
 from runtide.publisher.shipment import Shipment
 from runtide.spool.writer_spool import WriterSpool
@@ -137,6 +137,7 @@ class Publisher:
         delivering = None if window is None else asyncio.create_task(window.run())
         idle_since = time.monotonic()
         while not self._stopping:
+            self._check(delivering)
             for spool in self._current(window):
                 idle_since = time.monotonic()
                 self._serve(spool)
@@ -149,6 +150,12 @@ class Publisher:
         if delivering is not None:
             delivering.cancel()
             await asyncio.wait({delivering}, timeout=3)
+
+    def _check(self, delivering: "asyncio.Task[None] | None") -> None:
+        if delivering is not None and delivering.done():
+            error = delivering.exception()
+            self.trouble = f"delivery has ended: {'' if error is None else describe(error)}"
+            raise RuntimeError(self.trouble) from error
 
     def _current(self, window: DeliveryWindow | None) -> list[WriterSpool]:
         """Return the spools to serve; those that were removed are let go here, where nobody uses them."""
