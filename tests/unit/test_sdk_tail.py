@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from itertools import count
 from pathlib import Path
 from types import FrameType
 
@@ -67,19 +68,19 @@ def test_a_hole_is_skipped_and_what_follows_is_kept(tmp_path: Path) -> None:
 
 def test_signal_handlers_that_log_lose_nothing(tmp_path: Path) -> None:
     tail = open_tail(tmp_path)
-    handled = 0
+    numbers, handled = count(), list[int]()
 
     def handler(number: int, frame: FrameType | None) -> None:
-        nonlocal handled
-        tail.append(2, handled, 5, 0.0)
-        handled += 1
+        step = next(numbers)  # one atomic step: handlers nest
+        tail.append(2, step, 5, 0.0)
+        handled.append(step)
 
     previous = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)  # far above the time of a rotation: handlers nest
     most = 20 * FIRST_CAPACITY  # an end, whatever the timer does
     try:
         logged = 0
-        while (handled < 200 or logged < 3 * FIRST_CAPACITY) and logged < most:
+        while (len(handled) < 200 or logged < 3 * FIRST_CAPACITY) and logged < most:
             tail.append(1, logged, 5, 0.0)
             logged += 1
     finally:
@@ -90,8 +91,8 @@ def test_signal_handlers_that_log_lose_nothing(tmp_path: Path) -> None:
         records.append(chunk[0])
         tail.sealed = chunk[1]
     together = np.concatenate(records)
-    for key, count in ((1, logged), (2, handled)):
-        assert sorted(together["step"][together["key"] == key].tolist()) == list(range(count))
+    for key, returned in ((1, logged), (2, len(handled))):
+        assert sorted(together["step"][together["key"] == key].tolist()) == list(range(returned))
 
 
 def test_threads_share_a_tail(tmp_path: Path) -> None:
