@@ -56,7 +56,7 @@ async def until_groups_work(address: str) -> None:
         await consumer.committed(place)
 
 
-@pytest.fixture(params=["embedded", "apache"])
+@pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.slow)])
 def kafka(request: pytest.FixtureRequest) -> KafkaAddress:
     """Each broker in turn."""
     if request.param == "apache":
