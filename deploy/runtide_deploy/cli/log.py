@@ -5,11 +5,15 @@ from itertools import groupby
 from typing import Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from runtide_deploy.cli import gateway as api
 from runtide_deploy.cli.formatting import new_console
 from runtide_deploy.cli.runs import AS_JSON, GATEWAY, resolve_run
+
+_COLUMNS = ("time", "event", "writer", "seq", "where")
+_LEAST_WHAT = 20
 
 
 def log(
@@ -25,21 +29,24 @@ def log(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    console.print(events_table(found["events"]))
+    console.print(events_table(found["events"], console.width))
     if found["truncated"]:
         console.print(f"[yellow]Only the first {len(found['events']):,} events are shown.[/]")
 
 
-def events_table(events: list[dict[str, Any]]) -> Table:
-    """Return a table of events as the gateway gives them; a row of metric events of one writer takes one line."""
+def events_table(events: list[dict[str, Any]], width: int) -> Table:
+    """Return a table of events as the gateway gives them; a row of metric events of one writer takes one line.
+
+    ``width``: characters that there are. Only the last column gives way: Rich would drop whole columns instead.
+    """
     rows = [_row(list(alike)) for _, alike in groupby(events, key=_together)]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for place, column in enumerate(("time", "event", "writer", "seq", "where")):
-        widest = max((len(row[place]) for row in rows), default=0)
-        table.add_column(column, no_wrap=True, min_width=widest, justify="right" if column == "seq" else "left")
-    table.add_column("what", no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*row)
+    for column in (*_COLUMNS, "what"):
+        table.add_column(column, no_wrap=True, justify="right" if column == "seq" else "left")
+    widest = [max(len(text) for text in texts) for texts in zip(_COLUMNS, *(row[:-1] for row in rows), strict=True)]
+    room = max(_LEAST_WHAT, width - sum(widest) - 2 * len(widest))
+    for *place, what in rows:
+        table.add_row(*place, escape(what if len(what) <= room else what[: room - 1] + "…"))
     return table
 
 
@@ -60,7 +67,7 @@ def _row(alike: list[dict[str, Any]]) -> tuple[str, ...]:
         envelope["writer"][:8],
         _span(envelope["seq"], last["envelope"]["seq"]),
         f"{origin['topic'].removeprefix('runtide.')}-{origin['partition']}@{_span(origin['offset'], last['origin']['offset'])}",
-        _what(alike).replace("[", r"\["),
+        _what(alike),
     )
 
 

@@ -26,7 +26,7 @@ def print_report(
     console.print(runs_table(runs))
     console.print(_endpoints_table(endpoints))
     console.rule(f"[bold]The events of run {runs[0]['info']['name']} (the log)", align="left")
-    console.print(events_table(events))
+    console.print(events_table(events, console.width))
 
 
 def _comparison_table(comparison: dict[str, Any], runs: list[dict[str, Any]]) -> Table:
