@@ -1,87 +1,12 @@
-"""``python -m runtide_deploy.broker``: run a broker until SIGTERM or SIGINT.
+"""``python -m runtide_deploy.broker``; see ``command``."""
 
-Exit codes: 0 stopped on request, 1 the disk failed, 2 it cannot start (the message says why).
-"""
-
-import argparse
-import asyncio
-import logging
-import resource
-import signal
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import uvloop
-from pydantic import ValidationError
+# kio describes its types to Hypothesis where that is installed: a third of the broker's start and a sixth of its
+# memory, and no use to a broker. None makes the import fail as if it were not installed, in this process only.
+sys.modules["hypothesis"] = None  # type: ignore[assignment]  # documented: None blocks a module's import
 
-from runtide_deploy.broker.errors import CannotStart
-from runtide_deploy.broker.server import Broker
-from runtide_deploy.broker.settings import BrokerSettings
-
-STOPPED, FAILED, CANNOT_START = 0, 1, 2
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    options = vars(_parser().parse_args(arguments))
-    logging.basicConfig(
-        stream=sys.stderr, level=options.pop("log_level"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    try:
-        settings = BrokerSettings(**options)
-        _allow_many_files()
-        return uvloop.run(_run(settings))
-    except (CannotStart, ValidationError) as error:
-        sys.stderr.write(f"broker cannot start: {error}\n")
-        return CANNOT_START
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m runtide_deploy.broker",
-        description="A single-node broker that speaks the Kafka protocol. Every setting can also be given as "
-        "RUNTIDE_BROKER_<NAME> in the environment.",
-        argument_default=argparse.SUPPRESS,
-    )
-    for name, field in BrokerSettings.model_fields.items():
-        if field.annotation is bool:
-            parser.add_argument(_flag(name), action=argparse.BooleanOptionalAction, help=field.description)
-        else:
-            parser.add_argument(_flag(name), type=_argument_type(field.annotation), help=field.description)
-    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
-    return parser
-
-
-def _allow_many_files() -> None:
-    """Raise the limit of open files to what the system allows: every segment and connection is one."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _argument_type(annotation: object) -> type:
-    return annotation if annotation in {int, float, Path} and isinstance(annotation, type) else str
-
-
-async def _run(settings: BrokerSettings) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with Broker.start(settings) as broker:
-        sys.stdout.write(f"listening on {broker.address}\n")
-        sys.stdout.flush()
-        stopped = asyncio.create_task(stop.wait())
-        ends: list[asyncio.Future[Any]] = [stopped, broker.failed]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        return FAILED if broker.failed.done() else STOPPED
-
+from runtide_deploy.broker.command import main  # noqa: E402  # after the line above, which it is for
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from crc32c import crc32c
+from runtide_deploy.broker.checksum import crc32c
 
 
 def replace_file(path: Path, content: bytes) -> None:

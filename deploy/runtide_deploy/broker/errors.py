@@ -29,6 +29,10 @@ class CannotStart(BrokerError):
     """The broker refuses to start; the message says what the operator must change."""
 
 
+class InvalidSettings(CannotStart):
+    """A setting is missing, is not of its type or is out of its range; the message names each."""
+
+
 class DamagedBatch(BrokerError):
     """The bytes at a position of a segment file are no valid record batch.
 

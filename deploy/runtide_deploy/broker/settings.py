@@ -1,83 +1,87 @@
 """Every setting of the broker, with its default and its variable ``RUNTIDE_BROKER_<NAME>``."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from runtide_deploy.broker.declared_settings import DeclaredSettings, setting
 
 MEBIBYTE = 1 << 20
+VARIABLE_PREFIX = "RUNTIDE_BROKER_"
 
 
-class BrokerSettings(BaseSettings):
+@dataclass(frozen=True, kw_only=True)
+class BrokerSettings(DeclaredSettings):
     """Settings of one broker process.
 
     Sizes are bytes, times are milliseconds unless the name says otherwise.
     """
 
-    model_config = SettingsConfigDict(env_prefix="RUNTIDE_BROKER_", frozen=True, extra="forbid")
+    data: Path = setting(description="Data directory; created when missing, used by one broker at a time.")
+    host: str = setting(default="127.0.0.1", description="Address to bind and to advertise to clients.")
+    port: int = setting(default=9092, ge=0, le=65535, description="Port to bind; 0 lets the system choose one.")
+    node_id: int = setting(default=1, ge=0, description="Kafka node id that clients see.")
 
-    data: Path = Field(description="Data directory; created when missing, used by one broker at a time.")
-    host: str = Field(default="127.0.0.1", description="Address to bind and to advertise to clients.")
-    port: int = Field(default=9092, ge=0, le=65535, description="Port to bind; 0 lets the system choose one.")
-    node_id: int = Field(default=1, ge=0, description="Kafka node id that clients see.")
+    default_partitions: int = setting(default=1, ge=1, description="Partitions of a topic created without a number.")
+    max_partitions: int = setting(
+        default=4096, ge=1, description="Partitions of all topics together; more are refused."
+    )
+    auto_create_topics: bool = setting(default=False, description="Create a topic when a client asks for its metadata.")
 
-    default_partitions: int = Field(default=1, ge=1, description="Partitions of a topic created without a number.")
-    max_partitions: int = Field(default=4096, ge=1, description="Partitions of all topics together; more are refused.")
-    auto_create_topics: bool = Field(default=False, description="Create a topic when a client asks for its metadata.")
-
-    max_message_bytes: int = Field(
+    max_message_bytes: int = setting(
         default=MEBIBYTE + 12, ge=1024, description="Largest record batch accepted (Kafka's message.max.bytes)."
     )
-    max_request_bytes: int = Field(
+    max_request_bytes: int = setting(
         default=100 * MEBIBYTE,
         ge=1024,
         description="Largest request frame accepted (Kafka's socket.request.max.bytes).",
     )
-    max_in_flight_bytes: int = Field(
+    max_in_flight_bytes: int = setting(
         default=256 * MEBIBYTE,
         ge=1024,
         description="Bytes of unanswered requests held in memory before reading pauses.",
     )
-    max_in_flight_requests: int = Field(
+    max_in_flight_requests: int = setting(
         default=16, ge=1, description="Unanswered requests of one connection before reading from it pauses."
     )
-    max_connections: int = Field(
+    max_connections: int = setting(
         default=1000, ge=1, description="Connections held at once; more are closed on arrival."
     )
-    max_fetch_bytes: int = Field(
+    max_fetch_bytes: int = setting(
         default=55 * MEBIBYTE, ge=1024, description="Most record bytes in one Fetch answer (Kafka's fetch.max.bytes)."
     )
-    idle_connection_ms: int = Field(
+    idle_connection_ms: int = setting(
         default=600_000,
         ge=100,
         description="Close a connection that sent nothing for so long (connections.max.idle.ms).",
     )
-    stalled_frame_ms: int = Field(
+    stalled_frame_ms: int = setting(
         default=30_000, ge=100, description="Close a connection that started a request and stopped sending for so long."
     )
 
-    segment_bytes: int = Field(default=128 * MEBIBYTE, ge=1024, description="Size at which a new segment file begins.")
-    flush_delay_ms: float = Field(
+    segment_bytes: int = setting(
+        default=128 * MEBIBYTE, ge=1024, description="Size at which a new segment file begins."
+    )
+    flush_delay_ms: float = setting(
         default=5.0,
         ge=0,
         le=1000,
         description="Longest rest between two group commits; it rests as long as the last one took, so that writers "
         "share the next. acks=all answers after the commit that covers the write.",
     )
-    producer_states: int = Field(
+    producer_states: int = setting(
         default=10_000, ge=1, description="Idempotent producers remembered per partition, least recently used go first."
     )
 
-    min_session_timeout_ms: int = Field(
+    min_session_timeout_ms: int = setting(
         default=1_000, ge=1, description="Shortest session time-out a group member may ask."
     )
-    max_session_timeout_ms: int = Field(
+    max_session_timeout_ms: int = setting(
         default=1_800_000, ge=1, description="Longest session time-out a member may ask."
     )
-    initial_rebalance_delay_ms: int = Field(
+    initial_rebalance_delay_ms: int = setting(
         default=200, ge=0, description="Wait for more members before the first generation of an empty group."
     )
-    max_group_size: int = Field(default=250, ge=1, description="Members of one consumer group.")
-    max_offset_metadata_bytes: int = Field(
+    max_group_size: int = setting(default=250, ge=1, description="Members of one consumer group.")
+    max_offset_metadata_bytes: int = setting(
         default=4096, ge=0, description="Longest text stored beside a group's offset."
     )

@@ -8,9 +8,9 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from crc32c import crc32c
 from kio.schema.errors import ErrorCode
 
+from runtide_deploy.broker.checksum import crc32c
 from runtide_deploy.broker.errors import DamagedBatch, Refused
 
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")

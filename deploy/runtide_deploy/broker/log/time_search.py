@@ -3,8 +3,6 @@
 import os
 from typing import NamedTuple
 
-from aiokafka.record.default_records import DefaultRecordBatch
-
 from runtide_deploy.broker.errors import DamagedBatch, DamagedLog
 from runtide_deploy.broker.log.segment import Segment
 
@@ -55,6 +53,9 @@ class TimeSearch(NamedTuple):
 
 
 def _first_record_at(batch: bytes, timestamp: int, position: int) -> TimedOffset | None:
+    # Loaded here: few ever search by time, and with it comes the whole client, a tenth of the broker's start.
+    from aiokafka.record.default_records import DefaultRecordBatch
+
     try:
         for record in DefaultRecordBatch(batch):
             if record.timestamp >= timestamp:
