@@ -19,6 +19,10 @@ class ClientSettings(BaseSettings):
     )
     spool_wait: float = Field(default=5.0, ge=0, description="Seconds that the policy block waits.")
     exit_deadline: float = Field(default=10.0, ge=0, description="Seconds that the end of a run waits for the broker.")
+    share_run: bool = Field(
+        default=False,
+        description="The ranks of a job write one run without RUNTIDE_RUN_ID: its id is derived from the launcher's job.",
+    )
     handle_sigterm: bool = Field(
         default=False, description="Turn SIGTERM into a clean exit (status KILLED) when nothing else handles it."
     )

@@ -9,6 +9,9 @@ from runtide_queries.postgres import Postgres, Snapshot
 from runtide_queries.runs import unknown_run
 from runtide_queries.statements import load
 
+_MOST_NAMED = 5
+_MOST_RANKS = 100_000
+
 
 class State(StrEnum):
     """How much of a writer's sequence has arrived."""
@@ -47,12 +50,17 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completeness:
-    """The answer for a run: the worst state of its sequences, and each of them."""
+    """The answer for a run: the worst state of its sequences, and each of them.
+
+    ``silent_ranks`` are those of a job whose ranks write this run together that have not been heard of: only started
+    yet, or crashed before anything arrived. They do not count in ``state``, since a rank need not write.
+    """
 
     run_id: str
     state: State
     summary: str
     sequences: tuple[Sequence, ...]
+    silent_ranks: tuple[int, ...] = ()
 
 
 async def get_completeness(postgres: Postgres, run_id: str) -> Completeness:
@@ -68,10 +76,22 @@ async def get_completeness(postgres: Postgres, run_id: str) -> Completeness:
         gaps = await _gaps(snapshot, run_id)
         rows = await snapshot.rows(statements["get_writer_positions"], run_id=run_id)
         silent = await snapshot.rows(statements["get_writers_without_positions"], run_id=run_id)
+        writers = await snapshot.rows(load("runs")["get_writers"], run_id=run_id)
     sequences = [_sequence(row, gaps.get((row["writer_id"], row["topic"]), ())) for row in rows]
     sequences += [_sequence({**row, "topic": "", "next_seq": 0, "final_count": None}, ()) for row in silent]
     state = _worst(sequence.state for sequence in sequences)
-    return Completeness(run_id=run_id, state=state, summary=_summary(sequences), sequences=tuple(sequences))
+    unheard = _silent_ranks(writers)
+    summary = _summary(sequences) + (
+        f"; not heard of: {_listed([f'rank {rank}' for rank in unheard])}" if unheard else ""
+    )
+    return Completeness(run_id=run_id, state=state, summary=summary, sequences=tuple(sequences), silent_ranks=unheard)
+
+
+def _silent_ranks(writers: Iterable[Any]) -> tuple[int, ...]:
+    """Return the ranks without a writer, when several ranks have one: one alone may log for all."""
+    ranks = {writer["rank"] for writer in writers if writer["rank"] is not None}
+    size = max((writer["world_size"] or 0 for writer in writers), default=0)
+    return tuple(sorted(set(range(min(size, _MOST_RANKS))) - ranks)) if len(ranks) > 1 else ()
 
 
 async def _gaps(snapshot: Snapshot, run_id: str) -> dict[tuple[str, str], tuple[Range, ...]]:
@@ -110,9 +130,10 @@ def _summary(sequences: list[Sequence]) -> str:
     """Say it in a sentence: ``all 13 events of 1 writer are here``, ``rank 3 is missing 17-18 of runtide.metrics``."""
     if missing := [sequence for sequence in sequences if sequence.missing]:
         return "; ".join(_lack(sequence) for sequence in missing)
-    unclosed = len({sequence.writer_id for sequence in sequences if sequence.state is State.OPEN})
-    if unclosed or not sequences:
-        return f"nothing is missing so far; {unclosed} of its writers still open" if sequences else "no writer is known"
+    open_ones = {sequence.writer_id: sequence for sequence in sequences if sequence.state is State.OPEN}
+    if open_ones or not sequences:
+        who = _listed([_who(sequence) for sequence in open_ones.values()])
+        return f"nothing is missing so far; still open: {who}" if sequences else "no writer is known"
     return f"all {sum(sequence.received for sequence in sequences):,} events of {_writers(sequences)} are here"
 
 
@@ -121,9 +142,17 @@ def _writers(sequences: list[Sequence]) -> str:
     return f"{count} writer" if count == 1 else f"{count} writers"
 
 
+def _listed(names: list[str]) -> str:
+    """The first few by name; of a run that has ended, those still open have crashed."""
+    return ", ".join(names[:_MOST_NAMED]) + f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED)
+
+
+def _who(sequence: Sequence) -> str:
+    return f"writer {sequence.writer_id[:8]}" if sequence.rank is None else f"rank {sequence.rank}"
+
+
 def _lack(sequence: Sequence) -> str:
-    who = f"writer {sequence.writer_id[:8]}" if sequence.rank is None else f"rank {sequence.rank}"
     ranges = ", ".join(
         f"{gap.first}" if gap.first == gap.last else f"{gap.first}-{gap.last}" for gap in sequence.missing
     )
-    return f"{who} is missing {ranges} of {sequence.topic}"
+    return f"{_who(sequence)} is missing {ranges} of {sequence.topic}"

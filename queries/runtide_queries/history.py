@@ -56,6 +56,22 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WriterCurve:
+    """One metric as one writer logged it. What the writer said of itself is null while its WriterOpened is missing.
+
+    A rank that was restarted has a writer, and so a curve, for each attempt.
+    """
+
+    writer_id: str
+    rank: int | None
+    local_rank: int | None
+    host: str | None
+    client: str | None
+    opened_at: int | None
+    buckets: tuple[Bucket, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSnapshot:
     """A read-only copy of the history file, and the positions in the log it is complete to."""
 
@@ -126,8 +142,7 @@ async def metric_history(history: History, run_id: str, key: str, *, most: int =
 
 async def curves(history: History, run_ids: Sequence[str], keys: Sequence[str], *, buckets: int) -> tuple[Curve, ...]:
     """Return the curves of several runs and metrics, each cut into at most ``buckets`` spans of steps."""
-    if not 1 <= buckets <= MAX_BUCKETS:
-        raise InvalidRequest(f"A curve is cut into 1 to {MAX_BUCKETS} points, got {buckets}")
+    _check_buckets(buckets)
     if not run_ids or not keys:
         return ()
     rows = await history.rows("curves", run_ids=list(run_ids), keys=list(keys), buckets=buckets)
@@ -138,6 +153,24 @@ async def curves(history: History, run_ids: Sequence[str], keys: Sequence[str], 
     return tuple(Curve(run_id=run_id, key=key, buckets=tuple(cut)) for (run_id, key), cut in found.items())
 
 
+async def writer_curves(history: History, run_id: str, key: str, *, buckets: int) -> tuple[WriterCurve, ...]:
+    """Return one metric of a run as each of its writers logged it, ranks in order; ``curves`` takes all together.
+
+    The buckets are the same spans of steps for every writer; those without a point are left out.
+    """
+    _check_buckets(buckets)
+    rows = await history.rows("writer_curves", run_id=run_id, key=key, buckets=buckets)
+    about = tuple(WriterCurve.__dataclass_fields__)[:-1]
+    names = tuple(Bucket.__dataclass_fields__)
+    found: dict[tuple[Any, ...], list[Bucket]] = {}
+    for row in rows:
+        cut = found.setdefault(tuple(row[: len(about)]), [])
+        cut.append(Bucket(**dict(zip(names, row[len(about) :], strict=True))))
+    return tuple(
+        WriterCurve(**dict(zip(about, writer, strict=True)), buckets=tuple(cut)) for writer, cut in found.items()
+    )
+
+
 def parse_positions(found: Any) -> dict[tuple[str, int], int]:
     """Return positions by (topic, partition) from the owner's JSON: ``{"topic": {"partition": offset}}``."""
     return {
@@ -145,6 +178,11 @@ def parse_positions(found: Any) -> dict[tuple[str, int], int]:
         for topic, partitions in found.items()
         for partition, offset in partitions.items()
     }
+
+
+def _check_buckets(buckets: int) -> None:
+    if not 1 <= buckets <= MAX_BUCKETS:
+        raise InvalidRequest(f"A curve is cut into 1 to {MAX_BUCKETS} points, got {buckets}")
 
 
 def _rows_of_arrow(data: bytes) -> list[tuple[Any, ...]]:

@@ -48,11 +48,11 @@ class RunningStack:
         assert done.returncode == 0 or not check, f"runtide {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def python(self, code: str, *arguments: str) -> "subprocess.Popen[str]":
-        """Start a Python program in a process of its own."""
+    def python(self, code: str, *arguments: str, variables: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+        """Start a Python program in a process of its own, with more environment variables if need be."""
         return subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
-            env=self.environment,
+            env={**self.environment, **(variables or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

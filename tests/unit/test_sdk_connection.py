@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtide.connection import Connection, StackFile, as_uri
-from runtide.tracking.environment import Ranks, git_commit
+from runtide.tracking.environment import git_commit
 from runtide_schemas.errors import InvalidRequest
 
 STACK = StackFile(
@@ -55,21 +55,6 @@ def test_a_damaged_stack_file_is_said(tmp_path: Path, text: str) -> None:
 def test_paths_become_uris(tmp_path: Path) -> None:
     assert as_uri(str(tmp_path / "a b")) == (tmp_path / "a b").as_uri()
     assert as_uri("s3://bucket/x/") == "s3://bucket/x"
-
-
-@pytest.mark.parametrize(
-    ("environment", "ranks"),
-    [
-        ({}, Ranks(None, None, None)),
-        ({"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}, Ranks(3, 1, 8)),
-        ({"SLURM_PROCID": "5", "SLURM_LOCALID": "0", "SLURM_NTASKS": "6"}, Ranks(5, 0, 6)),
-        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}, Ranks(0, None, 2)),
-        ({"RANK": "", "SLURM_PROCID": "x"}, Ranks(None, None, None)),
-    ],
-)
-def test_ranks_of_launchers_are_known(environment: dict[str, str], ranks: Ranks) -> None:
-    assert Ranks.detect(environment) == ranks
-    assert ranks.leads == (ranks.rank in (None, 0))
 
 
 def test_the_commit_is_read_without_running_git(tmp_path: Path) -> None:

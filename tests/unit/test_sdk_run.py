@@ -200,7 +200,7 @@ def test_a_resumed_run_goes_on(tmp_path: Path) -> None:
 def test_ranks_share_the_run_that_the_environment_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, starts: bool
 ) -> None:
-    monkeypatch.setattr(plan, "_environment_id_used_by", 0)
+    monkeypatch.setattr(plan, "_common_id_used_by", 0)
     monkeypatch.setenv("RUNTIDE_RUN_ID", "shared-run")
     for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "4" if rank else "")):
         monkeypatch.setenv(name, value)

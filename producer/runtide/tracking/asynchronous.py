@@ -33,6 +33,7 @@ class AsyncRun(RunLog):
         run_id: str | None = None,
         tags: Mapping[str, object] | None = None,
         parent_run_id: str = "",
+        shared: bool | None = None,
     ) -> None:
         """Start a run; the arguments are those of ``runtide.start_run``."""
         plan = plan_run(
@@ -43,6 +44,7 @@ class AsyncRun(RunLog):
             run_id=run_id,
             parent_run_id=parent_run_id,
             tags=tags,
+            shared=shared,
         )
         super().__init__(plan)
 

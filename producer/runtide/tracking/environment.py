@@ -1,37 +1,9 @@
-"""What the surroundings of the process say: user, code, rank."""
+"""What the surroundings of the process say: user and code."""
 
 import getpass
-import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-_RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
-_LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
-_WORLD_SIZES = ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-
-
-@dataclass(frozen=True, slots=True)
-class Ranks:
-    """Place of this process in a distributed job; None outside one.
-
-    Read from torchrun's variables, else SLURM's, else Open MPI's, else MPICH's.
-    """
-
-    rank: int | None
-    local_rank: int | None
-    world_size: int | None
-
-    @classmethod
-    def detect(cls, environment: Mapping[str, str] = os.environ) -> "Ranks":
-        """Return what the environment says."""
-        return cls(*(_first_number(environment, names) for names in (_RANKS, _LOCAL_RANKS, _WORLD_SIZES)))
-
-    @property
-    def leads(self) -> bool:
-        """True for rank 0, and outside of distributed jobs."""
-        return self.rank in (None, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +56,3 @@ def _head(git: Path) -> str:
         return loose.read_text(encoding="utf-8").strip()
     packed = (shared / "packed-refs").read_text(encoding="utf-8").splitlines()
     return next((line.split()[0] for line in packed if line.endswith(f" {reference}")), "")
-
-
-def _first_number(environment: Mapping[str, str], names: tuple[str, ...]) -> int | None:
-    return next((int(environment[name]) for name in names if environment.get(name, "").isdecimal()), None)

@@ -51,6 +51,8 @@ def start_run(
     run_id: str | None = None,
     tags: Mapping[str, object] | None = None,
     nested: bool = False,
+    parent_run_id: str | None = None,
+    shared: bool | None = None,
 ) -> Run:
     """Start a run and make it the active one. Needs no broker: what is logged waits in the spool.
 
@@ -60,10 +62,16 @@ def start_run(
         experiment_id: its id, instead of a name.
         run_id: take up this run, which exists, and go on with it.
         tags: tags of the run.
-        nested: make it a child of the active run.
+        nested: make it a child of the active run; with none active it has no parent (as in MLflow).
+        parent_run_id: make it a child of this run, e.g. of one in another process.
+        shared: all ranks of this job write to one run: that of ``RUNTIDE_RUN_ID``, else one whose id every rank
+            derives alike from the launcher's job (a SLURM step, or torchrun with a UUID as its run id). Rank 0 starts
+            and ends it. False: a run of this process alone, whatever the environment says. None: the variable and
+            ``RUNTIDE_SHARE_RUN`` decide.
 
     Raises:
-        InvalidRequest: a run is active already and ``nested`` is not set, or a name, id or tag is not allowed.
+        InvalidRequest: a run is active already and ``nested`` is not set, a name, id or tag is not allowed, or the run is
+            to be shared and nothing names it.
         FatalError: the spool cannot be made.
     """
     active = innermost()
@@ -78,8 +86,10 @@ def start_run(
         experiment=experiment,
         experiment_id=experiment_id,
         run_id=run_id,
-        parent_run_id=active.run_id if active is not None else "",
+        parent_run_id=parent_run_id or (active.run_id if active is not None else ""),
+        nested=active is not None,
         tags=tags,
+        shared=shared,
     )
     if plan.configuration.settings.handle_sigterm:
         handle_sigterm()
@@ -88,8 +98,15 @@ def start_run(
     return run
 
 
-def attach(run_id: str) -> Run:
-    """Join a run that another process starts and ends, as one more writer. It does not become the active run."""
+def attach(run_id: str | None = None) -> Run:
+    """Join a run that another process starts and ends, as one more writer. It does not become the active run.
+
+    Args:
+        run_id: the run; that of ``RUNTIDE_RUN_ID`` when None.
+
+    Raises:
+        InvalidRequest: the id is not allowed, or there is none.
+    """
     return Run(plan_attachment(current(), run_id))
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from runtide.tracking.configuration import Configuration
-from runtide.tracking.environment import Ranks, Source, user_name
+from runtide.tracking.environment import Source, user_name
+from runtide.tracking.launcher import Launcher, job_run_id
 from runtide.tracking.names import new_run_name
+from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.events.requests import CreateExperiment
 from runtide_schemas.events.runs import RunStarted, RunUpdated
 from runtide_schemas.identity import RunId, new_run_id, now_ms
@@ -20,9 +22,10 @@ from runtide_schemas.limits import (
 )
 
 RUN_ID_VARIABLE = "RUNTIDE_RUN_ID"
+JOB_TAG = "runtide.job"
 DEFAULT_EXPERIMENT_ID = "0"
 
-_environment_id_used_by = 0
+_common_id_used_by = 0
 
 
 class Part(Enum):
@@ -46,6 +49,7 @@ class RunPlan:
         run_id, name, parent_run_id, tags: of the run.
         experiment_id: known id, or empty.
         experiment: name, to be resolved by the registrar, when there is no id.
+        goes_on: an earlier attempt of the job may have started and ended the run; it is running again.
     """
 
     configuration: Configuration
@@ -56,6 +60,7 @@ class RunPlan:
     tags: Mapping[str, str]
     experiment_id: str
     experiment: str
+    goes_on: bool = False
 
     @property
     def artifact_uri(self) -> str:
@@ -88,8 +93,9 @@ class RunPlan:
         )
 
     def resumed(self) -> RunUpdated:
-        """Return the fact that the run goes on."""
-        return RunUpdated(run_id=self.run_id, name=self.name or None, status="RUNNING")
+        """Return the fact that the run goes on; an earlier attempt's name stays."""
+        name = self.name if self.part is Part.RESUMER and self.name else None
+        return RunUpdated(run_id=self.run_id, name=name, status="RUNNING")
 
 
 def plan_run(
@@ -100,37 +106,45 @@ def plan_run(
     experiment_id: str | None = None,
     run_id: str | None = None,
     parent_run_id: str = "",
+    nested: bool = False,
     tags: Mapping[str, object] | None = None,
+    shared: bool | None = None,
 ) -> RunPlan:
     """Return the plan of a run.
 
     An explicit ``run_id`` takes up a run that exists. ``RUNTIDE_RUN_ID`` names the first run of a process that is no
-    nested one: rank 0 (or a process without a rank) starts it, the other ranks join.
+    nested one; with ``shared`` and without that variable, the launcher's job does. Rank 0 (or a process without a rank)
+    starts such a run, the other ranks join.
 
     Raises:
-        InvalidRequest: a name, id or tag is not allowed.
+        InvalidRequest: a name, id or tag is not allowed, or the run is to be shared and nothing names it.
     """
     chosen = experiment if experiment is not None else configuration.experiment
-    identity, part = _identity(run_id, nested=bool(parent_run_id))
+    launcher = Launcher.detect()
+    identity, part, common = _identity(configuration, launcher, run_id, nested, shared)
     given_name = check_text(name, "Run name", MAX_RUN_NAME_LENGTH) if name is not None else ""
     return RunPlan(
         configuration=configuration,
         part=part,
         run_id=identity,
         name=given_name or (new_run_name() if part is Part.CREATOR else ""),
-        parent_run_id=parent_run_id,
-        tags=check_tags(tags or {}),
+        parent_run_id=check_run_id(parent_run_id) if parent_run_id else "",
+        tags=check_tags({JOB_TAG: launcher.job, **(tags or {})} if launcher.job else tags or {}),
         experiment_id=experiment_id or ("" if chosen else DEFAULT_EXPERIMENT_ID),
         experiment=check_experiment_name(chosen) if chosen else "",
+        goes_on=common and launcher.restarted,
     )
 
 
-def plan_attachment(configuration: Configuration, run_id: str) -> RunPlan:
-    """Return the plan of joining a run that others start and end."""
+def plan_attachment(configuration: Configuration, run_id: str | None) -> RunPlan:
+    """Return the plan of joining a run that others start and end: the environment's when no id is given."""
+    identity = run_id if run_id is not None else os.environ.get(RUN_ID_VARIABLE, "")
+    if not identity:
+        raise InvalidRequest(f"no run to attach to: give its id, or set {RUN_ID_VARIABLE}")
     return RunPlan(
         configuration=configuration,
         part=Part.MEMBER,
-        run_id=RunId(check_run_id(run_id)),
+        run_id=RunId(check_run_id(identity)),
         name="",
         parent_run_id="",
         tags={},
@@ -139,13 +153,21 @@ def plan_attachment(configuration: Configuration, run_id: str) -> RunPlan:
     )
 
 
-def _identity(run_id: str | None, nested: bool) -> tuple[RunId, Part]:
-    global _environment_id_used_by
+def _identity(
+    configuration: Configuration, launcher: Launcher, run_id: str | None, nested: bool, shared: bool | None
+) -> tuple[RunId, Part, bool]:
+    """Return a run's id, this process's part in it, and whether it is the one that the processes of a job share."""
+    global _common_id_used_by
     if run_id is not None:
-        return RunId(check_run_id(run_id)), Part.RESUMER
-    shared = os.environ.get(RUN_ID_VARIABLE, "")
-    if not shared or nested or _environment_id_used_by == os.getpid():
-        return new_run_id(), Part.CREATOR
-    identity = RunId(check_run_id(shared))
-    _environment_id_used_by = os.getpid()
-    return identity, Part.CREATOR if Ranks.detect().leads else Part.MEMBER
+        return RunId(check_run_id(run_id)), Part.RESUMER, False
+    named = os.environ.get(RUN_ID_VARIABLE, "")
+    wanted = bool(named) or (configuration.settings.share_run if shared is None else shared)
+    if not wanted or nested or shared is False:
+        return new_run_id(), Part.CREATOR, False
+    if _common_id_used_by == os.getpid():
+        if shared:
+            raise InvalidRequest("this process has started the run that its job shares; a job shares one run")
+        return new_run_id(), Part.CREATOR, False
+    identity = RunId(check_run_id(named)) if named else job_run_id(launcher)
+    _common_id_used_by = os.getpid()
+    return identity, Part.CREATOR if launcher.leads else Part.MEMBER, True

@@ -203,6 +203,8 @@ class RunLog:
             request = plan.experiment_request()
             started = plan.started("" if request is None else writer.publish(request))
             writer.publish(started, started.start_time)
+            if plan.goes_on:
+                writer.publish(plan.resumed())
         elif plan.part is Part.RESUMER:
             writer.publish(plan.resumed())
             self.set_tags(plan.tags)

@@ -10,7 +10,8 @@ from runtide.connection import Connection
 from runtide.publisher.pool import publish
 from runtide.spool.writer_spool import WriterSpool
 from runtide.tracking.configuration import Configuration
-from runtide.tracking.environment import Ranks, user_name
+from runtide.tracking.environment import user_name
+from runtide.tracking.launcher import Launcher
 from runtide_schemas import topics
 from runtide_schemas.events.runs import TagsSet, WriterClosed, WriterOpened
 from runtide_schemas.identity import now_ms
@@ -123,15 +124,16 @@ class Writer:
         return Leftover(self.spool.unacknowledged, self.spool.directory, reason)
 
     def _opened(self) -> WriterOpened:
-        manifest, ranks = self.spool.manifest, Ranks.detect()
+        manifest, launcher = self.spool.manifest, Launcher.detect()
+        said = launcher.describe()
         return WriterOpened(
             run_id=self._run_id,
             writer_id=self.id,
             host=manifest.host,
             pid=manifest.pid,
-            rank=ranks.rank,
-            local_rank=ranks.local_rank,
-            world_size=ranks.world_size,
-            client=manifest.client,
+            rank=launcher.rank,
+            local_rank=launcher.local_rank,
+            world_size=launcher.world_size,
+            client=f"{manifest.client} ({said})" if said else manifest.client,
             at=manifest.created,
         )

@@ -30,6 +30,28 @@ JOIN spans s ON s.run_id = p.run_id AND s.key = p.key
 GROUP BY ALL
 ORDER BY p.run_id, p.key, bucket
 
+-- name: writer_curves
+-- One metric of one run, a curve per writer: like curves, over spans of steps that all writers share, so that their
+-- buckets stand side by side. Ranks in order, each one's attempts by age.
+WITH points AS (
+    SELECT writer_id, step, timestamp, value
+    FROM metrics
+    WHERE run_id = $run_id AND key = $key
+),
+span AS (SELECT min(step)::DOUBLE AS low, max(step)::DOUBLE - min(step)::DOUBLE + 1 AS width FROM points),
+known AS (SELECT writer_id, rank, local_rank, host, client, opened_at FROM writers WHERE run_id = $run_id)
+SELECT p.writer_id, w.rank, w.local_rank, w.host, w.client, w.opened_at,
+    least(floor((p.step::DOUBLE - s.low) / s.width * $buckets), $buckets - 1)::BIGINT AS bucket,
+    min(p.step) AS first_step, max(p.step) AS last_step, max(p.timestamp) AS timestamp,
+    min(p.value) FILTER (NOT isnan(p.value)) AS minimum, max(p.value) FILTER (NOT isnan(p.value)) AS maximum,
+    avg(p.value) FILTER (isfinite(p.value)) AS mean,
+    arg_max(p.value, (p.step, p.timestamp, p.value)) AS last, count(*) AS points
+FROM points p
+CROSS JOIN span s
+LEFT JOIN known w ON w.writer_id = p.writer_id
+GROUP BY ALL
+ORDER BY w.rank NULLS LAST, w.opened_at NULLS LAST, p.writer_id, bucket
+
 -- name: compare_runs
 SELECT run_id, name, experiment_id, status, start_time, end_time
 FROM runs

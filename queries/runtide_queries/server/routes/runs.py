@@ -1,7 +1,7 @@
 """Runs: search, one run, its curves, its completeness, its events, and several side by side."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Query
 
@@ -59,10 +59,19 @@ async def get_metric(
     run_id: str,
     key: str,
     points: Annotated[int, Query(ge=0, le=history.MAX_BUCKETS)] = 0,
+    by: Literal["run", "writer"] = "run",
 ) -> Json:
-    """Get a curve: every point, or with ``points`` that many spans of steps with minimum, maximum, mean and last."""
+    """Get a curve: every point, or with ``points`` that many spans of steps with minimum, maximum, mean and last.
+
+    ``by=writer`` gives a curve for each writer, with its rank and host, of 100 spans unless ``points`` says otherwise.
+    """
     check_run_id(run_id)
-    if points:
+    answer: dict[str, Any]
+    if by == "writer":
+        each = await history.writer_curves(stores.history, run_id, key, buckets=points or 100)
+        total = sum(bucket.points for curve in each for bucket in curve.buckets)
+        answer = {"run_id": run_id, "key": key, "total": total, "writers": each}
+    elif points:
         found = await history.curves(stores.history, [run_id], [key], buckets=points)
         buckets = found[0].buckets if found else ()
         total = sum(bucket.points for bucket in buckets)
