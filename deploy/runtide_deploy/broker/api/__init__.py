@@ -1,1 +1,1 @@
-"""One file per Kafka API; each declares at its top which versions it serves. ``table`` lists them all."""
+"""One file per Kafka API, loaded when a client first uses it. ``table`` says which versions of which are served."""

@@ -7,11 +7,9 @@ from kio.schema.api_versions.v4.response import ApiVersion, ApiVersionsResponse
 from kio.schema.errors import ErrorCode
 from kio.static.primitive import i16
 
-from runtide_deploy.broker.api.registration import Api
+from runtide_deploy.broker.api.table import API_VERSIONS
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
-
-KEY = 18
 
 
 def handle(_request: ApiVersionsRequest, context: RequestContext) -> ApiVersionsResponse:
@@ -28,11 +26,8 @@ def handle(_request: ApiVersionsRequest, context: RequestContext) -> ApiVersions
 
 def refuse_version(broker: BrokerState) -> ApiVersionsResponseV0:
     """Answer a version we do not know: version 0 with UNSUPPORTED_VERSION and our own range, so that clients retry."""
-    lowest, newest = broker.served[KEY]
+    lowest, newest = broker.served[API_VERSIONS.key]
     return ApiVersionsResponseV0(
         error_code=ErrorCode.unsupported_version,
-        api_keys=(ApiVersionV0(api_key=i16(KEY), min_version=i16(lowest), max_version=i16(newest)),),
+        api_keys=(ApiVersionV0(api_key=i16(API_VERSIONS.key), min_version=i16(lowest), max_version=i16(newest)),),
     )
-
-
-API = Api(KEY, lowest=0, newest=4, handle=handle)

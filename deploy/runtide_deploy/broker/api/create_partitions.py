@@ -4,7 +4,6 @@ from kio.schema.create_partitions.v3.request import CreatePartitionsRequest, Cre
 from kio.schema.create_partitions.v3.response import CreatePartitionsResponse, CreatePartitionsTopicResult
 from kio.schema.errors import ErrorCode
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
@@ -28,6 +27,3 @@ def _extend(broker: BrokerState, topic: CreatePartitionsTopic, *, validate_only:
     except Refused as refused:
         return CreatePartitionsTopicResult(name=topic.name, error_code=refused.code, error_message=refused.message)
     return CreatePartitionsTopicResult(name=topic.name, error_code=ErrorCode.none)
-
-
-API = Api(37, lowest=0, newest=3, handle=handle, writes=True)

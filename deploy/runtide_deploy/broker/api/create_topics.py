@@ -7,7 +7,6 @@ from kio.schema.create_topics.v7.response import CreatableTopicConfigs, Creatabl
 from kio.schema.errors import ErrorCode
 from kio.static.primitive import i8, i16, i32
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
@@ -79,6 +78,3 @@ def _assigned_partitions(broker: BrokerState, topic: CreatableTopic) -> int:
 
 def _result(topic: CreatableTopic, code: ErrorCode, message: str | None) -> CreatableTopicResult:
     return CreatableTopicResult(name=topic.name, topic_id=None, error_code=code, error_message=message, configs=())
-
-
-API = Api(19, lowest=2, newest=7, handle=handle, writes=True)

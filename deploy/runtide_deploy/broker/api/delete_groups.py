@@ -5,7 +5,6 @@ from kio.schema.delete_groups.v2.response import DeletableGroupResult, DeleteGro
 from kio.schema.errors import ErrorCode
 from kio.schema.types import GroupId
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
@@ -25,6 +24,3 @@ def _delete(broker: BrokerState, group_id: GroupId) -> DeletableGroupResult:
     except Refused as refused:
         code = refused.code
     return DeletableGroupResult(group_id=group_id, error_code=code)
-
-
-API = Api(42, lowest=0, newest=2, handle=handle, writes=True)

@@ -5,7 +5,6 @@ from kio.schema.delete_topics.v5.response import DeletableTopicResult, DeleteTop
 from kio.schema.errors import ErrorCode
 from kio.schema.types import TopicName
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
@@ -25,6 +24,3 @@ def _delete(broker: BrokerState, name: TopicName) -> DeletableTopicResult:
     except Refused as refused:
         return DeletableTopicResult(name=name, error_code=refused.code, error_message=refused.message)
     return DeletableTopicResult(name=name, error_code=ErrorCode.none)
-
-
-API = Api(20, lowest=1, newest=5, handle=handle, writes=True)

@@ -6,7 +6,6 @@ from kio.schema.errors import ErrorCode
 from kio.schema.types import BrokerId
 from kio.static.primitive import i32
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.state import RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
 
@@ -27,6 +26,3 @@ def handle(request: DescribeClusterRequest, context: RequestContext) -> Describe
         controller_id=node,
         brokers=(DescribeClusterBroker(broker_id=node, host=broker.host, port=i32(broker.port)),) if is_known else (),
     )
-
-
-API = Api(60, lowest=0, newest=1, handle=handle)

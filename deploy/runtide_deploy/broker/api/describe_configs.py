@@ -11,7 +11,6 @@ from kio.schema.describe_configs.v4.response import (
 from kio.schema.errors import ErrorCode
 from kio.static.primitive import i8
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.settings import BrokerSettings
 from runtide_deploy.broker.state import BrokerState, RequestContext
@@ -91,6 +90,3 @@ def _entry(name: str, value: str, source: i8) -> DescribeConfigsResourceResult:
         synonyms=(),
         documentation=None,
     )
-
-
-API = Api(32, lowest=1, newest=4, handle=handle)

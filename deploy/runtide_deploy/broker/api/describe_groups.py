@@ -5,7 +5,6 @@ from kio.schema.describe_groups.v5.response import DescribedGroup, DescribedGrou
 from kio.schema.errors import ErrorCode
 from kio.schema.types import GroupId
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.groups.group import Group
 from runtide_deploy.broker.state import RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
@@ -42,6 +41,3 @@ def _members(group: Group) -> tuple[DescribedGroupMember, ...]:
         )
         for member in group.members.values()
     )
-
-
-API = Api(15, lowest=0, newest=5, handle=handle)

@@ -10,7 +10,6 @@ from kio.schema.fetch.v12.request import FetchPartition, FetchRequest
 from kio.schema.fetch.v12.response import FetchableTopicResponse, FetchResponse, PartitionData
 from kio.static.primitive import Records, i32, i64
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import DamagedLog, Refused
 from runtide_deploy.broker.log.partition_log import PartitionLog, PlannedRead, refused_damage
 from runtide_deploy.broker.log.segment import ReadResult
@@ -167,6 +166,3 @@ def _partition_data(part: _Part) -> PartitionData:
 
 def _response(code: ErrorCode, topics: tuple[FetchableTopicResponse, ...]) -> FetchResponse:
     return FetchResponse(throttle_time=NO_THROTTLE, error_code=code, session_id=i32(_NO_SESSION), responses=topics)
-
-
-API = Api(1, lowest=4, newest=12, handle=handle)

@@ -6,7 +6,6 @@ from kio.schema.find_coordinator.v3.response import FindCoordinatorResponse
 from kio.schema.types import BrokerId
 from kio.static.primitive import i32
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.state import RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
 
@@ -37,6 +36,3 @@ def _refuse(code: ErrorCode, message: str) -> FindCoordinatorResponse:
     return FindCoordinatorResponse(
         throttle_time=NO_THROTTLE, error_code=code, error_message=message, node_id=BrokerId(-1), host="", port=i32(-1)
     )
-
-
-API = Api(10, lowest=0, newest=3, handle=handle)

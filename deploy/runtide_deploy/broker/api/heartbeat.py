@@ -4,7 +4,6 @@ from kio.schema.errors import ErrorCode
 from kio.schema.heartbeat.v4.request import HeartbeatRequest
 from kio.schema.heartbeat.v4.response import HeartbeatResponse
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.groups.coordinator import MemberClaim
 from runtide_deploy.broker.state import RequestContext
@@ -20,6 +19,3 @@ def handle(request: HeartbeatRequest, context: RequestContext) -> HeartbeatRespo
     except Refused as refused:
         code = refused.code
     return HeartbeatResponse(throttle_time=NO_THROTTLE, error_code=code)
-
-
-API = Api(12, lowest=0, newest=4, handle=handle)

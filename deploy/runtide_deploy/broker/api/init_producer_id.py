@@ -6,7 +6,6 @@ from kio.schema.init_producer_id.v5.response import InitProducerIdResponse
 from kio.schema.types import ProducerId
 from kio.static.primitive import i16
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.state import RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
 
@@ -26,6 +25,3 @@ def _answer(code: ErrorCode, producer_id: int, epoch: int) -> InitProducerIdResp
     return InitProducerIdResponse(
         throttle_time=NO_THROTTLE, error_code=code, producer_id=ProducerId(producer_id), producer_epoch=i16(epoch)
     )
-
-
-API = Api(22, lowest=0, newest=5, handle=handle)

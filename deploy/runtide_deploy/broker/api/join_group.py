@@ -7,7 +7,6 @@ from kio.schema.join_group.v9.request import JoinGroupRequest
 from kio.schema.join_group.v9.response import JoinGroupResponse, JoinGroupResponseMember
 from kio.static.primitive import i32
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.groups.coordinator import Join
 from runtide_deploy.broker.groups.member import Joined
@@ -60,6 +59,3 @@ def _response(joined: Joined, version: int) -> JoinGroupResponse:
             for member_id, instance_id, metadata in joined.members
         ),
     )
-
-
-API = Api(11, lowest=0, newest=9, handle=handle)

@@ -4,7 +4,6 @@ from kio.schema.errors import ErrorCode
 from kio.schema.leave_group.v5.request import LeaveGroupRequest, MemberIdentity
 from kio.schema.leave_group.v5.response import LeaveGroupResponse, MemberResponse
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE, Message
@@ -28,10 +27,7 @@ def _leave(broker: BrokerState, group_id: str, member: MemberIdentity) -> Member
     return MemberResponse(member_id=member.member_id, group_instance_id=member.group_instance_id, error_code=code)
 
 
-def _lift(request: Message) -> Message | None:
+def lift(request: Message) -> Message | None:
     if request.__version__ >= _FIRST_WITH_LIST:
         return None
     return LeaveGroupRequest(group_id=request.group_id, members=(MemberIdentity(member_id=request.member_id),))
-
-
-API = Api(13, lowest=0, newest=5, handle=handle, lift=_lift)

@@ -5,7 +5,6 @@ from kio.schema.list_groups.v4.request import ListGroupsRequest
 from kio.schema.list_groups.v4.response import ListedGroup, ListGroupsResponse
 from kio.schema.types import GroupId
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.state import RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
 
@@ -23,6 +22,3 @@ def handle(request: ListGroupsRequest, context: RequestContext) -> ListGroupsRes
             if not request.states_filter or group.state.value in request.states_filter
         ),
     )
-
-
-API = Api(16, lowest=0, newest=4, handle=handle)

@@ -11,7 +11,6 @@ from kio.schema.list_offsets.v7.response import (
 )
 from kio.static.primitive import i32, i64
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import DamagedLog, Refused
 from runtide_deploy.broker.log.partition_log import PartitionLog, refused_damage
 from runtide_deploy.broker.log.time_search import TimedOffset
@@ -62,6 +61,3 @@ async def _look_up(log: PartitionLog, timestamp: int) -> TimedOffset:
         return await asyncio.to_thread(search.run) or _UNKNOWN
     except DamagedLog as damage:
         raise refused_damage(damage) from damage
-
-
-API = Api(2, lowest=1, newest=7, handle=handle)

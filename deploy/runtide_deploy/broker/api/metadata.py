@@ -14,7 +14,6 @@ from kio.schema.metadata.v12.response import (
 from kio.schema.types import BrokerId, TopicName
 from kio.static.primitive import i32
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.state import LEADER_EPOCH, BrokerState, RequestContext
 from runtide_deploy.broker.topics import Topic
@@ -87,6 +86,3 @@ def _describe(topic: Topic, node: BrokerId) -> MetadataResponseTopic:
             for number in range(len(topic.partitions))
         ),
     )
-
-
-API = Api(3, lowest=0, newest=12, handle=handle)

@@ -11,7 +11,6 @@ from kio.schema.offset_commit.v8.response import (
     OffsetCommitResponseTopic,
 )
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.groups.coordinator import MemberClaim
 from runtide_deploy.broker.groups.offsets import Committed
@@ -90,6 +89,3 @@ def _response(
 async def _when_stored(answer: OffsetCommitResponse, stored: asyncio.Future[None]) -> OffsetCommitResponse:
     await asyncio.shield(stored)
     return answer
-
-
-API = Api(8, lowest=2, newest=8, handle=handle, writes=True)

@@ -15,7 +15,6 @@ from kio.schema.offset_delete.v0.response import (
     OffsetDeleteResponseTopic,
 )
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.groups.group import Group
 from runtide_deploy.broker.groups.offsets import Committed
@@ -79,6 +78,3 @@ def _code(broker: BrokerState, topic: OffsetDeleteRequestTopic, partition: Offse
 async def _when_stored(answer: OffsetDeleteResponse, stored: asyncio.Future[None]) -> OffsetDeleteResponse:
     await asyncio.shield(stored)
     return answer
-
-
-API = Api(47, lowest=0, newest=0, handle=handle, writes=True)

@@ -12,7 +12,6 @@ from kio.schema.offset_fetch.v7.response import (
 from kio.schema.types import TopicName
 from kio.static.primitive import i32, i64
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.groups.offsets import Committed, OffsetStore
 from runtide_deploy.broker.state import RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
@@ -62,6 +61,3 @@ def _partition(committed: Committed) -> OffsetFetchResponsePartition:
         metadata=committed.metadata,
         error_code=ErrorCode.none,
     )
-
-
-API = Api(9, lowest=1, newest=7, handle=handle)

@@ -8,7 +8,6 @@ from kio.schema.produce.v10.request import PartitionProduceData, ProduceRequest,
 from kio.schema.produce.v10.response import PartitionProduceResponse, ProduceResponse, TopicProduceResponse
 from kio.static.primitive import i64
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import MalformedRequest, Refused
 from runtide_deploy.broker.log.partition_log import Appended
 from runtide_deploy.broker.state import BrokerState, RequestContext
@@ -98,7 +97,3 @@ async def _when_stored(response: ProduceResponse, waits: set[asyncio.Future[None
     for stored in waits:
         await asyncio.shield(stored)
     return response
-
-
-# The newest that matters without transactions: 11 and 12 change only those, 13 names topics by id.
-API = Api(0, lowest=3, newest=10, handle=handle, writes=True)

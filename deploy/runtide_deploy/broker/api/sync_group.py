@@ -5,7 +5,6 @@ from collections.abc import Awaitable
 from kio.schema.sync_group.v5.request import SyncGroupRequest
 from kio.schema.sync_group.v5.response import SyncGroupResponse
 
-from runtide_deploy.broker.api.registration import Api
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.groups.coordinator import MemberClaim
 from runtide_deploy.broker.groups.member import Synced
@@ -36,6 +35,3 @@ def _response(synced: Synced) -> SyncGroupResponse:
         protocol_name=synced.protocol,
         assignment=synced.assignment,
     )
-
-
-API = Api(14, lowest=0, newest=5, handle=handle)

@@ -5,12 +5,10 @@ import logging
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from functools import cache
 from typing import Final, Protocol, cast
 
-from runtide_deploy.broker.api import api_versions
-from runtide_deploy.broker.api.registration import Api
-from runtide_deploy.broker.api.table import APIS
+from runtide_deploy.broker.api.registration import Api, codec, implementation
+from runtide_deploy.broker.api.table import API_VERSIONS, APIS
 from runtide_deploy.broker.errors import MalformedRequest
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import Codec, Message
@@ -52,12 +50,6 @@ class _Slot:
     codec: Codec | None = None
     response: Message = None
     is_ready: bool = False
-
-
-@cache
-def codec_of(key: int, version: int) -> Codec:
-    """Return the codec of a served version, made once."""
-    return Codec(key, version, APIS[key].newest, APIS[key].lift)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -193,23 +185,25 @@ class Connection(asyncio.BufferedProtocol):
         if api is None or not api.lowest <= version <= api.newest:
             self._refuse_version(key, version, frame, slot)
             return
-        slot.codec = codec_of(key, version)
+        slot.codec = codec(api, version)
         header, request = slot.codec.decode(frame)
         slot.correlation_id = header.correlation_id
         context = RequestContext(self._server.state, version, header.client_id or "", self._host)
-        answer = api.handle(request, context)
+        answer = implementation(api).handle(request, context)
         if isinstance(answer, Awaitable):
             self._wait(answer, api, slot)
         else:
             self._answer(slot, answer)
 
     def _refuse_version(self, key: int, version: int, frame: memoryview, slot: _Slot) -> None:
-        if key != api_versions.KEY:
+        if key != API_VERSIONS.key:
             # What Apache Kafka does too: there is no answer that a client of that version could read.
             raise MalformedRequest(f"API key {key} version {version} is not served (ApiVersions says what is)")
-        slot.codec = codec_of(key, 0)
+        from runtide_deploy.broker.api.api_versions import refuse_version  # loaded for who needs it
+
+        slot.codec = codec(API_VERSIONS, 0)
         slot.correlation_id = int.from_bytes(frame[4:8], "big", signed=True)
-        self._answer(slot, api_versions.refuse_version(self._server.state))
+        self._answer(slot, refuse_version(self._server.state))
 
     def _wait(self, answer: Awaitable[Message], api: Api, slot: _Slot) -> None:
         task = asyncio.ensure_future(answer)
