@@ -7,10 +7,10 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types contracts check bench format clean
+.PHONY: help setup demo test test-all lint types contracts check bench format release-schemas clean
 
 help:  ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## Create .venv with the package and everything its tests need
 
@@ -47,6 +47,10 @@ types: $(STAMP)  ## Check types, strictly
 
 contracts: $(STAMP)  ## Check that imports point down
 	@$(BIN)/lint-imports --no-cache
+
+release-schemas: $(STAMP)  ## Keep changed event schemas as new released versions
+	@$(BIN)/python -m runtide_schemas.release
+	@$(BIN)/python -m tests.unit.test_schemas_golden
 
 check: lint types contracts test  ## Everything that CI runs
 

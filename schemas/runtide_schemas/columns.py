@@ -43,13 +43,24 @@ def decode_metrics(data: bytes) -> MetricsLogged:
     Raises:
         UndecodableEvent: the bytes are damaged, columns differ in length, or a key index is out of range.
     """
-    cursor = _Cursor(data)
+    cursor = Cursor(data)
     run_id = cursor.string()
     keys = tuple(cursor.strings())
     key_index, step, timestamp = cursor.longs(), cursor.longs(), cursor.longs()
     value = cursor.doubles()
     if cursor.position != len(data):
         raise UndecodableEvent(f"MetricsLogged: {len(data) - cursor.position} bytes follow the record")
+    return metrics_of_columns(run_id, keys, key_index, step, timestamp, value)
+
+
+def metrics_of_columns(
+    run_id: str, keys: tuple[str, ...], key_index: Longs, step: Longs, timestamp: Longs, value: Doubles
+) -> MetricsLogged:
+    """Return the event of columns that were read.
+
+    Raises:
+        UndecodableEvent: columns differ in length, or a key index is out of range.
+    """
     if not len(value) == len(key_index) == len(step) == len(timestamp):
         raise UndecodableEvent("MetricsLogged: columns differ in length")
     if len(value) and not (int(key_index.min()) >= 0 and int(key_index.max()) < len(keys)):
@@ -120,11 +131,14 @@ def _varint_sizes(zigzag: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 @dataclass(slots=True)
-class _Cursor:
+class Cursor:
+    """Reads Avro binary from a position on. Every method raises UndecodableEvent for damaged bytes."""
+
     data: bytes
     position: int = 0
 
     def long(self) -> int:
+        """Return one zigzag varint."""
         data, position, shift, value = self.data, self.position, 0, 0
         try:
             while (byte := data[position]) & 0x80:
@@ -141,34 +155,39 @@ class _Cursor:
         return (value >> 1) ^ -(value & 1)
 
     def string(self) -> str:
+        """Return a string."""
         try:
-            return str(self._take(self.long()), "utf-8")
+            return str(self.take(self.long()), "utf-8")
         except UnicodeDecodeError as error:
             raise UndecodableEvent("text is not UTF-8") from error
 
     def strings(self) -> list[str]:
+        """Return an array of strings."""
         texts: list[str] = []
-        while count := self._block(len(texts)):
+        while count := self.block(len(texts)):
             texts.extend(self.string() for _ in range(count))
         return texts
 
     def longs(self) -> Longs:
+        """Return an array of int or long."""
         blocks: list[Longs] = []
         read = 0
-        while count := self._block(read):
+        while count := self.block(read):
             blocks.append(self._long_block(count))
             read += count
         return blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.int64), *blocks])
 
     def doubles(self) -> Doubles:
+        """Return an array of double."""
         blocks: list[Doubles] = []
         read = 0
-        while count := self._block(read):
-            blocks.append(np.frombuffer(self._take(8 * count), dtype="<f8"))
+        while count := self.block(read):
+            blocks.append(np.frombuffer(self.take(8 * count), dtype="<f8"))
             read += count
         return blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.float64), *blocks])
 
-    def _block(self, read: int) -> int:
+    def block(self, read: int) -> int:
+        """Return the number of items in the next block of an array or map, 0 at its end; ``read``: how many came before."""
         count = self.long()
         if count < 0:
             count = -count
@@ -197,7 +216,8 @@ class _Cursor:
     def _window(self, count: int) -> int:
         return min(count * _MAX_VARINT, len(self.data) - self.position)
 
-    def _take(self, size: int) -> bytes:
+    def take(self, size: int) -> bytes:
+        """Return the next ``size`` bytes."""
         if size < 0 or self.position + size > len(self.data):
             raise UndecodableEvent(f"{size} bytes wanted at {self.position}, {len(self.data) - self.position} left")
         taken = self.data[self.position : self.position + size]

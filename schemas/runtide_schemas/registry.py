@@ -15,6 +15,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from runtide_schemas import topics
 from runtide_schemas.events import catalog, deployments, metrics, quarantine, requests, runs
+from runtide_schemas.soundness import Schema, without_logical_types
 
 _NESTED = {"Answer", "DatasetInput"}
 
@@ -68,26 +69,21 @@ def working_schema(name: str) -> Any:
 
     fastavro turns logical types into datetime objects; milliseconds stay integers with us.
     """
-    return parse_schema(_without_logical_types(published_schema(name)))
+    return parse_schema(without_logical_types(published_schema(name)))
 
 
 @cache
 def schema_fingerprint(name: str) -> bytes:
     """Return the CRC-64-AVRO fingerprint of a type's schema as its 8 little-endian bytes (Avro specification)."""
-    canonical = to_parsing_canonical_form(published_schema(name))
-    return bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
+    return fingerprint_of(published_schema(name))
+
+
+def fingerprint_of(schema: Schema) -> bytes:
+    """Return the CRC-64-AVRO fingerprint of any schema, as ``schema_fingerprint`` does of ours."""
+    return bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
 
 
 @cache
 def types_by_fingerprint() -> dict[bytes, EventType]:
     """Return the event types by the fingerprint of their current schema."""
     return {schema_fingerprint(name): event_type for name, event_type in EVENT_TYPES.items()}
-
-
-def _without_logical_types(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_without_logical_types(branch) for branch in schema]
-    if isinstance(schema, dict):
-        plain = {key: _without_logical_types(value) for key, value in schema.items() if key != "logicalType"}
-        return plain["type"] if set(plain) == {"type"} else plain
-    return schema

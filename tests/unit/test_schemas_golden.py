@@ -1,6 +1,6 @@
-"""The contract does not drift: golden bytes, schemas and dataclasses agree.
+"""The contract does not drift: golden bytes, released versions, schemas and dataclasses agree.
 
-``python -m tests.unit.test_schemas_golden`` writes golden files for types that have none yet; it never changes one.
+``make release-schemas`` keeps versions and writes golden files for schemas that have none yet; it never changes one.
 """
 
 from dataclasses import MISSING, fields
@@ -13,7 +13,11 @@ import pytest
 
 from runtide_schemas import codec
 from runtide_schemas.events.metrics import MetricsLogged
-from runtide_schemas.registry import EVENT_TYPES, published_schema, schema_fingerprint
+from runtide_schemas.registry import EVENT_TYPES, fingerprint_of, published_schema, schema_fingerprint
+from runtide_schemas.release import COMMAND, present_release, release_problems, source_text
+from runtide_schemas.released import FOLDER, releases, releases_of
+from runtide_schemas.resolution import event_name
+from runtide_schemas.soundness import sound_schema
 from runtide_schemas.topics import TOPICS
 from tests.unit.sample_events import sample
 
@@ -27,9 +31,7 @@ def golden_file(name: str) -> Path:
 @pytest.mark.parametrize("name", sorted(EVENT_TYPES))
 def test_encoding_is_the_golden_one(name: str) -> None:
     path = golden_file(name)
-    assert path.exists(), (
-        f"the schema of {name} has a new fingerprint: run `python -m {__spec__.name}`, keep the old file"
-    )
+    assert path.exists(), f"the schema of {name} is new or has changed: run `{COMMAND}` and commit what it adds"
     assert codec.encode(sample(name)) == path.read_bytes()
 
 
@@ -65,18 +67,32 @@ def test_every_type_goes_to_a_known_topic() -> None:
     assert {event_type.topic for event_type in EVENT_TYPES.values()} == set(TOPICS)
 
 
-def test_no_recursive_types_and_no_zero_size_items() -> None:
+@pytest.mark.parametrize("name", sorted(EVENT_TYPES))
+def test_every_version_can_read_every_other_and_the_present_one_is_kept(name: str) -> None:
+    assert list(release_problems(name)) == []
+    release = present_release(name)
+    assert release in releases_of(name), (
+        f"the schema of {name} is new or has changed: run `{COMMAND}` and commit what it adds"
+    )
+    assert FOLDER.joinpath(release.file).read_text(encoding="utf-8") == source_text(name), (
+        f"{release.file} differs from avro/{name}.avsc: run `{COMMAND}`"
+    )
+
+
+def test_every_released_version_is_what_its_name_says_and_has_a_golden_body() -> None:
+    golden = {path.name for path in GOLDEN.glob("*.bin")}
+    for release in releases().values():
+        assert fingerprint_of(release.schema()) == release.fingerprint, release.file
+        assert event_name(release.schema()) == release.name
+        assert f"{release.name}.{release.fingerprint.hex()}.bin" in golden, f"run `{COMMAND}`"
+    assert len(golden) == len(releases()), "a golden body without its released schema: restore the file in released/"
     for name in EVENT_TYPES:
-        for schema in _walk(published_schema(name)):
-            assert schema != {"type": "array", "items": "null"}
-            assert not (isinstance(schema, dict) and schema.get("type") == "record" and not schema["fields"])
+        assert [release.number for release in releases_of(name)] == list(range(1, len(releases_of(name)) + 1))
 
 
-def _walk(schema: Any) -> Any:
-    yield schema
-    children = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
-    for child in children:
-        yield from _walk(child)
+def test_every_schema_stands_alone() -> None:
+    for release in releases().values():
+        sound_schema(release.schema())
 
 
 def test_fingerprints_are_those_of_the_avro_specification() -> None:
