@@ -13,8 +13,11 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from kio.schema.errors import ErrorCode
 
 from runtide_deploy.broker.errors import DamagedLog, Refused
+from runtide_deploy.broker.log import recovery
 from runtide_deploy.broker.log.group_commit import GroupCommit
 from runtide_deploy.broker.log.partition_log import PartitionLog
+from runtide_deploy.broker.log.producers import ProducerStates
+from runtide_deploy.broker.log.segment import Segment
 from tests.broker_batches import GZIP, LZ4, NO_COMPRESSION, SNAPPY, ZSTD, make_batch
 
 LIMIT = 1 << 20
@@ -84,6 +87,19 @@ def values(count: int) -> list[bytes]:
     return [b"value-%d" % number for number in range(count)]
 
 
+def noted_scans(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return the list that every segment scanned from now on is added to."""
+    scanned: list[Path] = []
+    scan = recovery.scan
+
+    def noting(segment: Segment, end: int, producers: ProducerStates) -> None:
+        scanned.append(segment.path)
+        scan(segment, end, producers)
+
+    monkeypatch.setattr(recovery, "scan", noting)
+    return scanned
+
+
 async def fill(log: PartitionLog, batches: Sequence[bytes]) -> list[tuple[int, bytes | None]]:
     return [(await append(log, value), value) for value in batches]
 
@@ -130,12 +146,50 @@ async def test_segments_roll_and_open_from_their_sidecars_or_without(logs: Logs)
         sidecar.unlink()
     again = logs.open()
     assert records(again)[:-1] == expected
-    assert len(list(logs.folder.glob("*.index"))) == len(logs.files) - 1
+    assert len(list(logs.folder.glob("*.index"))) == len(logs.files)
     for sidecar in logs.folder.glob("*.index"):
         sidecar.write_bytes(sidecar.read_bytes()[:-20])
     again = logs.open()
     assert records(again)[:-1] == expected
     assert again.append(make_batch(b"x", producer_id=5, epoch=0, sequence=0), LIMIT).base_offset == 60
+
+
+async def test_a_clean_stop_spares_the_next_start_the_scan(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = logs.create()
+    expected = await fill(log, values(50))
+    await append(log, b"x", producer_id=5, epoch=0, sequence=0)
+    log.close()
+    scanned = noted_scans(monkeypatch)
+    again = logs.open()
+    assert not scanned
+    assert records(again)[:-1] == expected
+    assert again.append(make_batch(b"x", producer_id=5, epoch=0, sequence=0), LIMIT).base_offset == 50
+    await append(again, b"y")
+    assert records(logs.open())[-1] == (51, b"y")
+    assert scanned == logs.files
+
+
+async def test_what_is_not_stored_is_not_noted_at_a_stop(logs: Logs) -> None:
+    log = logs.create()
+    await append(log, b"a")
+    log.append(make_batch(b"b"), LIMIT)
+    log.close()
+    assert not list(logs.folder.glob("*.index"))
+
+
+async def test_a_tail_that_changed_after_a_clean_stop_is_scanned(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = logs.create()
+    expected = await fill(log, values(50))
+    log.close()
+    content = bytearray(logs.files[0].read_bytes())
+    content[-1] ^= 1
+    logs.files[0].write_bytes(content)
+    scanned = noted_scans(monkeypatch)
+    assert records(logs.open()) == expected[:-1]
+    assert scanned == logs.files
+    assert "does not end as it did when the broker stopped" in caplog.text
 
 
 async def test_every_torn_tail_is_cut_and_the_rest_kept(logs: Logs, caplog: pytest.LogCaptureFixture) -> None:

@@ -94,6 +94,7 @@ class Broker:
         if not self.failed.done():
             await asyncio.gather(*(connection.drain() for connection in tuple(self._connections)))
             await self._commit.close()
+            self.state.topics.close()
         for connection in tuple(self._connections):
             connection.abort()
         self.failed.cancel()

@@ -63,6 +63,12 @@ class Topics:
         for name, entry in listed.items():
             self._topics[name].partitions = [self._open(name, number) for number in range(entry["partitions"])]
 
+    def close(self) -> None:
+        """Note of every partition how it ends, so that the next start is quick; nothing may be written any more."""
+        for topic in self._topics.values():
+            for log in topic.partitions:
+                log.close()
+
     def _open(self, name: str, number: int) -> PartitionLog:
         log = self._log(name, number)
         try:

@@ -19,7 +19,7 @@ from runtide_deploy.broker.errors import DamagedBatch, DamagedLog, Refused
 from runtide_deploy.broker.log.batch import BatchHeader, check_produced
 from runtide_deploy.broker.log.group_commit import GroupCommit
 from runtide_deploy.broker.log.producers import ProducerStates
-from runtide_deploy.broker.log.recovery import check_continues, recover_last, recover_sealed
+from runtide_deploy.broker.log.recovery import check_continues, open_last, recover_sealed
 from runtide_deploy.broker.log.segment import ReadResult, Segment, SegmentFile
 from runtide_deploy.broker.log.sidecar import read_sidecar, write_sidecar
 from runtide_deploy.broker.log.time_search import TimeSearch
@@ -82,6 +82,7 @@ class PartitionLog:
         self._producers = ProducerStates(producer_states)
         self._commit = commit
         self._segments: list[Segment] = []
+        self._noted_end = -1
 
     def create(self) -> None:
         """Make the first, empty segment; a folder left by a crash during creation is taken over.
@@ -110,8 +111,15 @@ class PartitionLog:
             else:
                 recover_sealed(segment, following.base_offset, self._producers)
                 write_sidecar(segment, self._producers)
-        recover_last(self._segments[-1], self._producers)
+        self._segments[-1] = open_last(self._segments[-1], self._producers)
+        self._noted_end = self.end_offset
         self.high_watermark = self.end_offset
+
+    def close(self) -> None:
+        """Note how the last segment ends, if all of it is stored, so that the next start need not scan it."""
+        is_stored = self.refusal is None and not self.is_deleted and self.high_watermark == self.end_offset
+        if is_stored and self._noted_end != self.end_offset and self._segments[-1].size:
+            write_sidecar(self._segments[-1], self._producers)
 
     def refuse(self, reason: str) -> None:
         """Stop serving this partition; every request to it is answered with ``reason``."""

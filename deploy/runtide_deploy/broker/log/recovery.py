@@ -12,10 +12,43 @@ from runtide_deploy.broker.errors import DamagedBatch, DamagedLog
 from runtide_deploy.broker.log.batch import HEADER_BYTES, LEADER_EPOCH, MAGIC, read_header, walk_buffer
 from runtide_deploy.broker.log.producers import ProducerStates
 from runtide_deploy.broker.log.segment import Segment
+from runtide_deploy.broker.log.sidecar import read_sidecar, write_sidecar
 
 _EPOCH_AND_MAGIC: Final = LEADER_EPOCH.to_bytes(4, "big") + MAGIC.to_bytes(1, "big")
 _EPOCH_POSITION: Final = 12
 logger = logging.getLogger(__name__)
+
+
+def open_last(segment: Segment, producers: ProducerStates) -> Segment:
+    """Fill the segment that was written last: from what was noted of it, else from a scan, which is noted; return it.
+
+    Only what was synced is noted, and a segment only grows: where its size is still what was noted, so is its content.
+    What was noted is believed once the batches behind the last index entry are valid and end where it says.
+
+    Raises:
+        DamagedLog: as ``recover_last``.
+    """
+    before = producers.snapshot()
+    if read_sidecar(segment, producers):
+        if _ends_as_noted(segment):
+            return segment
+        logger.warning("%s does not end as it did when the broker stopped; scanning all of it", segment.path)
+        producers.restore(before)
+        segment = Segment.open(segment.path)
+    recover_last(segment, producers)
+    if segment.size:
+        write_sidecar(segment, producers)
+    return segment
+
+
+def _ends_as_noted(segment: Segment) -> bool:
+    end = segment.base_offset
+    try:
+        for _, header in segment.walk(segment.index.position_at_or_before(segment.next_offset), segment.size):
+            end = header.last_offset + 1
+    except DamagedBatch:
+        return False
+    return end == segment.next_offset
 
 
 def recover_last(segment: Segment, producers: ProducerStates) -> None:
@@ -25,6 +58,8 @@ def recover_last(segment: Segment, producers: ProducerStates) -> None:
         DamagedLog: valid batches follow the damage; nothing was changed.
     """
     file_size = os.fstat(segment.file.number).st_size
+    if not file_size:
+        return
     try:
         scan(segment, file_size, producers)
     except DamagedBatch as damage:

@@ -1,5 +1,6 @@
-"""The cache file beside a finished segment: its index and the producer states at its end, so that opening is quick.
+"""The cache file beside a segment: its index and the producer states at its end, so that opening is quick.
 
+Written when a segment is finished, and of the last one at a clean stop; what it describes is on disk by then.
 It may be deleted at any time; a scan of the segment rebuilds it. It counts only if its checksum is right and the
 segment file still has the size it was made for.
 """
@@ -25,7 +26,7 @@ def sidecar_path(segment: Segment) -> Path:
 
 
 def write_sidecar(segment: Segment, producers: ProducerStates) -> None:
-    """Write the cache of a segment that will not grow any more; a failure only costs a scan later."""
+    """Write the cache of a segment that is on disk as it is now; a failure only costs a scan later."""
     content = {
         "version": _VERSION,
         "size": segment.size,
