@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types contracts check bench format release-schemas clean
+.PHONY: help setup demo test test-kafka test-all lint types contracts check bench format release-schemas clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -26,7 +26,10 @@ demo: $(STAMP)  ## Run the main job: stack up, train three models, register, dep
 	@$(BIN)/runtide demo --data .demo
 
 test: $(STAMP)  ## Run the whole test suite but the long tests (under 10 minutes on 2 cores)
-	@$(BIN)/python -m pytest $(WORKERS) -m "not slow"
+	@$(BIN)/python -m pytest $(WORKERS) -m "not slow and not apache"
+
+test-kafka: $(STAMP)  ## Run the tests that need Apache Kafka (Java 17 and Maven; else they are skipped)
+	@$(BIN)/python -m pytest $(WORKERS) -m "apache and not slow"
 
 test-all: $(STAMP)  ## Run every test, the long ones too
 	@$(BIN)/python -m pytest $(WORKERS)

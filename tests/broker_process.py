@@ -15,6 +15,8 @@ from kio.index import load_response_schema
 from kio.serial import entity_reader, entity_writer
 from kio.static.protocol import Payload
 
+from runtide_deploy.tied_child import tied
+
 START_SECONDS = 30.0
 
 
@@ -29,11 +31,15 @@ class BrokerProcess:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> "BrokerProcess":
-        """Start it on the port it had before, if any, and wait until it listens."""
+        """Start it on the port it had before, if any, and wait until it listens.
+
+        It ends with the thread that starts it, so that a killed test run leaves none behind.
+        """
         options = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
+        where = (f"--data={self.data}", f"--port={self.port}")
         with self.log.open("a") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "runtide_deploy.broker", f"--data={self.data}", f"--port={self.port}", *options],
+                tied([sys.executable, "-m", "runtide_deploy.broker", *where, *options]),
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,

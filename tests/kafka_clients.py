@@ -40,11 +40,15 @@ async def aiokafka_admin(address: str) -> AsyncIterator[Any]:
         await admin.close()
 
 
-async def create_topic(address: str, name: str, partitions: int = 1, **config: str) -> None:
+async def create_topic(address: str, name: str, partitions: int = 1, replicas: int = 1, **config: str) -> None:
     """Create a topic and wait until it has its leaders; fails when the broker refuses."""
     async with aiokafka_admin(address) as admin:
         response = await admin.create_topics(
-            [NewTopic(name, partitions, 1, topic_configs={key.replace("_", "."): v for key, v in config.items()})]
+            [
+                NewTopic(
+                    name, partitions, replicas, topic_configs={key.replace("_", "."): v for key, v in config.items()}
+                )
+            ]
         )
         assert [error[1] for error in response.topic_errors] == [0], response
         async with asyncio.timeout(CONSUME_SECONDS):

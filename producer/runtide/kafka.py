@@ -26,6 +26,7 @@ MAX_EVENT_BYTES = 1_000_000
 """Largest event body that is published: brokers refuse batches of more than 1 MiB by default (message.max.bytes)."""
 REQUEST_TIMEOUT_MS = 15_000
 _TOPIC_ALREADY_EXISTS = 36
+_INVALID_REPLICATION_FACTOR = 38
 _TOPICS_DEADLINE_S = 30.0
 KEEP_EVERYTHING = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 """The log is the truth: Kafka's default of seven days would take it away from every projection and from the registrar."""
@@ -123,6 +124,26 @@ async def ensure_topics(settings: KafkaSettings, spread: int = DEFAULT_PARTITION
         await admin.close()
 
 
+async def cluster_id(settings: KafkaSettings) -> str:
+    """Return the id that the log's cluster was given when it was made: which log this is, whatever its addresses.
+
+    Raises:
+        TransientError: the broker is away.
+        FatalError: it is no Kafka that tells its id (KIP-78).
+    """
+    admin = AIOKafkaAdminClient(**_client_options(settings))
+    try:
+        await admin.start()
+        found = (await admin.describe_cluster()).get("cluster_id")
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise TransientError(f"cannot ask {settings.bootstrap} for its cluster id: {describe(error)}") from error
+    finally:
+        await admin.close()
+    if not found:
+        raise FatalError(f"{settings.bootstrap} does not tell its cluster id, so its log cannot be told from another")
+    return str(found)
+
+
 def quiet_loggers(level: int = logging.WARNING) -> None:
     """Cap aiokafka's loggers: its DEBUG messages print passwords, keys and values.
 
@@ -174,7 +195,7 @@ async def _create_missing(admin: AIOKafkaAdminClient, settings: KafkaSettings, s
             topic.name,
             num_partitions=topic.partitions(spread),
             replication_factor=settings.replication_factor,
-            topic_configs=KEEP_EVERYTHING,
+            topic_configs=KEEP_EVERYTHING | _in_sync(settings.replication_factor),
         )
         for topic in TOPICS.values()
         if topic.name not in existing
@@ -183,10 +204,20 @@ async def _create_missing(admin: AIOKafkaAdminClient, settings: KafkaSettings, s
         return
     response = await admin.create_topics(missing)
     for name, code, *message in response.topic_errors:
+        if code == _INVALID_REPLICATION_FACTOR and settings.replication_factor > 1:
+            raise TransientError(
+                f"there are not {settings.replication_factor} brokers at {settings.bootstrap} yet, and topics are to have "
+                "that many replicas (RUNTIDE_KAFKA_REPLICATION_FACTOR)"
+            )
         if code not in (0, _TOPIC_ALREADY_EXISTS):
             raise FatalError(
                 f"the broker refused to create topic {name}: Kafka error {code} {' '.join(map(str, message))}"
             )
+
+
+def _in_sync(replicas: int) -> dict[str, str]:
+    """Return how many replicas must hold a record before acks=all answers: one may be missing of three or more."""
+    return {"min.insync.replicas": str(replicas - 1)} if replicas >= 3 else {}
 
 
 async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:

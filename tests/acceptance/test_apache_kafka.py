@@ -1,42 +1,72 @@
-"""The main job unchanged on Apache Kafka: one that runs already, and one that the stack runs itself."""
+"""The main job unchanged on Apache Kafka: one that runs already, and one or three that the stack runs itself."""
 
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from runtide_deploy.apache_kafka import ApacheKafka, ApacheKafkaSettings, CannotResolve
-from tests.acceptance.stack import eventually, running_stack
+from runtide_deploy.apache_kafka import (
+    ApacheKafka,
+    ApacheKafkaSettings,
+    CannotResolve,
+    java_command,
+    resolve_class_path,
+)
+from tests.acceptance.stack import RunningStack, eventually, running_stack
 from tests.acceptance.test_demo import RUNTIDE, assert_whole
-from tests.broker_process import wait_until
+from tests.kafka_cluster import in_sync
 
 pytestmark = [pytest.mark.slow]
 
 
-@pytest.fixture
-def apache(tmp_path: Path) -> Iterator[ApacheKafka]:
-    node = ApacheKafka(ApacheKafkaSettings(data=tmp_path / "apache", port=0))
+@pytest.fixture(scope="session")
+def java() -> None:
+    """Apache Kafka can be had here."""
     try:
-        node.prepare()
+        java_command()
+        resolve_class_path()
     except CannotResolve as error:
         pytest.skip(f"no Apache Kafka: {str(error).splitlines()[0]}")
-    with node.running() as running:
+
+
+@pytest.fixture
+def apache(tmp_path: Path, java: None) -> Iterator[ApacheKafka]:
+    with ApacheKafka(ApacheKafkaSettings(data=tmp_path / "apache", port=0)).running() as running:
         yield running
 
 
+def demo(data: Path, kafka: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(RUNTIDE), "demo", "--data", str(data), "--kafka", kafka],
+        env={**os.environ, "COLUMNS": "160", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(400)
 def test_the_demo_on_a_running_apache_kafka_and_on_one_of_its_own(tmp_path: Path, apache: ApacheKafka) -> None:
     for number, kafka in enumerate((apache.address, "java")):
-        demo = subprocess.run(
-            [str(RUNTIDE), "demo", "--data", str(tmp_path / f"demo-{number}"), "--kafka", kafka],
-            env={**os.environ, "COLUMNS": "160", "NO_COLOR": "1"},
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
-        )
-        assert_whole(demo.stdout + demo.stderr, demo.returncode)
+        done = demo(tmp_path / f"demo-{number}", kafka)
+        assert_whole(done.stdout + done.stderr, done.returncode)
+    refused = demo(tmp_path / "demo-0", "java")
+    assert refused.returncode == 3
+    assert f"Start with --kafka {apache.address}, as before, or give a directory of its own" in refused.stderr
+
+
+@pytest.mark.timeout(400)
+def test_the_demo_on_three_brokers(tmp_path: Path, java: None) -> None:
+    done = demo(tmp_path / "demo", "java:3")
+    assert_whole(done.stdout + done.stderr, done.returncode)
+    refused = demo(tmp_path / "demo", "java")
+    assert refused.returncode == 3
+    assert "holds an Apache Kafka cluster of 3, not 1" in refused.stderr
 
 
 LOG_POINTS = """
@@ -52,27 +82,55 @@ with runtide.start_run(name="logged") as run:
 """
 
 
-def test_nothing_is_lost_when_the_stacks_apache_kafka_is_killed(tmp_path: Path, apache: ApacheKafka) -> None:
-    apache.kill()  # only asked whether one can be had
-    with running_stack(tmp_path / "data", "--kafka", "java") as stack:
-        program = tmp_path / "program.py"
-        program.write_text(LOG_POINTS)
-        writer = subprocess.Popen(
-            [str(RUNTIDE.parent / "python"), str(program)],
-            env=stack.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+@contextmanager
+def half_logged(stack: RunningStack, folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A run that has logged half of its points and goes on when the block says so."""
+    program = folder / "program.py"
+    program.write_text(LOG_POINTS)
+    with subprocess.Popen(
+        [str(RUNTIDE.parent / "python"), str(program)],
+        env=stack.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as writer:
         assert writer.stdout is not None
         run = writer.stdout.readline().strip()
         assert writer.stdout.readline() == "half\n"
+
+        def go_on() -> None:
+            writer.communicate("\n", timeout=90)
+            assert writer.returncode == 0
+
+        yield run, go_on
+
+
+def assert_complete(stack: RunningStack, run: str) -> None:
+    eventually(lambda: stack.runtide("sync", check=False).returncode == 0, "what was not sent at the end is", 60)
+    counted = f"SELECT count(*) AS points, count(DISTINCT step) AS steps FROM metrics WHERE run_id = '{run}'"
+    whole = [{"points": 2000, "steps": 2000}]
+    eventually(lambda: stack.sql(counted) == whole, "every point, once", 90)
+    eventually(lambda: stack.get(f"/runs/{run}/completeness")["state"] == "complete", "the run complete", 60)
+
+
+def test_nothing_is_lost_when_the_stacks_apache_kafka_is_killed(tmp_path: Path, java: None) -> None:
+    with running_stack(tmp_path / "data", "--kafka", "java") as stack, half_logged(stack, tmp_path) as (run, go_on):
         before = stack.services()["broker"]
-        os.kill(before, 9)
-        writer.communicate("\n", timeout=90)
-        assert writer.returncode == 0
-        wait_until(lambda: stack.services()["broker"] != before, 30)
-        eventually(lambda: stack.runtide("sync", check=False).returncode == 0, "what was not sent at the end is", 60)
-        counted = f"SELECT count(*) AS points, count(DISTINCT step) AS steps FROM metrics WHERE run_id = '{run}'"
-        whole = [{"points": 2000, "steps": 2000}]
-        eventually(lambda: stack.sql(counted) == whole, "every point, once", 90)
+        os.kill(before, signal.SIGKILL)
+        go_on()
+        eventually(lambda: stack.services()["broker"] != before, "the broker is started again", 30)
+        assert_complete(stack, run)
+
+
+@pytest.mark.timeout(400)
+def test_nothing_is_lost_when_every_broker_of_three_is_killed_in_turn(tmp_path: Path, java: None) -> None:
+    """Whichever of them leads the run's partitions is among the killed, while the run is being logged."""
+    with running_stack(tmp_path / "data", "--kafka", "java:3") as stack, half_logged(stack, tmp_path) as (run, go_on):
+        for name in ("broker-1", "broker-2", "broker-3"):
+            eventually(lambda: in_sync(stack.file.broker, "runtide."), "all replicas in sync", 60)
+            before = stack.services()[name]
+            os.kill(before, signal.SIGKILL)
+            if name == "broker-2":
+                go_on()
+            eventually(lambda: stack.services()[name] != before, f"{name} is started again", 30)  # noqa: B023
+        assert_complete(stack, run)

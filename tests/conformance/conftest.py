@@ -15,6 +15,9 @@ from aiokafka import TopicPartition
 
 from runtide_deploy.apache_kafka import ApacheKafka, ApacheKafkaSettings, CannotResolve
 from tests.broker_process import BrokerProcess, RawClient, running_broker
+from tests.crash.load_client import python_load
+from tests.crash.under_load import Programs
+from tests.java_programs import JavaPrograms, compile_programs
 from tests.kafka_clients import KafkaAddress, aiokafka_consumer, create_topic
 
 LARGEST_MESSAGE = 20 << 20
@@ -47,6 +50,27 @@ def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaAddress]:
         yield KafkaAddress(running.address)
 
 
+@pytest.fixture(scope="session")
+def java_programs(tmp_path_factory: pytest.TempPathFactory) -> JavaPrograms:
+    """What drives the Java client."""
+    try:
+        return compile_programs(tmp_path_factory.mktemp("java"))
+    except CannotResolve as error:
+        pytest.skip(f"no Java client: {str(error).splitlines()[0]}")
+
+
+@pytest.fixture
+def programs(request: pytest.FixtureRequest) -> Programs:
+    """The clients that produce while brokers are killed: aiokafka, librdkafka, and Java's where there is a JDK."""
+    found = {"aiokafka": python_load("aiokafka_load"), "librdkafka": python_load("confluent_load")}
+    try:
+        java: JavaPrograms = request.getfixturevalue("java_programs")
+    except pytest.skip.Exception as error:
+        print(f"without the Java client: {error}")
+        return found
+    return found | {"java": java("JavaLoad")}
+
+
 async def until_groups_work(address: str) -> None:
     """Apache Kafka makes the topic of its group coordinator when a client first asks for the coordinator."""
     await create_topic(address, "for-the-coordinator")
@@ -56,7 +80,7 @@ async def until_groups_work(address: str) -> None:
         await consumer.committed(place)
 
 
-@pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.slow)])
+@pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.apache)])
 def kafka(request: pytest.FixtureRequest) -> KafkaAddress:
     """Each broker in turn."""
     if request.param == "apache":

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from runtide_deploy.apache_kafka import ApacheKafka, ApacheKafkaSettings, CannotResolve, artefacts
+from runtide_deploy.apache_kafka import (
+    ApacheKafka,
+    ApacheKafkaSettings,
+    CannotResolve,
+    artefacts,
+    cluster_id_of,
+    cluster_settings,
+)
 from runtide_deploy.apache_kafka.__main__ import main
 from runtide_deploy.apache_kafka.server_properties import server_properties
 
@@ -39,7 +46,47 @@ def test_three_nodes_replicate_and_do_not_wait_for_disks(tmp_path: Path) -> None
     assert found["controller.quorum.voters"] == voters
     assert found["default.replication.factor"] == found["offsets.topic.replication.factor"] == "3"
     assert found["min.insync.replicas"] == "2"
+    assert found["unclean.leader.election.enable"] == "false"
+    assert not any("rack" in name for name in found)
     assert "log.flush.interval.messages" not in found
+
+
+def test_the_nodes_of_a_cluster_differ_in_what_they_must(tmp_path: Path) -> None:
+    given = ApacheKafkaSettings(data=tmp_path, port=9092, heap_mebibytes=256)
+    nodes = cluster_settings(given, 3)
+    assert [node.port for node in nodes] == [9092, 9093, 9094]
+    assert [node.data for node in nodes] == [tmp_path / f"node-{number}" for number in (1, 2, 3)]
+    assert len({node.controller_port for node in nodes} | {0}) == 4
+    voters = ",".join(f"{node.node_id}@127.0.0.1:{node.controller_port}" for node in nodes)
+    assert {(node.voters, node.cluster_id, node.heap_mebibytes) for node in nodes} == {
+        (voters, nodes[0].cluster_id, 256)
+    }
+    assert [node.data for node in cluster_settings(given, 1)] == [tmp_path]
+    ports = [port for node in cluster_settings(given.model_copy(update={"port": 0}), 3) for port in _ports(node)]
+    assert len({0, *ports}) == 7
+
+
+def _ports(node: ApacheKafkaSettings) -> tuple[int, int]:
+    return node.port, node.controller_port
+
+
+def test_a_directory_keeps_its_cluster_and_its_size(tmp_path: Path) -> None:
+    assert cluster_id_of(tmp_path) is None
+    (tmp_path / "node-2/log").mkdir(parents=True)
+    (tmp_path / "node-2/log/meta.properties").write_text("version=1\ncluster.id=of-the-second\nnode.id=2\n")
+    for number in (1, 3):
+        (tmp_path / f"node-{number}").mkdir()
+    given = ApacheKafkaSettings(data=tmp_path, port=0, cluster_id="another")
+    assert {node.cluster_id for node in cluster_settings(given, 3)} == {"of-the-second"}
+    with pytest.raises(CannotResolve, match=r"holds an Apache Kafka cluster of 3, not 1\. Start it with 3"):
+        cluster_settings(given, 1)
+    with pytest.raises(CannotResolve, match="1 or 3 nodes, not 2"):
+        cluster_settings(given, 2)
+    alone = tmp_path / "alone"
+    (alone / "log").mkdir(parents=True)
+    (alone / "log/meta.properties").write_text("cluster.id=alone\n")
+    with pytest.raises(CannotResolve, match="cluster of 1, not 3"):
+        cluster_settings(ApacheKafkaSettings(data=alone), 3)
 
 
 def test_properties_that_are_given_win(tmp_path: Path) -> None:

@@ -25,6 +25,24 @@ def test_another_format_is_named(tmp_path: Path) -> None:
         DataDirectory(tmp_path).prepare()
 
 
+def test_a_directory_belongs_to_one_log(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    directory.prepare()
+    directory.remember_ports({"broker": 1234})
+    directory.check_log(None, "java")
+    directory.remember_log("first", "java")
+    directory.remember_ports({"broker": 4321})
+    directory.remember_log("first", "localhost:9092")  # the same log at another address
+    assert directory.log == {"cluster_id": "first", "kafka": "localhost:9092"}
+    for cluster_id, kafka in (("second", "other:9092"), (None, "java"), ("second", "")):
+        with pytest.raises(
+            DataDirectoryError, match=r"cluster id first.*Start with --kafka localhost:9092.*--data DIR"
+        ):
+            directory.remember_log(cluster_id, kafka) if cluster_id else directory.check_log(cluster_id, kafka)
+    assert directory.log == {"cluster_id": "first", "kafka": "localhost:9092"}
+    assert directory.ports() == {"broker": 4321}
+
+
 def test_a_damaged_manifest_is_refused_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "runtide.json").write_text("{")
     with pytest.raises(DataDirectoryError, match="damaged"):
@@ -68,6 +86,13 @@ def test_a_port_in_use_is_named_with_its_option() -> None:
         port = server.getsockname()[1]
         with pytest.raises(PortInUseError, match=rf"Port {port} .*--gateway-port"):
             choose_ports({"gateway": port}, {})
+
+
+def test_one_of_three_ports_in_use_is_named_with_the_option_of_the_first() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(PortInUseError, match=rf"Port {port} .*broker-2 .*--broker-port "):
+            choose_ports({"broker-2": port}, {})
 
 
 def test_zero_means_the_port_used_last_if_it_is_free() -> None:

@@ -11,6 +11,7 @@ from typing import Self
 from runtide_deploy.apache_kafka.artefacts import CannotResolve, java_command, resolve_class_path
 from runtide_deploy.apache_kafka.settings import ApacheKafkaSettings
 from runtide_deploy.apache_kafka.storage import address_of, server_command, with_ports
+from runtide_deploy.tied_child import tied
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -29,6 +30,11 @@ class ApacheKafka:
     def address(self) -> str:
         """host:port for clients."""
         return address_of(self.settings)
+
+    @property
+    def exit_status(self) -> int | None:
+        """Status of the process that was started last, if it ended by itself; None while it runs."""
+        return None if self.process is None else self.process.poll()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Self]:
@@ -51,12 +57,14 @@ class ApacheKafka:
     def start(self) -> None:
         """Start it, without waiting until it listens; its output goes to ``kafka.log`` in its directory.
 
+        It ends with the thread that calls this, even when that is killed (Linux).
+
         Raises:
             CannotResolve: as ``prepare``.
         """
         command = self.prepare()
         with (self.settings.data / "kafka.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(tied(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def wait_listening(self) -> None:
         """Return once it accepts clients, which KRaft does when the broker is unfenced.

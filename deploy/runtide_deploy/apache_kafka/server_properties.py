@@ -46,6 +46,7 @@ def _replication(nodes: int) -> dict[str, str]:
     in_sync = "2" if nodes >= 3 else "1"
     return {
         "default.replication.factor": replicas,
+        "unclean.leader.election.enable": "false",
         "min.insync.replicas": in_sync,
         "offsets.topic.replication.factor": replicas,
         "transaction.state.log.replication.factor": replicas,
@@ -61,8 +62,10 @@ def _durability(settings: ApacheKafkaSettings) -> dict[str, str]:
 
 
 def _size_of_a_laptop() -> dict[str, str]:
-    """Few threads and small caches; groups of one machine start at once and notice a dead member soon."""
+    """Few threads and small caches; on one machine a dead group member or broker is noticed sooner than by default."""
     return {
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
         "num.network.threads": "2",
         "num.io.threads": "4",
         "background.threads": "2",

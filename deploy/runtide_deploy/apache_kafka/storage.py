@@ -1,6 +1,8 @@
 """A node's directory: the chosen ports, ``server.properties``, and storage formatted once."""
 
 import base64
+import contextlib
+import re
 import socket
 import subprocess
 import uuid
@@ -10,6 +12,7 @@ from runtide_deploy.apache_kafka.artefacts import CannotResolve
 from runtide_deploy.apache_kafka.server_properties import server_properties
 from runtide_deploy.apache_kafka.settings import ApacheKafkaSettings
 
+_LOG = "log"
 _FORMAT_SECONDS = 60.0
 _JAVA_OPTIONS = (
     "-XX:+UseSerialGC",
@@ -23,13 +26,30 @@ _JAVA_OPTIONS = (
 
 def with_ports(settings: ApacheKafkaSettings) -> ApacheKafkaSettings:
     """Return the settings with free ports in place of zeros."""
-    chosen: dict[str, int] = {}
-    with socket.socket() as first, socket.socket() as second:
-        for name, probe in (("port", first), ("controller_port", second)):
-            if not getattr(settings, name):
-                probe.bind((settings.host, 0))
-                chosen[name] = probe.getsockname()[1]
-    return settings.model_copy(update=chosen)
+    port, controller_port = free_ports(settings.host, 2)
+    return settings.model_copy(
+        update={"port": settings.port or port, "controller_port": settings.controller_port or controller_port}
+    )
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    """Return that many different ports where nobody listens now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((host, 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def stored_cluster_id(data: Path) -> str | None:
+    """Return the id of the cluster that a node's directory was formatted for; None when it is new."""
+    file = data / _LOG / "meta.properties"
+    if not file.exists():
+        return None
+    found = re.search(r"^cluster\.id=(\S+)$", file.read_text(), re.MULTILINE)
+    if found is None:
+        raise CannotResolve(f"{file} names no cluster.id; restore it from a copy, or use another directory.")
+    return found[1]
 
 
 def server_command(settings: ApacheKafkaSettings, java: str, class_path: str) -> list[str]:
@@ -41,11 +61,11 @@ def server_command(settings: ApacheKafkaSettings, java: str, class_path: str) ->
     data = settings.data.absolute()
     if "," in str(data):
         raise CannotResolve(f"Apache Kafka cannot keep its data in {data}: it takes a comma for the end of a path.")
-    log_directory, properties = data / "log", data / "server.properties"
+    log_directory, properties = data / _LOG, data / "server.properties"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     properties.write_text(server_properties(settings, str(log_directory)))
     if not (log_directory / "meta.properties").exists():
-        cluster = settings.cluster_id or _random_cluster_id()
+        cluster = settings.cluster_id or new_cluster_id()
         _format([*_java(java, class_path), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)])
     heap = (f"-Xms{min(128, settings.heap_mebibytes)}m", f"-Xmx{settings.heap_mebibytes}m")
     return [*_java(java, class_path, *heap), "kafka.Kafka", str(properties)]
@@ -56,14 +76,14 @@ def address_of(settings: ApacheKafkaSettings) -> str:
     return f"{settings.host}:{settings.port}"
 
 
+def new_cluster_id() -> str:
+    """Return a random id as Kafka writes UUIDs: base64 without padding; one that starts with a dash reads as an option."""
+    encoded = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    return new_cluster_id() if encoded.startswith("-") else encoded
+
+
 def _java(java: str, class_path: str, *options: str) -> list[str]:
     return [java, *options, *_JAVA_OPTIONS, "-cp", class_path]
-
-
-def _random_cluster_id() -> str:
-    """As Kafka writes UUIDs: base64 without padding; one that starts with a dash would read as an option."""
-    encoded = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    return _random_cluster_id() if encoded.startswith("-") else encoded
 
 
 def _format(command: list[str]) -> None:

@@ -16,6 +16,17 @@ FORMAT: Final = 1
 _PRODUCER_ID_BLOCK: Final = 1000
 
 
+def stored_cluster_id(path: Path) -> str | None:
+    """Return the cluster id of the broker that keeps its data there; None when there is none, or nothing legible.
+
+    What is not legible the broker itself refuses when it starts.
+    """
+    try:
+        return str(json.loads((path / "broker.json").read_bytes())["cluster_id"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
 class DataDirectory:
     """An exclusively locked data directory.
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def demo(
     data: Path = typer.Option(Path(".demo"), help="Directory that holds the demo's stack; kept for the next time."),
     kafka: str = typer.Option(
-        None, help="Apache Kafka to use: host:port of a running one, or 'java' to run one here (needs Java 17, Maven)."
+        None,
+        help="Apache Kafka to use: host:port of a running one, 'java' to run one here, or 'java:3' to run a cluster "
+        "of three (both need Java 17 and Maven).",
     ),
 ) -> None:
     """Run the main job: stack up, train three models at once, register the best, serve it, score, compare."""
@@ -52,14 +54,15 @@ async def _demo(settings: "StandaloneSettings", console: Console) -> bool:
             await asyncio.gather(job, return_exceptions=True)
             return True
         await job
-        _print_end(console, settings.data, stack.plan.gateway_url)
+        _print_end(console, settings, stack.plan.gateway_url)
     return False
 
 
-def _print_end(console: Console, data: Path, gateway: str) -> None:
+def _print_end(console: Console, settings: "StandaloneSettings", gateway: str) -> None:
+    data, kafka = settings.data, f" --kafka {settings.kafka}" if settings.kafka else ""
     console.print("\n[bold green]Everything worked.[/] To look around, start the same stack again:\n")
     console.print(
-        f"  runtide up --data {data} --broker-port 0 --postgres-port 0 --gateway-port 0\n",
+        f"  runtide up --data {data}{kafka} --broker-port 0 --postgres-port 0 --gateway-port 0\n",
         highlight=False,
         soft_wrap=True,
     )

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from runtide_deploy.cli.extras import require_extra
+from runtide_schemas.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from runtide_deploy.standalone.services import ServiceEvent
@@ -19,11 +20,15 @@ _COLORS = {"ready": "green", "failed": "bold red", "backing off": "yellow"}
 
 def up(
     data: Path = typer.Option(None, help="Directory that holds everything; default ~/.local/share/runtide."),
-    broker_port: int = typer.Option(None, help="Port of the embedded broker (default 9092; 0 = any free one)."),
+    broker_port: int = typer.Option(
+        None, help="Port of the broker (default 9092; 0 = any free one); of three, the others follow."
+    ),
     postgres_port: int = typer.Option(None, help="Port of PostgreSQL (default 5433; 0 = any free one)."),
     gateway_port: int = typer.Option(None, help="Port of the gateway (default 5050; 0 = any free one)."),
     kafka: str = typer.Option(
-        None, help="Apache Kafka to use: host:port of a running one, or 'java' to run one here (needs Java 17, Maven)."
+        None,
+        help="Apache Kafka to use: host:port of a running one, 'java' to run one here, or 'java:3' to run a cluster "
+        "of three (both need Java 17 and Maven).",
     ),
     postgres_dsn: str = typer.Option(None, help="DSN of a PostgreSQL to use instead of an own one."),
 ) -> None:
@@ -44,10 +49,20 @@ def up(
 
 
 def standalone_settings(given: dict[str, Any]) -> "StandaloneSettings":
-    """Return the settings of the stack: what is given, else the environment, else the defaults."""
+    """Return the settings of the stack: what is given, else the environment, else the defaults.
+
+    Raises:
+        InvalidRequest: a value makes no sense; every such value is named.
+    """
+    from pydantic import ValidationError
+
     from runtide_deploy.standalone.settings import StandaloneSettings
 
-    return StandaloneSettings(**{name: value for name, value in given.items() if value is not None})
+    try:
+        return StandaloneSettings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        wrong = "; ".join(f"{' '.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise InvalidRequest(f"Settings of the stack that make no sense: {wrong}") from error
 
 
 async def _serve(settings: "StandaloneSettings", console: Console) -> None:

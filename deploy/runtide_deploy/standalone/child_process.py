@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runtide_deploy.standalone.services import ServiceSpec
+from runtide_deploy.tied_child import tied
 
-_SHIM = Path(__file__).with_name("tied_child.py")
 _LARGEST_LOG_BYTES = 8 * 1024 * 1024
 _POLL_S = 0.02
 
@@ -27,10 +27,7 @@ class ChildProcess:
         with spec.log_path.open("ab") as log:
             self.log_start = log.tell()
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-I", "-S", str(_SHIM), str(spec.orphan_signal.value), str(os.getpid())),
-                    *spec.command,
-                ],
+                tied(spec.command, spec.orphan_signal),
                 env={**os.environ, **spec.env, **marks},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,7 +1,7 @@
 """The data directory: what lies where, of which format, and that only one stack uses it.
 
 ```
-DIR/runtide.json      format of the directory, and the ports used last
+DIR/runtide.json      format of the directory, the ports used last, and which log its stores were folded from
 DIR/stack.json        where the running stack listens (there only while it runs)
 DIR/broker/           the log                DIR/postgres/    the PostgreSQL cluster
 DIR/history/          DuckDB                 DIR/artifacts/   artifacts and models
@@ -19,6 +19,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from runtide_schemas.errors import FatalError
 
@@ -93,15 +94,54 @@ class DataDirectory:
 
     def remember_ports(self, ports: Mapping[str, int]) -> None:
         """Keep the ports, so that the next start uses the same."""
-        write_atomically(self._manifest_path, json.dumps({"format": FORMAT, "ports": dict(ports)}, indent=2) + "\n")
+        self._update({"ports": dict(ports)})
+
+    @property
+    def log(self) -> dict[str, str] | None:
+        """Which log the directory belongs to (``cluster_id``, ``kafka``); None when it was never up."""
+        known: dict[str, str] | None = self._manifest().get("log")
+        return known
+
+    def check_log(self, cluster_id: str | None, kafka: str) -> None:
+        """Refuse a log that is not the one whose events the stores here were folded from.
+
+        Args:
+            cluster_id: Kafka's id of the log that is to be used; None when it is still to be made.
+            kafka: how it is asked for: the value of ``--kafka``, empty for the embedded broker.
+
+        Raises:
+            DataDirectoryError: the directory belongs to another log.
+        """
+        known = self.log
+        if known is None or known["cluster_id"] == cluster_id:
+            return
+        before = f"with --kafka {known['kafka']}" if known["kafka"] else "without --kafka"
+        now = f"--kafka {kafka}" if kafka else "the embedded broker"
+        raise DataDirectoryError(
+            f"{self.path} belongs to the log with cluster id {known['cluster_id']}, and {now} is another one "
+            f"({f'cluster id {cluster_id}' if cluster_id else 'a new one'}). The stores in this directory hold what was "
+            f"folded from the first log and positions in it. Start {before}, as before, or give a directory of its own "
+            "to the other log with --data DIR: its stores are then folded from that log."
+        )
+
+    def remember_log(self, cluster_id: str, kafka: str) -> None:
+        """Keep which log the directory belongs to; as ``check_log``, which it calls first."""
+        self.check_log(cluster_id, kafka)
+        log = {"cluster_id": cluster_id, "kafka": kafka}
+        if self.log != log:
+            self._update({"log": log})
+
+    def _update(self, changes: Mapping[str, dict[str, Any]]) -> None:
+        manifest: dict[str, Any] = {"format": FORMAT, "ports": {}, **self._manifest(), **changes}
+        write_atomically(self._manifest_path, json.dumps(manifest, indent=2) + "\n")
 
     @property
     def _manifest_path(self) -> Path:
         return self.path / "runtide.json"
 
-    def _manifest(self) -> dict[str, dict[str, int]]:
+    def _manifest(self) -> dict[str, Any]:
         try:
-            manifest: dict[str, dict[str, int]] = json.loads(self._manifest_path.read_text(encoding="utf-8"))
+            manifest: dict[str, Any] = json.loads(self._manifest_path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except ValueError as error:

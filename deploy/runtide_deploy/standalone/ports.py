@@ -25,7 +25,7 @@ def choose_ports(wanted: Mapping[str, int], used_last: Mapping[str, int], host: 
         if port and not is_free(port, host):
             raise PortInUseError(
                 f"Port {port} on {host} is in use, and {service} was to listen there. Stop what uses it "
-                f"(`ss -ltnp 'sport = :{port}'` names it), or choose another with --{service}-port (0 = any free port)."
+                f"(`ss -ltnp 'sport = :{port}'` names it), or choose another with --{service.partition('-')[0]}-port (0 = any free port)."
             )
         chosen[service] = port or _free_port(used_last.get(service, 0), set(chosen.values()), host)
     return chosen

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from runtide.kafka import KafkaSettings, ensure_topics
+from runtide.kafka import KafkaSettings, cluster_id, ensure_topics
+from runtide_deploy.apache_kafka import ApacheKafkaSettings
 from runtide_deploy.standalone.data_directory import DataDirectory
 from runtide_deploy.standalone.postgres import PostgresCluster
 from runtide_deploy.standalone.services import ServiceSpec
@@ -23,6 +24,8 @@ HOST = "127.0.0.1"
 _PAUSE_S = 0.05
 DEPLOYER_STOP_S = 25.0
 """It stops the instances first, which may take up to 20 s."""
+BROKER = "broker"
+"""Stands for every broker of the stack where a service says what it depends on."""
 READY_LINE = r"^ready\b"
 LISTENING_LINE = r"^listening on\b"
 
@@ -36,7 +39,8 @@ class Plan:
         ports: port per service.
         kafka: how to reach the log.
         own_broker: whether a broker is part of the stack.
-        java: whether that broker is Apache Kafka; else it is the embedded one.
+        kafka_option: the value of ``--kafka`` that it was made from.
+        java: the nodes of that broker if it is Apache Kafka; empty when it is the embedded one.
         cluster: the own PostgreSQL, or None when a foreign one is used.
         dsn: DSN of the owner role; a secret.
         reader_dsn: DSN of a role that may only read, for the gateway; a secret too.
@@ -47,11 +51,18 @@ class Plan:
     ports: Mapping[str, int]
     kafka: KafkaSettings
     own_broker: bool
-    java: bool
+    kafka_option: str
+    java: tuple[ApacheKafkaSettings, ...]
     cluster: PostgresCluster | None
     dsn: str
     reader_dsn: str
     partitions: int
+
+    @property
+    def broker_names(self) -> tuple[str, ...]:
+        """Names of the services that are the log; none when it is not part of the stack."""
+        nodes = max(1, len(self.java)) if self.own_broker else 0
+        return tuple(broker_name(number, nodes) for number in range(1, nodes + 1))
 
     @property
     def gateway_url(self) -> str:
@@ -69,13 +80,17 @@ class Plan:
         return self.directory.folder("artifacts").absolute().as_uri()
 
 
+def broker_name(number: int, nodes: int) -> str:
+    """Return the service's name of a broker."""
+    return "broker" if nodes == 1 else f"broker-{number}"
+
+
 def service_table(plan: Plan) -> list[ServiceSpec]:
     """Return every process of the stack."""
     stores = [_postgres(plan)] if plan.cluster else []
-    brokers = [_broker(plan)] if plan.own_broker else []
     return [
         *stores,
-        *brokers,
+        *_brokers(plan),
         _registrar(plan),
         _postgres_projector(plan),
         _duckdb_projector(plan),
@@ -98,7 +113,7 @@ def _spec(
     stop_timeout_s: float = 10.0,
 ) -> ServiceSpec:
     """Return a process of ours. ``secrets``: environment that only this process is given."""
-    present = {"postgres": plan.cluster is not None, "broker": plan.own_broker}
+    needed = {"postgres": ("postgres",) if plan.cluster else (), BROKER: plan.broker_names}
     return ServiceSpec(
         name=name,
         command=command,
@@ -106,7 +121,7 @@ def _spec(
         env={"RUNTIDE_KAFKA_BOOTSTRAP": plan.kafka.bootstrap, "PYTHONUNBUFFERED": "1", **secrets},
         stop_timeout_s=stop_timeout_s,
         ready=ready,
-        depends_on=tuple(name for name in depends_on if present.get(name, True)),
+        depends_on=tuple(needed_name for name in depends_on for needed_name in needed.get(name, (name,))),
     )
 
 
@@ -126,24 +141,48 @@ def _postgres(plan: Plan) -> ServiceSpec:
     )
 
 
-def _broker(plan: Plan) -> ServiceSpec:
+def _brokers(plan: Plan) -> list[ServiceSpec]:
+    if not plan.own_broker:
+        return []
+    if not plan.java:
+        where = {"data": str(plan.directory.folder("broker")), "host": HOST, "port": str(plan.ports["broker"])}
+        return [_broker(plan, "broker", "runtide_deploy.broker", where)]
+    nodes = [
+        {"data": str(node.data), "host": node.host, "port": str(node.port), "node-id": str(node.node_id)}
+        | {"controller-port": str(node.controller_port), "voters": node.voters, "cluster-id": node.cluster_id}
+        for node in plan.java
+    ]
+    return [
+        _broker(plan, name, "runtide_deploy.apache_kafka", node)
+        for name, node in zip(plan.broker_names, nodes, strict=True)
+    ]
+
+
+def _broker(plan: Plan, name: str, module: str, options: Mapping[str, str]) -> ServiceSpec:
     async def topics_exist() -> None:
+        await _when_listening(f"{HOST}:{options['port']}")
         await when_topics_exist(plan)
 
-    module, folder = ("runtide_deploy.apache_kafka", "kafka") if plan.java else ("runtide_deploy.broker", "broker")
-    data = str(plan.directory.folder(folder))
-    command = _python(module, "--data", data, "--host", HOST, "--port", str(plan.ports["broker"]))
-    return _spec(plan, "broker", command, topics_exist)
+    arguments = [f"--{option}={value}" for option, value in options.items()]
+    return _spec(plan, name, _python(module, *arguments), topics_exist)
 
 
-async def when_topics_exist(plan: Plan) -> None:
-    """Return once the broker answers and has the topics; the caller sets the deadline."""
+async def when_topics_exist(plan: Plan, missed: Callable[[TransientError], None] = lambda _: None) -> None:
+    """Return once the broker answers, is the log of this directory and has the topics; the caller sets the deadline.
+
+    ``missed`` hears why it is not so yet.
+
+    Raises:
+        FatalError: it is another log, or refuses the topics.
+    """
     while True:
         try:
             await _when_listening(plan.kafka.bootstrap)
+            plan.directory.remember_log(await cluster_id(plan.kafka), plan.kafka_option)
             await ensure_topics(plan.kafka, plan.partitions)
         except TransientError as error:
             log.debug("the broker is not ready yet: %s", error)
+            missed(error)
             await asyncio.sleep(_PAUSE_S)
             continue
         return
@@ -165,27 +204,27 @@ async def _when_listening(bootstrap: str) -> None:
 
 
 def _registrar(plan: Plan) -> ServiceSpec:
-    return _spec(plan, "registrar", _python("runtide_consumers.registrar"), READY_LINE, "broker")
+    return _spec(plan, "registrar", _python("runtide_consumers.registrar"), READY_LINE, BROKER)
 
 
 def _postgres_projector(plan: Plan) -> ServiceSpec:
     command = _python("runtide_consumers.postgres")
     secrets = {"RUNTIDE_POSTGRES_DSN": plan.dsn}
-    return _spec(plan, "projector-postgres", command, READY_LINE, "broker", "postgres", secrets=secrets)
+    return _spec(plan, "projector-postgres", command, READY_LINE, BROKER, "postgres", secrets=secrets)
 
 
 def _duckdb_projector(plan: Plan) -> ServiceSpec:
     file = plan.directory.folder("history") / "history.duckdb"
     token = plan.directory.secret("history-token")
     arguments = ("--file", str(file), "--query-port", str(plan.ports["history"]), "--token-file", str(token))
-    return _spec(plan, "projector-duckdb", _python("runtide_consumers.duckdb", *arguments), READY_LINE, "broker")
+    return _spec(plan, "projector-duckdb", _python("runtide_consumers.duckdb", *arguments), READY_LINE, BROKER)
 
 
 def _deployer(plan: Plan) -> ServiceSpec:
     state = plan.directory.folder("deployments")
     arguments = ("--state", str(state), "--artifact-cache", str(state / "cache"), "--stop-instances-on-exit")
     command = _python("runtide_consumers.deployer", *arguments)
-    return _spec(plan, "deployer", command, READY_LINE, "broker", "registrar", stop_timeout_s=DEPLOYER_STOP_S)
+    return _spec(plan, "deployer", command, READY_LINE, BROKER, "registrar", stop_timeout_s=DEPLOYER_STOP_S)
 
 
 def _gateway(plan: Plan) -> ServiceSpec:

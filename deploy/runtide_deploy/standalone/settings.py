@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtide_deploy.standalone.ports import DEFAULT_PORTS
 
-JAVA = "java"
-"""Value of ``kafka`` that means: run Apache Kafka here."""
+JAVA_ALONE = "java"
+JAVA = {JAVA_ALONE: 1, "java:1": 1, "java:3": 3}
+"""Values of ``kafka`` that mean: run Apache Kafka here, and how many nodes of it."""
 
 
 def default_data_directory() -> Path:
@@ -35,9 +36,22 @@ class StandaloneSettings(BaseSettings):
     )
     kafka: str = Field(
         "",
-        description="Apache Kafka to use instead of the embedded broker: host:port of a running one, or 'java' to "
-        "run one here (needs Java 17 and Maven).",
+        description="Apache Kafka to use instead of the embedded broker: host:port of a running one, 'java' to run one "
+        "here, or 'java:3' to run a cluster of three (both need Java 17 and Maven).",
     )
     postgres_dsn: SecretStr = Field(SecretStr(""), description="DSN of a PostgreSQL to use instead of an own one.")
     partitions: int = Field(8, ge=1, le=1024, description="Partitions of the spread topics when they are created.")
     start_timeout: float = Field(120.0, gt=0, description="Seconds that the whole stack may take to come up.")
+
+    @field_validator("kafka")
+    @classmethod
+    def _addresses_or_java(cls, value: str) -> str:
+        name, _, number = value.partition(":")
+        if value not in JAVA and name == "java" and len(number) < 2:
+            raise ValueError(f"{value!r}: Apache Kafka runs here as {' or '.join(JAVA)}")
+        return value
+
+    @property
+    def java_nodes(self) -> int:
+        """Nodes of the Apache Kafka that is to run here; 0 when none is."""
+        return JAVA.get(self.kafka, 0)

@@ -3,18 +3,25 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from runtide.connection import STACK_FILE, StackFile
 from runtide.kafka import KafkaSettings
-from runtide_deploy.apache_kafka import java_command, resolve_class_path
+from runtide_deploy.apache_kafka import (
+    ApacheKafkaSettings,
+    cluster_id_of,
+    cluster_settings,
+    java_command,
+    resolve_class_path,
+)
+from runtide_deploy.broker.data_directory import stored_cluster_id
 from runtide_deploy.standalone.data_directory import DataDirectory
 from runtide_deploy.standalone.leftovers import end_leftovers
 from runtide_deploy.standalone.ports import choose_ports
 from runtide_deploy.standalone.postgres import SQL_READER, PostgresCluster
-from runtide_deploy.standalone.service_table import HOST, Plan, service_table, when_topics_exist
+from runtide_deploy.standalone.service_table import HOST, Plan, broker_name, service_table, when_topics_exist
 from runtide_deploy.standalone.services import ServiceEvent, ServiceStatus
-from runtide_deploy.standalone.settings import JAVA, StandaloneSettings
+from runtide_deploy.standalone.settings import JAVA_ALONE, StandaloneSettings
 from runtide_deploy.standalone.supervisor import Supervisor
 from runtide_schemas.errors import TransientError
 from runtide_schemas.identity import now_ms
@@ -80,14 +87,11 @@ async def running(
 def make_plan(settings: StandaloneSettings, directory: DataDirectory) -> Plan:
     """Choose ports, see to Apache Kafka and PostgreSQL if they run here, and say where everything will be."""
     own_postgres = not settings.postgres_dsn.get_secret_value()
-    java = settings.kafka == JAVA
-    own_broker = java or not settings.kafka
-    if java:
+    if settings.java_nodes:
         java_command()
         resolve_class_path()  # now, because the first time takes longer than a service may to start
-    wanted = {"gateway": settings.gateway_port, "history": 0}
-    if own_broker:
-        wanted["broker"] = settings.broker_port
+    _check_own_log(settings, directory)
+    wanted = {"gateway": settings.gateway_port, "history": 0, **_broker_ports(settings)}
     if own_postgres:
         wanted["postgres"] = settings.postgres_port
     ports = choose_ports(wanted, directory.ports(), HOST)
@@ -95,12 +99,14 @@ def make_plan(settings: StandaloneSettings, directory: DataDirectory) -> Plan:
     cluster = PostgresCluster(directory.folder("postgres"), ports["postgres"]) if own_postgres else None
     if cluster:
         cluster.initialise()
+    brokers = _java_brokers(settings, directory, ports)
     return Plan(
         directory=directory,
         ports=ports,
-        kafka=KafkaSettings(bootstrap=f"{HOST}:{ports['broker']}" if own_broker else settings.kafka),
-        own_broker=own_broker,
-        java=java,
+        kafka=_kafka(settings, ports, brokers),
+        own_broker=not settings.kafka or bool(brokers),
+        kafka_option=settings.kafka,
+        java=brokers,
         cluster=cluster,
         dsn=cluster.dsn() if cluster else settings.postgres_dsn.get_secret_value(),
         reader_dsn=cluster.dsn(SQL_READER) if cluster else settings.postgres_dsn.get_secret_value(),
@@ -108,13 +114,57 @@ def make_plan(settings: StandaloneSettings, directory: DataDirectory) -> Plan:
     )
 
 
+def _check_own_log(settings: StandaloneSettings, directory: DataDirectory) -> None:
+    """Refuse a broker in the directory that is not its log, before that is started."""
+    embedded, java = stored_cluster_id(directory.folder("broker")), cluster_id_of(directory.folder("kafka"))
+    if directory.log is None and bool(embedded) != bool(java):  # made before directories kept which log is theirs
+        directory.remember_log(embedded or java or "", JAVA_ALONE if java else "")
+    if settings.java_nodes or not settings.kafka:
+        directory.check_log(java if settings.java_nodes else embedded, settings.kafka)
+
+
+def _broker_ports(settings: StandaloneSettings) -> dict[str, int]:
+    """Return the ports that brokers of ours want; a further one listens beside the first."""
+    nodes = settings.java_nodes if settings.kafka else 1
+    first = settings.broker_port
+    wanted = {broker_name(number, nodes): first and first + number - 1 for number in range(1, nodes + 1)}
+    controllers = {f"controller-{number}": 0 for number in range(1, nodes + 1) if nodes > 1}
+    return wanted | controllers
+
+
+def _java_brokers(
+    settings: StandaloneSettings, directory: DataDirectory, ports: Mapping[str, int]
+) -> tuple[ApacheKafkaSettings, ...]:
+    nodes = settings.java_nodes
+    if not nodes:
+        return ()
+    given = ApacheKafkaSettings(data=directory.folder("kafka"), host=HOST)
+    numbers = range(1, nodes + 1)
+    clients = [ports[broker_name(number, nodes)] for number in numbers]
+    controllers = [ports[f"controller-{number}"] for number in numbers if nodes > 1]
+    return tuple(cluster_settings(given, nodes, ports=clients, controller_ports=controllers))
+
+
+def _kafka(
+    settings: StandaloneSettings, ports: Mapping[str, int], brokers: tuple[ApacheKafkaSettings, ...]
+) -> KafkaSettings:
+    if settings.kafka and not brokers:
+        return KafkaSettings(bootstrap=settings.kafka)
+    if not brokers:
+        return KafkaSettings(bootstrap=f"{HOST}:{ports['broker']}")
+    addresses = ",".join(f"{HOST}:{broker.port}" for broker in brokers)
+    return KafkaSettings(bootstrap=addresses, replication_factor=len(brokers))
+
+
 async def _foreign_broker(plan: Plan, deadline: float) -> None:
+    why: list[TransientError] = []
     try:
         async with asyncio.timeout(deadline):
-            await when_topics_exist(plan)
+            await when_topics_exist(plan, why.append)
     except TimeoutError as error:
         raise TransientError(
-            f"No Kafka answered at {plan.kafka.bootstrap} within {deadline:g} s. Check --kafka and the RUNTIDE_KAFKA_* settings."
+            f"No Kafka was ready at {plan.kafka.bootstrap} within {deadline:g} s: {why[-1] if why else 'nobody listens'}. "
+            "Check --kafka and the RUNTIDE_KAFKA_* settings."
         ) from error
 
 
