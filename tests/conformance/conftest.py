@@ -21,6 +21,7 @@ from tests.java_programs import JavaPrograms, compile_programs
 from tests.kafka_clients import KafkaAddress, aiokafka_consumer, create_topic
 
 LARGEST_MESSAGE = 20 << 20
+SWEEPS_OFTEN = {"log.retention.check.interval.ms": "200", "log.initial.task.delay.ms": "200"}
 
 _numbers = count()
 
@@ -29,7 +30,7 @@ _numbers = count()
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     """One embedded broker for the tests of a module; each uses topics of its own."""
     data = tmp_path_factory.mktemp("broker") / "data"
-    with running_broker(data, max_message_bytes=LARGEST_MESSAGE) as running:
+    with running_broker(data, max_message_bytes=LARGEST_MESSAGE, retention_check_interval_ms=100) as running:
         yield running
 
 
@@ -40,7 +41,9 @@ def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaAddress]:
         yield KafkaAddress(given)
         return
     data = tmp_path_factory.mktemp("apache") / "data"
-    node = ApacheKafka(ApacheKafkaSettings(data=data, port=0, max_message_bytes=LARGEST_MESSAGE))
+    node = ApacheKafka(
+        ApacheKafkaSettings(data=data, port=0, max_message_bytes=LARGEST_MESSAGE, properties=SWEEPS_OFTEN)
+    )
     try:
         node.prepare()
     except CannotResolve as error:

@@ -126,7 +126,9 @@ def test_administration(kafka: KafkaAddress, admin: Any, made: str) -> None:
         (0, 1, {}, KafkaError.INVALID_PARTITIONS),
         (100_000, 1, {}, KafkaError.INVALID_PARTITIONS),
         (1, 1, {"cleanup.policy": "compact"}, KafkaError.INVALID_CONFIG),
-        (1, 1, {"retention.ms": "1000"}, KafkaError.INVALID_CONFIG),
+        (1, 1, {"retention.ms": "-2"}, KafkaError.INVALID_CONFIG),
+        (1, 1, {"retention.bytes": "ten"}, KafkaError.INVALID_CONFIG),
+        (1, 1, {"segment.bytes": "1000"}, KafkaError.INVALID_CONFIG),
         (1, 1, {"no.such.config": "1"}, KafkaError.INVALID_CONFIG),
     ],
 )

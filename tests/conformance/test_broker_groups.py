@@ -1,6 +1,7 @@
 """Consumer groups: members join, leave and die; offsets survive."""
 
 import asyncio
+import dataclasses
 import datetime
 import sys
 import time
@@ -367,3 +368,13 @@ async def test_deleted_offsets_stay_deleted_after_a_kill(own_broker: BrokerProce
     async with aiokafka_consumer(own_broker.address, group_id="g") as consumer:
         consumer.assign(places)
         assert [await consumer.committed(place) for place in places] == [None, 2]
+
+
+def test_a_member_must_say_which_protocol_it_follows(raw_kafka: RawClient, topic: str) -> None:
+    group = f"group-of-{topic}"
+    member_id, generation = joined(raw_kafka, group)
+    asked = sync_request(group, member_id, generation)
+    nameless = (dataclasses.replace(asked, protocol_type=None), dataclasses.replace(asked, protocol_name=None))
+    for request in nameless:
+        assert raw_kafka.ask(request).error_code is ErrorCode.inconsistent_group_protocol
+    assert raw_kafka.ask(asked).error_code is ErrorCode.none

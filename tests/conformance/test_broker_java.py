@@ -5,7 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
+<<<<<<< HEAD
 from tests.java_programs import JavaPrograms
+=======
+from runtide_deploy.apache_kafka import CannotResolve, java_command, resolve_class_path
+from tests.broker_process import BrokerProcess
+>>>>>>> 20fc1ef (Delete old segments by size and age, change topic configurations, delete records)
 from tests.kafka_clients import KafkaAddress
 
 Scenario = Callable[..., None]
@@ -14,13 +19,20 @@ Scenario = Callable[..., None]
 @pytest.fixture
 def scenario(java_programs: JavaPrograms, kafka: KafkaAddress, topic: str) -> Scenario:
     """Run one scenario against each broker in turn; fails with the program's exception."""
+    return lambda name, *arguments: run(java_client, name, kafka.address, topic, *arguments)
 
+<<<<<<< HEAD
     def run(name: str, *arguments: str) -> None:
         command = [*java_programs("JavaClient"), name, kafka.address, topic, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stdout) == (0, f"passed {name}\n"), done.stderr[-4000:]
+=======
+>>>>>>> 20fc1ef (Delete old segments by size and age, change topic configurations, delete records)
 
-    return run
+def run(java_client: list[str], name: str, *arguments: str) -> None:
+    """Run one scenario."""
+    done = subprocess.run([*java_client, name, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, f"passed {name}\n"), done.stderr[-4000:]
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
@@ -29,7 +41,14 @@ def test_idempotent_produce_keeps_order(scenario: Scenario, compression: str) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["administration", "group-of-two", "offsets-by-timestamp", "long-poll", "ten-megabytes"]
+    "name",
+    ["administration", "group-of-two", "offsets-by-timestamp", "long-poll", "ten-megabytes", "retention", "refusals"],
 )
 def test_scenario(scenario: Scenario, name: str) -> None:
     scenario(name)
+
+
+def test_a_transactional_producer_is_refused_for_good(
+    java_client: list[str], broker: BrokerProcess, topic: str
+) -> None:
+    run(java_client, "no-transactions", broker.address, topic)

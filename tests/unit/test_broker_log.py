@@ -6,85 +6,21 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiokafka.record.default_records import DefaultRecordBatch
 from kio.schema.errors import ErrorCode
 
 from runtide_deploy.broker.errors import DamagedLog, Refused
 from runtide_deploy.broker.log import recovery
-from runtide_deploy.broker.log.group_commit import GroupCommit
-from runtide_deploy.broker.log.partition_log import PartitionLog
 from runtide_deploy.broker.log.producers import ProducerStates
 from runtide_deploy.broker.log.segment import Segment
 from tests.broker_batches import GZIP, LZ4, NO_COMPRESSION, SNAPPY, ZSTD, make_batch
-
-LIMIT = 1 << 20
-
-
-class Logs:
-    """Opens the log in one folder again and again."""
-
-    def __init__(self, folder: Path, segment_bytes: int = 1 << 20) -> None:
-        self.folder = folder
-        self.segment_bytes = segment_bytes
-        self.failures: list[OSError] = []
-        self.commit = GroupCommit(0.0, self.failures.append)
-
-    def create(self) -> PartitionLog:
-        log = self._log()
-        log.create()
-        return log
-
-    def open(self) -> PartitionLog:
-        log = self._log()
-        log.open()
-        return log
-
-    def _log(self) -> PartitionLog:
-        return PartitionLog(self.folder, self.segment_bytes, 100, self.commit)
-
-    @property
-    def files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.log"))
+from tests.broker_logs import LIMIT, Logs, append, decode, fill, records, values
 
 
 @pytest.fixture
 def logs(tmp_path: Path) -> Logs:
     return Logs(tmp_path / "t-0")
-
-
-async def append(log: PartitionLog, *values: bytes, **options: Any) -> int:
-    """Append one batch and wait until it is stored."""
-    appended = log.append(make_batch(*values, **options), LIMIT)
-    if appended.stored is not None:
-        await asyncio.wait_for(asyncio.shield(appended.stored), 5)
-    return appended.base_offset
-
-
-def records(log: PartitionLog, offset: int = 0, max_bytes: int = LIMIT) -> list[tuple[int, bytes | None]]:
-    """Read to the end as a consumer would."""
-    found = []
-    while (plan := log.plan_read(offset, max_bytes)) is not None:
-        result = plan.run()
-        plan.finish(result)
-        found += [(r.offset, r.value) for r in decode(result.records) if r.offset >= offset]
-        offset = result.next_offset
-    return found
-
-
-def decode(chunk: memoryview) -> list[Any]:
-    found, position = [], 0
-    while position < len(chunk):
-        size = 12 + int.from_bytes(chunk[position + 8 : position + 12], "big")
-        found += list(DefaultRecordBatch(bytes(chunk[position : position + size])))
-        position += size
-    return found
-
-
-def values(count: int) -> list[bytes]:
-    return [b"value-%d" % number for number in range(count)]
 
 
 def noted_scans(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -98,10 +34,6 @@ def noted_scans(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(recovery, "scan", noting)
     return scanned
-
-
-async def fill(log: PartitionLog, batches: Sequence[bytes]) -> list[tuple[int, bytes | None]]:
-    return [(await append(log, value), value) for value in batches]
 
 
 async def test_what_is_appended_is_read_in_order_and_after_reopening(logs: Logs) -> None:

@@ -13,6 +13,7 @@ from runtide_deploy.broker.errors import CannotStart
 from runtide_deploy.broker.groups.coordinator import GroupCoordinator
 from runtide_deploy.broker.groups.offsets import OffsetStore
 from runtide_deploy.broker.log.group_commit import GroupCommit
+from runtide_deploy.broker.retention import sweep_for_ever
 from runtide_deploy.broker.settings import BrokerSettings
 from runtide_deploy.broker.state import BrokerState
 from runtide_deploy.broker.topics import Topics
@@ -43,7 +44,7 @@ class Broker:
         self._connections: set[Connection] = set()
         self._held_bytes = 0
         self._listener: asyncio.Server | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._sweepers: tuple[asyncio.Task[None], ...] = ()
 
     @classmethod
     @asynccontextmanager
@@ -83,13 +84,21 @@ class Broker:
                 ) from error
             raise CannotStart(f"cannot listen on {host}:{port}: {error}; check --host and --port") from error
         self.state.host, self.state.port = host, self._listener.sockets[0].getsockname()[1]
-        self._sweeper = asyncio.create_task(self._sweep(), name="sweep-connections")
+        self._sweepers = (
+            asyncio.create_task(self._sweep(), name="sweep-connections"),
+            asyncio.create_task(
+                sweep_for_ever(self.state.topics, self._settings.retention_check_interval_ms), name="sweep-retention"
+            ),
+        )
+        for sweeper in self._sweepers:
+            sweeper.add_done_callback(_log_end)
 
     async def _stop(self) -> None:
         if self._listener is not None:
             self._listener.close()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for sweeper in self._sweepers:
+            sweeper.cancel()
+        await asyncio.gather(*self._sweepers, return_exceptions=True)
         self.state.groups.close()
         if not self.failed.done():
             await asyncio.gather(*(connection.drain() for connection in tuple(self._connections)))
@@ -136,3 +145,8 @@ class Broker:
     def is_full(self) -> bool:
         """True while unanswered requests take all the memory they may."""
         return self._held_bytes >= self._settings.max_in_flight_bytes
+
+
+def _log_end(sweeper: asyncio.Task[None]) -> None:
+    if not sweeper.cancelled():
+        logger.error("%s has ended", sweeper.get_name(), exc_info=sweeper.exception())

@@ -61,6 +61,28 @@ class BrokerSettings(DeclaredSettings):
     segment_bytes: int = setting(
         default=128 * MEBIBYTE, ge=1024, description="Size at which a new segment file begins."
     )
+    segment_ms: int = setting(
+        default=604_800_000,
+        ge=1,
+        description="A record so much younger than the first of its segment begins a new one (Kafka's log.roll.ms).",
+    )
+    retention_ms: int = setting(
+        default=-1,
+        ge=-1,
+        description="Age at which a topic's records are deleted, by whole segments, unless the topic says otherwise "
+        "(Kafka's log.retention.ms); -1 keeps everything.",
+    )
+    retention_bytes: int = setting(
+        default=-1,
+        ge=-1,
+        description="Size of a partition above which its oldest segments are deleted, unless the topic says otherwise "
+        "(Kafka's log.retention.bytes); -1 keeps everything.",
+    )
+    retention_check_interval_ms: int = setting(
+        default=300_000,
+        ge=10,
+        description="Time between two looks for what retention gives up (Kafka's log.retention.check.interval.ms).",
+    )
     flush_delay_ms: float = setting(
         default=5.0,
         ge=0,

@@ -16,7 +16,7 @@ from runtide_deploy.broker.errors import CannotStart, DamagedLog, Refused
 from runtide_deploy.broker.log.group_commit import GroupCommit
 from runtide_deploy.broker.log.partition_log import PartitionLog
 from runtide_deploy.broker.settings import BrokerSettings
-from runtide_deploy.broker.topic_config import check_config
+from runtide_deploy.broker.topic_config import check_config, limits_of
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}\Z")
 
@@ -61,7 +61,8 @@ class Topics:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CannotStart(f"{self._file} is damaged ({error}); restore it from a copy") from error
         for name, entry in listed.items():
-            self._topics[name].partitions = [self._open(name, number) for number in range(entry["partitions"])]
+            topic = self._topics[name]
+            topic.partitions = [self._open(name, number, topic.config) for number in range(entry["partitions"])]
 
     def close(self) -> None:
         """Note of every partition how it ends, so that the next start is quick; nothing may be written any more."""
@@ -69,22 +70,23 @@ class Topics:
             for log in topic.partitions:
                 log.close()
 
-    def _open(self, name: str, number: int) -> PartitionLog:
-        log = self._log(name, number)
+    def _open(self, name: str, number: int, config: Mapping[str, str]) -> PartitionLog:
+        log = self._log(name, number, config)
         try:
             log.open()
         except (DamagedLog, OSError) as error:
             log.refuse(str(error))
         return log
 
-    def _create(self, name: str, number: int) -> PartitionLog:
-        log = self._log(name, number)
+    def _create(self, name: str, number: int, config: Mapping[str, str]) -> PartitionLog:
+        log = self._log(name, number, config)
         log.create()
         return log
 
-    def _log(self, name: str, number: int) -> PartitionLog:
+    def _log(self, name: str, number: int, config: Mapping[str, str]) -> PartitionLog:
         folder = self._folder / f"{name}-{number}"
-        return PartitionLog(folder, self._settings.segment_bytes, self._settings.producer_states, self._commit)
+        limits = limits_of(config, self._settings)
+        return PartitionLog(folder, limits, self._settings.producer_states, self._commit)
 
     def __iter__(self) -> Iterator[Topic]:
         return iter(tuple(self._topics.values()))
@@ -96,6 +98,17 @@ class Topics:
     def find_by_id(self, identifier: uuid.UUID) -> Topic | None:
         """Return a topic by its id, None when there is none."""
         return next((topic for topic in self._topics.values() if topic.id == identifier), None)
+
+    def existing(self, name: str) -> Topic:
+        """Return a topic.
+
+        Raises:
+            Refused: UNKNOWN_TOPIC_OR_PARTITION.
+        """
+        topic = self._topics.get(name)
+        if topic is None:
+            raise Refused(ErrorCode.unknown_topic_or_partition, f"there is no topic {name!r}")
+        return topic
 
     def partition(self, name: str, number: int) -> PartitionLog:
         """Return a partition's log.
@@ -144,7 +157,7 @@ class Topics:
         checked = self.check_new(name, partitions, config)
         try:
             self._remove_leftovers(name)
-            logs = [self._create(name, number) for number in range(partitions)]
+            logs = [self._create(name, number, checked) for number in range(partitions)]
             sync_folder(self._folder)
             self._topics[name] = Topic(name, uuid.uuid4(), checked, logs)
             self._save()
@@ -165,9 +178,7 @@ class Topics:
         Raises:
             Refused: no such topic, not more than there are, or too many.
         """
-        topic = self._topics.get(name)
-        if topic is None:
-            raise Refused(ErrorCode.unknown_topic_or_partition, f"there is no topic {name!r}")
+        topic = self.existing(name)
         present = len(topic.partitions)
         if total <= present:
             raise Refused(
@@ -177,12 +188,30 @@ class Topics:
         if validate_only:
             return
         try:
-            topic.partitions.extend(self._create(name, number) for number in range(present, total))
+            topic.partitions.extend(self._create(name, number, topic.config) for number in range(present, total))
             sync_folder(self._folder)
             self._save()
         except OSError as error:
             del topic.partitions[present:]
             raise _cannot_store(error) from error
+
+    def configure(self, name: str, config: Mapping[str, str | None], *, validate_only: bool) -> None:
+        """Give a topic another configuration, durably; it is in force from then on.
+
+        Raises:
+            Refused: no such topic, INVALID_CONFIG, or the disk refuses.
+        """
+        topic, checked = self.existing(name), check_config(config)
+        if validate_only or topic.config == checked:
+            return
+        before, topic.config = topic.config, checked
+        try:
+            self._save()
+        except OSError as error:
+            topic.config = before
+            raise _cannot_store(error) from error
+        for log in topic.partitions:
+            log.limits = limits_of(checked, self._settings)
 
     def delete(self, name: str) -> None:
         """Delete a topic and its files; the list goes first, so a crash leaves only folders that nobody lists.
@@ -190,9 +219,8 @@ class Topics:
         Raises:
             Refused: no such topic, or the disk refuses.
         """
-        topic = self._topics.pop(name, None)
-        if topic is None:
-            raise Refused(ErrorCode.unknown_topic_or_partition, f"there is no topic {name!r}")
+        topic = self.existing(name)
+        del self._topics[name]
         try:
             self._save()
         except OSError as error:

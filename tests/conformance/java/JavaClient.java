@@ -14,9 +14,12 @@ import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -26,7 +29,12 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.acl.AclBindingFilter;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.InvalidConfigurationException;
+import org.apache.kafka.common.errors.InvalidReplicationFactorException;
+import org.apache.kafka.common.errors.SecurityDisabledException;
+import org.apache.kafka.common.errors.TransactionalIdAuthorizationException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
@@ -50,6 +58,9 @@ public final class JavaClient {
             case "idempotent-produce" -> client.idempotentProduce(arguments[3]);
             case "group-of-two" -> client.groupOfTwo();
             case "offsets-by-timestamp" -> client.offsetsByTimestamp();
+            case "retention" -> client.retention();
+            case "refusals" -> client.refusals();
+            case "no-transactions" -> client.noTransactions();
             case "long-poll" -> client.longPoll();
             case "ten-megabytes" -> client.tenMegabytes();
             default -> throw new IllegalArgumentException(arguments[0]);
@@ -142,6 +153,51 @@ public final class JavaClient {
         }
     }
 
+    private void retention() throws Exception {
+        create(1);
+        TopicPartition place = new TopicPartition(topic, 0);
+        ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
+        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(options("linger.ms", "0"));
+                KafkaConsumer<byte[], byte[]> consumer = consumer();
+                Admin admin = admin()) {
+            for (int number = 0; number < 10; number++) {
+                producer.send(new ProducerRecord<>(topic, 0, 1000L + number, null, new byte[] {(byte) number})).get();
+            }
+            same(4L, admin.deleteRecords(Map.of(place, RecordsToDelete.beforeOffset(4))).lowWatermarks().get(place).get().lowWatermark());
+            same(4L, consumer.beginningOffsets(List.of(place)).get(place));
+            consumer.assign(List.of(place));
+            consumer.seek(place, 1);
+            same(4L, consumer.poll(Duration.ofSeconds(10)).iterator().next().offset());
+            same(ConfigEntry.ConfigSource.DEFAULT_CONFIG, described(admin, resource, "segment.ms").source());
+            alter(admin, resource, "retention.ms", "1000");
+            await("the change", () -> described(admin, resource, "retention.ms").value().equals("1000"));
+            ConfigEntry changed = described(admin, resource, "retention.ms");
+            same(ConfigEntry.ConfigSource.DYNAMIC_TOPIC_CONFIG, changed.source());
+            same(ConfigEntry.ConfigType.LONG, changed.type());
+            await("an empty log", () -> consumer.beginningOffsets(List.of(place)).get(place) == 10);
+            same(10L, producer.send(new ProducerRecord<>(topic, 0, null, new byte[] {10})).get().offset());
+            same(ConfigEntry.ConfigType.LIST, described(admin, resource, "cleanup.policy").type());
+            fails(InvalidConfigurationException.class, () -> alter(admin, resource, "retention.ms", "-2"));
+        }
+    }
+
+    private void refusals() throws Exception {
+        try (Admin admin = admin()) {
+            fails(SecurityDisabledException.class, () -> admin.describeAcls(AclBindingFilter.ANY).values().get());
+            fails(SecurityDisabledException.class, () -> admin.deleteAcls(List.of(AclBindingFilter.ANY)).all().get());
+            NewTopic replicated = new NewTopic(topic + "-replicated", 1, (short) 3);
+            fails(InvalidReplicationFactorException.class, () -> admin.createTopics(List.of(replicated)).all().get());
+        }
+    }
+
+    /** Apache Kafka does these; the embedded broker says that it does not. */
+    private void noTransactions() throws Exception {
+        Properties options = options("transactional.id", topic, "max.block.ms", "10000");
+        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(options)) {
+            fails(TransactionalIdAuthorizationException.class, producer::initTransactions);
+        }
+    }
+
     private void longPoll() throws Exception {
         create(1);
         List<Double> delays = new ArrayList<>();
@@ -169,6 +225,35 @@ public final class JavaClient {
             same(0L, producer.send(new ProducerRecord<>(topic, value)).get(30, TimeUnit.SECONDS).offset());
         }
         require(Arrays.equals(value, readAll(1, 1).get(0).value()), "another value came back");
+    }
+
+    private static ConfigEntry described(Admin admin, ConfigResource resource, String name) {
+        try {
+            return admin.describeConfigs(List.of(resource)).all().get().get(resource).get(name);
+        } catch (InterruptedException | ExecutionException error) {
+            throw new IllegalStateException(error);
+        }
+    }
+
+    private static void alter(Admin admin, ConfigResource resource, String name, String value) throws Exception {
+        AlterConfigOp set = new AlterConfigOp(new ConfigEntry(name, value), AlterConfigOp.OpType.SET);
+        admin.incrementalAlterConfigs(Map.of(resource, List.of(set))).all().get();
+    }
+
+    private static void fails(Class<? extends Exception> expected, Callable action) {
+        try {
+            action.call();
+        } catch (Exception error) {
+            Throwable cause = error instanceof ExecutionException ? error.getCause() : error;
+            require(expected.isInstance(cause), "expected " + expected + ", failed with " + cause);
+            return;
+        }
+        throw new IllegalStateException("nothing failed, expected " + expected);
+    }
+
+    /** What may fail. */
+    private interface Callable {
+        void call() throws Exception;
     }
 
     private void create(int partitions) throws Exception {

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable
 
+from kio.schema.errors import ErrorCode
 from kio.schema.sync_group.v5.request import SyncGroupRequest
 from kio.schema.sync_group.v5.response import SyncGroupResponse
 
@@ -11,9 +12,13 @@ from runtide_deploy.broker.groups.member import Synced
 from runtide_deploy.broker.state import RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
 
+_NAMES_PROTOCOL = 5
+
 
 def handle(request: SyncGroupRequest, context: RequestContext) -> SyncGroupResponse | Awaitable[SyncGroupResponse]:
-    """Answer when the leader has sent the assignment."""
+    """Answer when the leader has sent the assignment; since version 5 a member must say which protocol it follows."""
+    if context.version >= _NAMES_PROTOCOL and (request.protocol_type is None or request.protocol_name is None):
+        return _response(Synced(ErrorCode.inconsistent_group_protocol))
     claim = MemberClaim(request.group_id, request.member_id, request.group_instance_id, request.generation_id)
     assignments = {entry.member_id: entry.assignment for entry in request.assignments}
     try:

@@ -6,6 +6,7 @@ is what is on disk: nobody can read a record that a power cut would take back.
 
 import asyncio
 import logging
+import os
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,9 +21,12 @@ from runtide_deploy.broker.log.batch import BatchHeader, check_produced
 from runtide_deploy.broker.log.group_commit import GroupCommit
 from runtide_deploy.broker.log.producers import ProducerStates
 from runtide_deploy.broker.log.recovery import check_continues, open_last, recover_sealed
+from runtide_deploy.broker.log.retention import LogLimits, count_expired
 from runtide_deploy.broker.log.segment import ReadResult, Segment, SegmentFile
 from runtide_deploy.broker.log.sidecar import read_sidecar, write_sidecar
+from runtide_deploy.broker.log.start_offset import read_start_offset, write_start_offset
 from runtide_deploy.broker.log.time_search import TimeSearch
+from runtide_deploy.broker.log.trim import Trim, remove_leftovers, restore_producers
 
 logger = logging.getLogger(__name__)
 
@@ -68,17 +72,20 @@ class PartitionLog:
 
     Attributes:
         refusal: why this partition is not served, or None.
+        limits: how large and old segments grow and how long they are kept; may be replaced at any time.
+        start_offset: offset of the oldest record kept.
         is_deleted: its topic was deleted while somebody still held this object.
         watchers: called without arguments whenever the high watermark moves.
     """
 
-    def __init__(self, folder: Path, segment_bytes: int, producer_states: int, commit: GroupCommit) -> None:
+    def __init__(self, folder: Path, limits: LogLimits, producer_states: int, commit: GroupCommit) -> None:
         self.folder = folder
+        self.limits = limits
         self.refusal: str | None = None
         self.is_deleted = False
         self.watchers: set[Callable[[], None]] = set()
+        self.start_offset = 0
         self.high_watermark = 0
-        self._segment_bytes = segment_bytes
         self._producers = ProducerStates(producer_states)
         self._commit = commit
         self._segments: list[Segment] = []
@@ -105,6 +112,7 @@ class PartitionLog:
         self._segments = [Segment.open(path) for path in sorted(self.folder.glob("*.log"))]
         if not self._segments:
             raise DamagedLog(f"the segment files in {self.folder} are missing: restore the folder from a copy")
+        restore_producers(self._segments[0], self._producers)
         for segment, following in pairwise(self._segments):
             if read_sidecar(segment, self._producers):
                 check_continues(segment, following.base_offset)
@@ -113,7 +121,14 @@ class PartitionLog:
                 write_sidecar(segment, self._producers)
         self._segments[-1] = open_last(self._segments[-1], self._producers)
         self._noted_end = self.end_offset
+        remove_leftovers(self.folder, self._segments[0])
         self.high_watermark = self.end_offset
+        self.start_offset = max(self._segments[0].base_offset, read_start_offset(self.folder))
+        if self.start_offset > self.end_offset:
+            raise DamagedLog(
+                f"{self.folder} begins at offset {self.start_offset} but its segment files end at {self.end_offset}: "
+                "restore the missing ones from a copy"
+            )
 
     def close(self) -> None:
         """Note how the last segment ends, if all of it is stored, so that the next start need not scan it."""
@@ -125,11 +140,6 @@ class PartitionLog:
         """Stop serving this partition; every request to it is answered with ``reason``."""
         logger.error("partition %s is not served: %s", self.folder.name, reason)
         self.refusal = reason
-
-    @property
-    def start_offset(self) -> int:
-        """Offset of the oldest record kept."""
-        return self._segments[0].base_offset if self._segments else 0
 
     @property
     def end_offset(self) -> int:
@@ -166,8 +176,7 @@ class PartitionLog:
 
     def _write(self, records: bytes, header: BatchHeader) -> None:
         try:
-            last = self._segments[-1]
-            if last.size and last.size + len(records) > self._segment_bytes:
+            if self._must_roll(len(records), header.max_timestamp):
                 self._roll()
             self._segments[-1].append(records, header)
         except OSError as error:
@@ -175,6 +184,14 @@ class PartitionLog:
             raise Refused(
                 ErrorCode.kafka_storage_error, f"cannot write to {self.folder}: {error}; free space and retry"
             ) from error
+
+    def _must_roll(self, size: int, timestamp: int) -> bool:
+        last = self._segments[-1]
+        if not last.size:
+            return False
+        # Records' own times decide, as in Apache Kafka, so that what is written later about the past rolls alike.
+        is_old = last.first_timestamp >= 0 and timestamp - last.first_timestamp > self.limits.segment_ms
+        return is_old or last.size + size > self.limits.segment_bytes
 
     def _roll(self) -> None:
         last = self._segments[-1]
@@ -224,7 +241,7 @@ class PartitionLog:
             Refused: this partition is not served.
         """
         self.check_served()
-        return TimeSearch(tuple(self._segments), timestamp, self.high_watermark)
+        return TimeSearch(tuple(self._segments), timestamp, self.start_offset, self.high_watermark)
 
     def plan_newest(self) -> TimeSearch:
         """Return the search for the first record with the highest timestamp of all (KIP-734).
@@ -233,6 +250,69 @@ class PartitionLog:
             Refused: this partition is not served.
         """
         return self.plan_search(max((segment.max_timestamp for segment in self._segments), default=0))
+
+    def plan_trim(self, now_ms: int) -> Trim | None:
+        """Return the deletion of what retention gives up now, None when nothing is; ``finish_trim`` takes its result.
+
+        An expired active segment is finished first, so that it can go.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        if self.is_deleted or self.refusal is not None:
+            return None
+        count = count_expired(self._segments, self.limits, self.start_offset, self.high_watermark, now_ms)
+        if count == len(self._segments) and not self._roll_for_deletion():
+            count -= 1
+        if not count:
+            return None
+        folder = SegmentFile(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        return Trim(folder, tuple(self._segments[:count]), self._segments[count])
+
+    def _roll_for_deletion(self) -> bool:
+        try:
+            self._roll()
+        except OSError as error:
+            # A full disk: what is finished can go without it, and makes room for the next attempt.
+            logger.warning("cannot begin a new segment in %s: %s", self.folder, error)
+            return False
+        return True
+
+    def finish_trim(self, trim: Trim, gone: int) -> None:
+        """Begin the log behind the segments that are gone; who still reads one of them reads on from its open file."""
+        deleted = trim.segments[:gone]
+        if not deleted:
+            return
+        del self._segments[: len(deleted)]
+        self.start_offset = max(self.start_offset, self._segments[0].base_offset)
+        logger.info(
+            "%s: retention deleted %d segments of %d bytes; the log begins at offset %d",
+            self.folder.name,
+            len(deleted),
+            sum(segment.size for segment in deleted),
+            self.start_offset,
+        )
+
+    def delete_records(self, before: int) -> None:
+        """Begin the log at ``before``, durably; the next sweep deletes the segments that lie below.
+
+        Raises:
+            Refused: OFFSET_OUT_OF_RANGE, or the disk refuses.
+        """
+        self.check_served()
+        if not 0 <= before <= self.high_watermark:
+            raise Refused(
+                ErrorCode.offset_out_of_range, f"offset {before} is not within the log, which ends at {self.end_offset}"
+            )
+        if before <= self.start_offset:
+            return
+        try:
+            write_start_offset(self.folder, before)
+        except OSError as error:
+            raise Refused(
+                ErrorCode.kafka_storage_error, f"cannot write to {self.folder}: {error}; free space and retry"
+            ) from error
+        self.start_offset = before
 
     def retire(self) -> None:
         """Refuse everything from now on, because the topic was deleted; waiting readers wake up to learn so."""

@@ -19,6 +19,7 @@ from runtide_deploy.broker.log.batch import NO_PRODUCER, BatchHeader
 
 REMEMBERED_BATCHES: Final = 5
 _SEQUENCES: Final = 1 << 31
+_LARGEST_ID: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,11 @@ class ProducerStates:
         while len(self._states) > self._limit:
             forgotten, _ = self._states.popitem(last=False)
             self._newest_forgotten = max(self._newest_forgotten, forgotten)
+
+    def forget_all(self) -> None:
+        """Start without knowledge: who is not known here may have been, so no first sequence is a gap any more."""
+        self._states.clear()
+        self._newest_forgotten = _LARGEST_ID
 
     def snapshot(self) -> dict[str, object]:
         """Return the state as JSON values, least recently used producer first; ``restore`` takes it back."""

@@ -61,6 +61,7 @@ class Segment:
         self.next_offset = base_offset
         self.size = 0
         self.max_timestamp = NO_TIMESTAMP
+        self._first_timestamp: int | None = None
         self.index = SparseIndex()
         self.file = file
         self._read_ends: dict[int, int] = {}
@@ -107,6 +108,13 @@ class Segment:
         self.next_offset = header.last_offset + 1
         self.size = position + header.size
         self.max_timestamp = max(self.max_timestamp, header.max_timestamp)
+
+    @property
+    def first_timestamp(self) -> int:
+        """Highest timestamp of the first batch, which must be there."""
+        if self._first_timestamp is None:
+            self._first_timestamp = read_header(os.pread(self.file.number, HEADER_BYTES, 0)).max_timestamp
+        return self._first_timestamp
 
     def walk(self, position: int, end: int) -> Iterator[tuple[int, BatchHeader]]:
         """Yield position and header of every batch in a byte range of the file, each verified.

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from runtide_deploy.broker.durable_file import open_line, seal_line
 from runtide_deploy.broker.log.index import SparseIndex
@@ -46,15 +46,29 @@ def write_sidecar(segment: Segment, producers: ProducerStates) -> None:
 
 def read_sidecar(segment: Segment, producers: ProducerStates) -> bool:
     """Fill segment and producer states from the cache; False when it is missing, damaged or out of date."""
-    try:
-        text = open_line(sidecar_path(segment).read_bytes())
-    except OSError:
-        return False
-    content = json.loads(text) if text is not None else {}
-    if content.get("version") != _VERSION or content["size"] != os.fstat(segment.file.number).st_size:
+    content = _content(sidecar_path(segment))
+    if content is None or content["size"] != os.fstat(segment.file.number).st_size:
         return False
     segment.size, segment.next_offset = content["size"], content["next_offset"]
     segment.max_timestamp = content["max_timestamp"]
     segment.index = SparseIndex.from_columns(content["index"])
     producers.restore(content["producers"])
     return True
+
+
+def read_producers(path: Path, offset: int, producers: ProducerStates) -> bool:
+    """Set the producer states from the cache of the segment that ended at ``offset``; False when it cannot be read."""
+    content = _content(path)
+    if content is None or content["next_offset"] != offset:
+        return False
+    producers.restore(content["producers"])
+    return True
+
+
+def _content(path: Path) -> dict[str, Any] | None:
+    try:
+        text = open_line(path.read_bytes())
+    except OSError:
+        return None
+    content: dict[str, Any] = json.loads(text) if text is not None else {}
+    return content if content.get("version") == _VERSION else None

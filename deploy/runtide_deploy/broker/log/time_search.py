@@ -15,10 +15,11 @@ class TimedOffset(NamedTuple):
 
 
 class TimeSearch(NamedTuple):
-    """The first record at or after ``timestamp`` below ``end_offset``; may run in any thread."""
+    """The first record at or after ``timestamp`` from ``start_offset`` to ``end_offset``; may run in any thread."""
 
     segments: tuple[Segment, ...]
     timestamp: int
+    start_offset: int
     end_offset: int
 
     def run(self) -> TimedOffset | None:
@@ -43,22 +44,22 @@ class TimeSearch(NamedTuple):
         for position, header in segment.walk(start, segment.size):
             if header.base_offset >= self.end_offset:
                 return None
-            if header.max_timestamp < self.timestamp:
+            if header.max_timestamp < self.timestamp or header.last_offset < self.start_offset:
                 continue
             batch = os.pread(segment.file.number, header.size, position)
-            found = _first_record_at(batch, self.timestamp, position)
+            found = _first_record_at(batch, self.timestamp, self.start_offset, position)
             if found is not None:
                 return found
         return None
 
 
-def _first_record_at(batch: bytes, timestamp: int, position: int) -> TimedOffset | None:
+def _first_record_at(batch: bytes, timestamp: int, start_offset: int, position: int) -> TimedOffset | None:
     # Loaded here: few ever search by time, and with it comes the whole client, a tenth of the broker's start.
     from aiokafka.record.default_records import DefaultRecordBatch
 
     try:
         for record in DefaultRecordBatch(batch):
-            if record.timestamp >= timestamp:
+            if record.timestamp >= timestamp and record.offset >= start_offset:
                 return TimedOffset(record.offset, record.timestamp)
     except Exception as error:  # a client wrote these bytes, and every codec has errors of its own
         raise DamagedBatch(position, f"its records cannot be decoded: {error}") from error
