@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         active_run,
         attach,
         delete_tag,
-        deploy,
         end_run,
         flush,
         init,
@@ -31,19 +30,21 @@ if TYPE_CHECKING:
         log_artifacts,
         log_dict,
         log_figure,
+        log_image,
         log_input,
         log_metric,
         log_metrics,
         log_model,
         log_param,
         log_params,
+        log_table,
         log_text,
-        register_model,
-        set_alias,
+        set_note,
         set_tag,
         set_tags,
         start_run,
     )
+    from runtide.tracking.fluent_registry import deploy, register_model, set_alias
     from runtide.tracking.registry import Deployment, ModelVersion
     from runtide.tracking.run import Run
     from runtide_schemas.errors import FatalError, InvalidRequest, NotFound, RuntideError, TransientError
@@ -72,15 +73,18 @@ __all__ = [
     "log_artifacts",
     "log_dict",
     "log_figure",
+    "log_image",
     "log_input",
     "log_metric",
     "log_metrics",
     "log_model",
     "log_param",
     "log_params",
+    "log_table",
     "log_text",
     "register_model",
     "set_alias",
+    "set_note",
     "set_tag",
     "set_tags",
     "start_run",
@@ -99,6 +103,9 @@ _HOMES = {
     "RuntideError": "runtide_schemas.errors",
     "StoredFile": "runtide.artifacts.store",
     "TransientError": "runtide_schemas.errors",
+    "deploy": "runtide.tracking.fluent_registry",
+    "register_model": "runtide.tracking.fluent_registry",
+    "set_alias": "runtide.tracking.fluent_registry",
 }
 
 

@@ -20,8 +20,8 @@ from runtide.tracking.run_log import EndStatus, RunLog
 class AsyncRun(RunLog):
     """A run for asyncio: ``async with runtide.AsyncRun("name") as run``.
 
-    ``log_param(s)``, ``log_metric(s)``, ``set_tag(s)``, ``delete_tag`` and ``log_input`` return at once and are plain
-    methods; whatever waits for a store or the broker is a coroutine. It does not become the active run.
+    ``log_param(s)``, ``log_metric(s)``, ``set_tag(s)``, ``set_note``, ``delete_tag`` and ``log_input`` (without ``data``)
+    return at once and are plain methods; whatever waits for a store or the broker is a coroutine. It does not become the active run.
     """
 
     def __init__(
@@ -61,13 +61,33 @@ class AsyncRun(RunLog):
         else:
             await self.end(*status_of(error))
 
-    async def log_artifact(self, path: str | Path, artifact_path: str | None = None) -> StoredFile:
+    async def log_artifact(
+        self, path: str | Path, artifact_path: str | None = None, *, resume: bool = False
+    ) -> StoredFile:
         """Like ``Run.log_artifact``."""
-        return await asyncio.to_thread(files.log_artifact, self, path, artifact_path)
+        return await asyncio.to_thread(files.log_artifact, self, path, artifact_path, resume)
 
-    async def log_artifacts(self, directory: str | Path, artifact_path: str | None = None) -> list[StoredFile]:
+    async def log_artifacts(
+        self, directory: str | Path, artifact_path: str | None = None, *, resume: bool = False
+    ) -> list[StoredFile]:
         """Like ``Run.log_artifacts``."""
-        return await asyncio.to_thread(files.log_artifacts, self, directory, artifact_path)
+        return await asyncio.to_thread(files.log_artifacts, self, directory, artifact_path, resume)
+
+    async def log_image(
+        self,
+        image: Any,
+        artifact_file: str | None = None,
+        *,
+        key: str | None = None,
+        step: int | None = None,
+        timestamp: int | None = None,
+    ) -> StoredFile:
+        """Like ``Run.log_image``."""
+        return await asyncio.to_thread(files.log_image, self, image, artifact_file, key, step, timestamp)
+
+    async def log_table(self, data: Any, artifact_file: str) -> StoredFile:
+        """Like ``Run.log_table``."""
+        return await asyncio.to_thread(files.log_table, self, data, artifact_file)
 
     async def log_text(self, text: str, artifact_file: str) -> StoredFile:
         """Like ``Run.log_text``."""

@@ -2,27 +2,40 @@
 
 import io
 import json
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from runtide.artifacts.models import MODELS_DIRECTORY, LoggedModel, store_model
 from runtide.artifacts.paths import check_artifact_path
+from runtide.artifacts.progress import shown, size_of
 from runtide.artifacts.store import StoredFile
-from runtide.tracking.run_log import RunLog
+from runtide.tracking.images import encode_image, series_path
+from runtide.tracking.run_log import RunLog, check_step, check_timestamp
+from runtide.tracking.tables import Table, as_table, from_json, from_parquet, to_json, to_parquet
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.events.runs import ArtifactLogged, ModelLogged
 from runtide_schemas.identity import now_ms
+from runtide_schemas.limits import check_key
+
+_TABLE_FORMATS: Mapping[str, tuple[Callable[[Table], bytes], Callable[[bytes, str], Table]]] = {
+    ".json": (to_json, from_json),
+    ".parquet": (to_parquet, from_parquet),
+}
 
 
-def log_artifact(run: RunLog, path: str | Path, artifact_path: str | None) -> StoredFile:
+def log_artifact(run: RunLog, path: str | Path, artifact_path: str | None, resume: bool) -> StoredFile:
     """Store a local file and publish that it is there."""
-    return _published(run, run.store.store_file(path, artifact_path))
+    with shown(str(path), size_of(path)) as advance:
+        return _published(run, run.store.store_file(path, artifact_path, resume=resume, advance=advance))
 
 
-def log_artifacts(run: RunLog, directory: str | Path, artifact_path: str | None) -> list[StoredFile]:
-    """Store a local directory's files and publish each."""
-    return [_published(run, stored) for stored in run.store.store_directory(directory, artifact_path)]
+def log_artifacts(run: RunLog, directory: str | Path, artifact_path: str | None, resume: bool) -> list[StoredFile]:
+    """Store a local directory's files and publish each when it is stored."""
+    with shown(str(directory), size_of(directory)) as advance:
+        files = run.store.store_directory(directory, artifact_path, resume=resume, advance=advance)
+        return [_published(run, stored) for stored in files]
 
 
 def log_text(run: RunLog, text: str, artifact_file: str) -> StoredFile:
@@ -56,6 +69,33 @@ def log_figure(run: RunLog, figure: Any, artifact_file: str, options: Mapping[st
             "and a name that ends in .html"
         )
     return _published(run, run.store.store_bytes(buffer.getvalue(), artifact_file))
+
+
+def log_image(
+    run: RunLog, image: Any, artifact_file: str | None, key: str | None, step: int | None, timestamp: int | None
+) -> StoredFile:
+    """Store an image under a name, or as one of a series: ``key`` and ``step``."""
+    if (artifact_file is None) == (key is None):
+        raise InvalidRequest("log_image takes either artifact_file, or key (and step) for a series of images")
+    if key is not None:
+        at = now_ms() if timestamp is None else check_timestamp(timestamp)
+        number = 0 if step is None else check_step(step)
+        artifact_file = series_path(check_key(key, "Image"), number, at, secrets.token_hex(16))
+    path = check_artifact_path(artifact_file or "")
+    return _published(run, run.store.store_bytes(encode_image(image, path), path))
+
+
+def log_table(run: RunLog, data: Any, artifact_file: str) -> StoredFile:
+    """Store a table, below the rows of the one that lies there already."""
+    suffix = Path(check_artifact_path(artifact_file)).suffix.lower()
+    if suffix not in _TABLE_FORMATS:
+        raise InvalidRequest(f"Table file {artifact_file!r} must end in one of {', '.join(_TABLE_FORMATS)}")
+    write, read = _TABLE_FORMATS[suffix]
+    table = as_table(data)
+    with run.tables:
+        before = run.store.read_bytes(artifact_file)
+        whole = table if before is None else read(before, artifact_file).with_rows_of(table)
+        return _published(run, run.store.store_bytes(write(whole), artifact_file))
 
 
 def log_model(run: RunLog, model: Any, name: str, options: Mapping[str, Any]) -> LoggedModel:

@@ -3,18 +3,16 @@
 With no run active, logging starts one, as MLflow does; it ends with the process.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
 
 from runtide.artifacts.models import LoggedModel
 from runtide.artifacts.store import StoredFile
-from runtide.tracking import registry
 from runtide.tracking.active import enter, innermost
 from runtide.tracking.configuration import Configuration, configure, current
 from runtide.tracking.plan import plan_attachment, plan_run
 from runtide.tracking.process import handle_sigterm
-from runtide.tracking.registry import Deployment, ModelVersion
 from runtide.tracking.run import Run
 from runtide.tracking.run_log import EndStatus
 from runtide_schemas.errors import InvalidRequest
@@ -156,19 +154,45 @@ def delete_tag(key: str) -> None:
     _run().delete_tag(key)
 
 
-def log_input(name: str, digest: str = "", **details: Any) -> None:
+def set_note(text: str) -> None:
+    """Set the note of the active run, in Markdown; see ``Run.set_note``."""
+    _run().set_note(text)
+
+
+def log_input(
+    name: str,
+    digest: str = "",
+    *,
+    data: Any = None,
+    context: str = "",
+    source: str = "",
+    source_type: str = "",
+    schema: str = "",
+    profile: str = "",
+    tags: Mapping[str, object] | None = None,
+) -> None:
     """Log a dataset that the active run uses; see ``Run.log_input``."""
-    _run().log_input(name, digest, **details)
+    _run().log_input(
+        name,
+        digest,
+        data=data,
+        context=context,
+        source=source,
+        source_type=source_type,
+        schema=schema,
+        profile=profile,
+        tags=tags,
+    )
 
 
-def log_artifact(path: str | Path, artifact_path: str | None = None) -> StoredFile:
+def log_artifact(path: str | Path, artifact_path: str | None = None, *, resume: bool = False) -> StoredFile:
     """Store a local file with the active run; see ``Run.log_artifact``."""
-    return _run().log_artifact(path, artifact_path)
+    return _run().log_artifact(path, artifact_path, resume=resume)
 
 
-def log_artifacts(directory: str | Path, artifact_path: str | None = None) -> list[StoredFile]:
+def log_artifacts(directory: str | Path, artifact_path: str | None = None, *, resume: bool = False) -> list[StoredFile]:
     """Store a local directory's files with the active run; see ``Run.log_artifacts``."""
-    return _run().log_artifacts(directory, artifact_path)
+    return _run().log_artifacts(directory, artifact_path, resume=resume)
 
 
 def log_text(text: str, artifact_file: str) -> StoredFile:
@@ -186,6 +210,23 @@ def log_figure(figure: Any, artifact_file: str, **options: Any) -> StoredFile:
     return _run().log_figure(figure, artifact_file, **options)
 
 
+def log_image(
+    image: Any,
+    artifact_file: str | None = None,
+    *,
+    key: str | None = None,
+    step: int | None = None,
+    timestamp: int | None = None,
+) -> StoredFile:
+    """Store an image with the active run, under a name or as one of a series; see ``Run.log_image``."""
+    return _run().log_image(image, artifact_file, key=key, step=step, timestamp=timestamp)
+
+
+def log_table(data: Any, artifact_file: str) -> StoredFile:
+    """Store a table, or append to it, with the active run; see ``Run.log_table``."""
+    return _run().log_table(data, artifact_file)
+
+
 def log_model(model: Any, name: str, **options: Any) -> LoggedModel:
     """Save a model and store it with the active run; see ``Run.log_model``."""
     return _run().log_model(model, name, **options)
@@ -195,86 +236,6 @@ def flush(durable: bool = False, timeout: float | None = None) -> bool:
     """Wait until the broker has everything that the active run logged; see ``Run.flush``. True without a run."""
     run = innermost()
     return run is None or run.flush(durable, timeout)
-
-
-def register_model(
-    name: str,
-    model: LoggedModel | str,
-    *,
-    aliases: Sequence[str] = (),
-    tags: Mapping[str, object] | None = None,
-    description: str = "",
-    wait: float = 30.0,
-) -> ModelVersion:
-    """Register the next version of a model and wait for its number. Needs no active run.
-
-    Args:
-        name: registered model; made when there is none of that name.
-        model: what ``log_model`` returned, or the URI of a model's directory.
-        aliases: to point at the new version.
-        tags: of the version.
-        description: of the version.
-        wait: seconds to wait for the registrar.
-
-    Raises:
-        InvalidRequest: the registrar refused, or a name is not allowed, or there is no model at the URI.
-        AnswerPending: no answer in time. The request is kept and will be decided; do not make it again.
-    """
-    if (run := innermost()) is not None:
-        return run.register_model(name, model, aliases=aliases, tags=tags, description=description, wait=wait)
-    with registry.requests_writer(current()) as writer:
-        return registry.register_model(writer, name, model, aliases, tags, description, wait)
-
-
-def set_alias(name: str, alias: str, version: int, *, expected_version: int | None = None, wait: float = 30.0) -> None:
-    """Point an alias of a registered model at a version. Needs no active run.
-
-    Args:
-        name: registered model.
-        alias: letters, digits, ``_`` and ``-``.
-        version: its number.
-        expected_version: refuse unless the alias points there now; 0: unless it is not set; None: in any case.
-        wait: seconds to wait for the registrar.
-
-    Raises:
-        InvalidRequest: the registrar refused, or a name is not allowed.
-        AnswerPending: no answer in time; the request is kept.
-    """
-    if (run := innermost()) is not None:
-        run.set_alias(name, alias, version, expected_version=expected_version, wait=wait)
-        return
-    with registry.requests_writer(current()) as writer:
-        registry.set_alias(writer, name, alias, version, expected_version, wait)
-
-
-def deploy(
-    endpoint: str,
-    model: str,
-    *,
-    follow: str | int = "latest",
-    target: str = "local",
-    config: Mapping[str, Any] | None = None,
-    wait: float = 30.0,
-) -> Deployment:
-    """Ask that an endpoint serve a registered model from now on. Needs no active run.
-
-    Args:
-        endpoint: lowercase letters, digits and hyphens.
-        model: registered model.
-        follow: ``"latest"``, an alias, or a version number.
-        target: deployment target.
-        config: settings of the target.
-        wait: seconds to wait for the registrar; not for the endpoint to serve.
-
-    Raises:
-        InvalidRequest: the registrar refused, or a name is not allowed.
-        AnswerPending: no answer in time; the request is kept.
-    """
-    options: dict[str, Any] = {"follow": follow, "target": target, "config": config, "wait": wait}
-    if (run := innermost()) is not None:
-        return run.deploy(endpoint, model, **options)
-    with registry.requests_writer(current()) as writer:
-        return registry.deploy(writer, endpoint, model, follow, target, config or {}, wait)
 
 
 def _run() -> Run:

@@ -31,22 +31,25 @@ class Run(RunLog):
         """End the run; an exception goes on."""
         self.end(*status_of(error))
 
-    def log_artifact(self, path: str | Path, artifact_path: str | None = None) -> StoredFile:
+    def log_artifact(self, path: str | Path, artifact_path: str | None = None, *, resume: bool = False) -> StoredFile:
         """Store a local file with the run.
 
         Args:
             path: of the file; it keeps its name.
             artifact_path: directory among the run's artifacts; their root when None.
+            resume: after an upload that failed, do not send again what this process has stored with the same content.
 
         Raises:
             InvalidRequest: no such file, or a path that is not allowed.
             TransientError: the store is away.
         """
-        return files.log_artifact(self, path, artifact_path)
+        return files.log_artifact(self, path, artifact_path, resume)
 
-    def log_artifacts(self, directory: str | Path, artifact_path: str | None = None) -> list[StoredFile]:
+    def log_artifacts(
+        self, directory: str | Path, artifact_path: str | None = None, *, resume: bool = False
+    ) -> list[StoredFile]:
         """Store every file below a local directory with the run; see ``log_artifact``."""
-        return files.log_artifacts(self, directory, artifact_path)
+        return files.log_artifacts(self, directory, artifact_path, resume)
 
     def log_text(self, text: str, artifact_file: str) -> StoredFile:
         """Store text as an artifact, UTF-8."""
@@ -59,6 +62,47 @@ class Run(RunLog):
     def log_figure(self, figure: Any, artifact_file: str, **options: Any) -> StoredFile:
         """Store a Matplotlib figure (``options`` go to ``savefig``), or a Plotly figure as .html."""
         return files.log_figure(self, figure, artifact_file, options)
+
+    def log_image(
+        self,
+        image: Any,
+        artifact_file: str | None = None,
+        *,
+        key: str | None = None,
+        step: int | None = None,
+        timestamp: int | None = None,
+    ) -> StoredFile:
+        """Store an image, under a name or as one of a series.
+
+        Args:
+            image: an array, height x width or with 1, 3 or 4 channels behind, of whole numbers in 0..255, floats in 0..1
+                or bools (tensors of that layout too); or a Pillow image.
+            artifact_file: its name; the suffix is the format, and those other than .png need Pillow.
+            key: instead: the name of the series; the file lies below ``images/`` under MLflow's kind of name.
+            step: in the series, 0 when None.
+            timestamp: Unix time in milliseconds; now when None.
+
+        Raises:
+            InvalidRequest: it is no such image.
+            TransientError: the store is away.
+        """
+        return files.log_image(self, image, artifact_file, key, step, timestamp)
+
+    def log_table(self, data: Any, artifact_file: str) -> StoredFile:
+        """Store a table; rows go below those of the table that lies there already.
+
+        One process at a time may append to a file: give each rank its own.
+
+        Args:
+            data: a pandas DataFrame, or a mapping of column names to columns (or to single values: one row).
+            artifact_file: ends in .json (pandas' split form, as MLflow has it; NaN becomes null) or .parquet (needs
+                pyarrow).
+
+        Raises:
+            InvalidRequest: it is no table, or what lies there is none.
+            TransientError: the store is away.
+        """
+        return files.log_table(self, data, artifact_file)
 
     def log_model(self, model: Any, name: str, **options: Any) -> LoggedModel:
         """Save a model in its flavor and store it with the run, under ``models/<name>``.

@@ -7,21 +7,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import time_ns
 from typing import Any, Literal, SupportsFloat, get_args
 
-from runtide.artifacts.store import ArtifactStore
+from runtide.artifacts.store import ArtifactStore, StoredFile
+from runtide.tracking.datasets import dataset_input
 from runtide.tracking.plan import Part, RunPlan
 from runtide.tracking.process import run_ended, writer_opened
 from runtide.tracking.writer import Leftover, Writer
 from runtide_schemas.errors import InvalidRequest
-from runtide_schemas.events.runs import DatasetInput, InputsLogged, ParamsLogged, RunEnded, TagsDeleted, TagsSet
+from runtide_schemas.events.runs import InputsLogged, ParamsLogged, RunEnded, TagsDeleted, TagsSet
 from runtide_schemas.identity import now_ms
-from runtide_schemas.limits import check_key, check_metric_value, check_param_value, check_tags, check_text
+from runtide_schemas.limits import (
+    MAX_TAG_VALUE_LENGTH,
+    check_key,
+    check_metric_value,
+    check_param_value,
+    check_tags,
+    check_text,
+)
 
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 _REASONS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
 _PER_EVENT_BYTES = 256 * 1024
 _MAX_LONG = 2**63 - 1
 _MAX_REASON = 8_000
-_DATASET_LIMITS = {"name": 500, "digest": 36, "source": 65_535, "schema": 500_000, "profile": 500_000}
+NOTE_TAG = "mlflow.note.content"
 
 
 class RunLog:
@@ -31,6 +39,7 @@ class RunLog:
         run_id: 32 lowercase hexadecimal characters, or what the user chose.
         name: display name; empty when this process did not start the run.
         artifact_uri: root of the run's artifacts.
+        tables: held while a table is read, extended and stored again.
     """
 
     def __init__(self, plan: RunPlan) -> None:
@@ -42,6 +51,8 @@ class RunLog:
         self._ending_pid = 0 if plan.part is Part.MEMBER else os.getpid()
         self._opening = threading.RLock()
         self._ended = False
+        self._stored: dict[str, StoredFile] = {}
+        self.tables = threading.Lock()
         self._writer: Writer | None = None
         self._append: Callable[[int, int, int, Any], None]
         self._append_all: Callable[[Sequence[tuple[int, int, int, Any]]], None]
@@ -80,18 +91,18 @@ class RunLog:
         if timestamp is None:
             timestamp = time_ns() // 1_000_000
         elif timestamp.__class__ is not int or timestamp < 0:
-            timestamp = _check_timestamp(timestamp)
+            timestamp = check_timestamp(timestamp)
         try:
             self._append(key_id, 0 if step is None else step, timestamp, value)
         except struct.error:
-            self._append(key_id, _check_step(step), _check_timestamp(timestamp), value)
+            self._append(key_id, check_step(step), check_timestamp(timestamp), value)
 
     def log_metrics(
         self, metrics: Mapping[str, SupportsFloat], step: int | None = None, timestamp: int | None = None
     ) -> None:
         """Log one point of each of several metrics; when one cannot be logged, none is. See ``log_metric``."""
-        at = time_ns() // 1_000_000 if timestamp is None else _check_timestamp(timestamp)
-        number = 0 if step is None else _check_step(step)
+        at = time_ns() // 1_000_000 if timestamp is None else check_timestamp(timestamp)
+        number = 0 if step is None else check_step(step)
         ids = self._key_ids
         points = []
         for key, value in metrics.items():
@@ -132,11 +143,17 @@ class RunLog:
         """Delete a tag."""
         self.writer.publish(TagsDeleted(run_id=self.run_id, keys=(check_key(key, "Tag"),)))
 
+    def set_note(self, text: str) -> None:
+        """Set the run's note, in Markdown, at most 8,000 characters; the last one wins. It is MLflow's description."""
+        self.set_tags({NOTE_TAG: check_text(text, "Note", MAX_TAG_VALUE_LENGTH)})
+
     def log_input(
         self,
         name: str,
         digest: str = "",
         *,
+        data: Any = None,
+        context: str = "",
         source: str = "",
         source_type: str = "",
         schema: str = "",
@@ -146,20 +163,20 @@ class RunLog:
         """Log a dataset that the run uses.
 
         Args:
-            name: of the dataset.
+            name: of the dataset, at most 500 characters.
             digest: identifies its content, at most 36 characters.
+            data: the data itself: a pandas DataFrame or Series, a NumPy array, a mapping of names to arrays, or the path
+                of a file or folder. Digest, schema, profile and source that are not given are taken from it; all of it
+                is read for that. The rule of the digest stands in ``tracking/datasets.py``.
+            context: what it is used for, e.g. ``training``, ``validation`` or ``test``.
             source: where it comes from, e.g. a URI.
             source_type: kind of source, e.g. ``local``, ``s3``, ``http``.
             schema: columns and types, JSON by convention.
             profile: statistics, JSON by convention.
-            tags: e.g. ``{"context": "training"}``.
+            tags: of the input.
         """
-        if not name:
-            raise InvalidRequest("Dataset name must not be empty")
-        texts = {"name": name, "digest": digest, "source": source, "schema": schema, "profile": profile}
-        for field, text in texts.items():
-            check_text(text, f"Dataset {field}", _DATASET_LIMITS[field])
-        dataset = DatasetInput(**texts, source_type=source_type, tags=check_tags(tags or {}))
+        given = {"digest": digest, "source": source, "source_type": source_type, "schema": schema, "profile": profile}
+        dataset = dataset_input(name, data, given, context, tags)
         self.writer.publish(InputsLogged(run_id=self.run_id, datasets=(dataset,)))
 
     @property
@@ -170,7 +187,7 @@ class RunLog:
     @property
     def store(self) -> ArtifactStore:
         """Where the run's files go."""
-        return ArtifactStore(self.artifact_uri)
+        return ArtifactStore(self.artifact_uri, self._stored)
 
     def close(self, status: str, reason: str, timeout: float | None) -> Leftover | None:
         """End the run in this process; see ``Run.end``. Ending twice does nothing."""
@@ -191,6 +208,7 @@ class RunLog:
     def became_child(self) -> None:
         """In a forked child: the writer stays the parent's; the next call opens this process's own."""
         self._opening = threading.RLock()
+        self.tables = threading.Lock()
         self._key_ids = {}
         if self._writer is not None:
             self._writer.abandon_in_child()
@@ -242,7 +260,8 @@ def _parts(items: Mapping[str, str]) -> Iterator[dict[str, str]]:
         yield part
 
 
-def _check_step(step: Any) -> int:
+def check_step(step: Any) -> int:
+    """Return a step: a whole number of 64 bits."""
     try:
         number = int(step)
     except (TypeError, ValueError, OverflowError) as error:
@@ -252,7 +271,8 @@ def _check_step(step: Any) -> int:
     return number
 
 
-def _check_timestamp(timestamp: Any) -> int:
+def check_timestamp(timestamp: Any) -> int:
+    """Return a timestamp: Unix time in milliseconds, not negative."""
     try:
         milliseconds = int(timestamp)
     except (TypeError, ValueError, OverflowError) as error:
