@@ -5,12 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-<<<<<<< HEAD
-from tests.java_programs import JavaPrograms
-=======
-from runtide_deploy.apache_kafka import CannotResolve, java_command, resolve_class_path
 from tests.broker_process import BrokerProcess
->>>>>>> 20fc1ef (Delete old segments by size and age, change topic configurations, delete records)
+from tests.java_programs import JavaPrograms
 from tests.kafka_clients import KafkaAddress
 
 Scenario = Callable[..., None]
@@ -19,19 +15,13 @@ Scenario = Callable[..., None]
 @pytest.fixture
 def scenario(java_programs: JavaPrograms, kafka: KafkaAddress, topic: str) -> Scenario:
     """Run one scenario against each broker in turn; fails with the program's exception."""
-    return lambda name, *arguments: run(java_client, name, kafka.address, topic, *arguments)
+    return lambda name, *arguments: run(java_programs, name, kafka.address, topic, *arguments)
 
-<<<<<<< HEAD
-    def run(name: str, *arguments: str) -> None:
-        command = [*java_programs("JavaClient"), name, kafka.address, topic, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert (done.returncode, done.stdout) == (0, f"passed {name}\n"), done.stderr[-4000:]
-=======
->>>>>>> 20fc1ef (Delete old segments by size and age, change topic configurations, delete records)
 
-def run(java_client: list[str], name: str, *arguments: str) -> None:
+def run(java_programs: JavaPrograms, name: str, *arguments: str) -> None:
     """Run one scenario."""
-    done = subprocess.run([*java_client, name, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    command = [*java_programs("JavaClient"), name, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, f"passed {name}\n"), done.stderr[-4000:]
 
 
@@ -49,6 +39,6 @@ def test_scenario(scenario: Scenario, name: str) -> None:
 
 
 def test_a_transactional_producer_is_refused_for_good(
-    java_client: list[str], broker: BrokerProcess, topic: str
+    java_programs: JavaPrograms, broker: BrokerProcess, topic: str
 ) -> None:
-    run(java_client, "no-transactions", broker.address, topic)
+    run(java_programs, "no-transactions", broker.address, topic)
