@@ -95,6 +95,11 @@ class RawClient:
 
     def send(self, request: Any, version: int | None = None) -> int:
         """Send a kio request, perhaps pretending another version, and return its correlation id."""
+        self.send_bytes(self.frame(request, version))
+        return self._correlation
+
+    def frame(self, request: Any, version: int | None = None) -> bytes:
+        """Return the bytes of a request."""
         self._correlation += 1
         kind: type[Payload] = type(request)
         header_type: Any = kind.__header_schema__
@@ -105,8 +110,7 @@ class RawClient:
             client_id="raw",
         )
         frame = written(header) + written(request)
-        self.send_bytes(len(frame).to_bytes(4, "big") + frame)
-        return self._correlation
+        return len(frame).to_bytes(4, "big") + frame
 
     def send_bytes(self, data: bytes) -> None:
         """Send anything."""

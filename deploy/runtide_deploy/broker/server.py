@@ -1,23 +1,26 @@
 """The broker as a whole: opens the data directory, listens, and stops in order."""
 
 import asyncio
-import errno
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from runtide_deploy.broker.api.table import APIS
 from runtide_deploy.broker.data_directory import DataDirectory
-from runtide_deploy.broker.errors import CannotStart
 from runtide_deploy.broker.groups.coordinator import GroupCoordinator
 from runtide_deploy.broker.groups.offsets import OffsetStore
+from runtide_deploy.broker.listener import Listener, listen
 from runtide_deploy.broker.log.group_commit import GroupCommit
 from runtide_deploy.broker.retention import sweep_for_ever
 from runtide_deploy.broker.settings import BrokerSettings
 from runtide_deploy.broker.state import BrokerState
 from runtide_deploy.broker.topics import Topics
 from runtide_deploy.broker.wire.connection import Connection
+
+if TYPE_CHECKING:
+    from runtide_deploy.broker.security.authenticator import Authenticator
+    from runtide_deploy.broker.security.sasl_session import SaslSession
 
 _SWEEP_SECONDS: Final = 1.0
 logger = logging.getLogger(__name__)
@@ -43,7 +46,8 @@ class Broker:
         )
         self._connections: set[Connection] = set()
         self._held_bytes = 0
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
+        self._authenticator: Authenticator | None = None
         self._sweepers: tuple[asyncio.Task[None], ...] = ()
 
     @classmethod
@@ -54,6 +58,7 @@ class Broker:
         Raises:
             CannotStart: the data directory or the port cannot be used; the message says what to change.
         """
+        settings.check()
         directory = DataDirectory(settings.data)
         try:
             broker = cls(settings, directory)
@@ -73,17 +78,15 @@ class Broker:
         return f"{self.state.host}:{self.state.port}"
 
     async def _listen(self) -> None:
-        host, port = self._settings.host, self._settings.port
-        try:
-            self._listener = await asyncio.get_running_loop().create_server(lambda: Connection(self), host, port)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise CannotStart(
-                    f"port {port} on {host} is in use by another program; choose another with --port "
-                    "(RUNTIDE_BROKER_PORT), or 0 for any free one"
-                ) from error
-            raise CannotStart(f"cannot listen on {host}:{port}: {error}; check --host and --port") from error
-        self.state.host, self.state.port = host, self._listener.sockets[0].getsockname()[1]
+        settings = self._settings
+        if settings.uses_sasl and settings.credentials is not None:
+            from runtide_deploy.broker.security.authenticator import Authenticator  # only who needs it pays for it
+
+            self._authenticator = Authenticator(settings, settings.credentials)
+        self._listener = await listen(settings, lambda: Connection(self), self._has_room)
+        bound = self._listener.sockets[0].getsockname()[1]
+        self.state.host, self.state.port = settings.advertised_host or settings.host, settings.advertised_port or bound
+        logger.info("%s:%d speaks %s; clients are sent to %s", settings.host, bound, settings.protocol, self.address)
         self._sweepers = (
             asyncio.create_task(self._sweep(), name="sweep-connections"),
             asyncio.create_task(
@@ -99,6 +102,8 @@ class Broker:
         for sweeper in self._sweepers:
             sweeper.cancel()
         await asyncio.gather(*self._sweepers, return_exceptions=True)
+        if self._authenticator is not None:
+            self._authenticator.close()
         self.state.groups.close()
         if not self.failed.done():
             await asyncio.gather(*(connection.drain() for connection in tuple(self._connections)))
@@ -121,8 +126,20 @@ class Broker:
                 silent_ms = (now - connection.last_heard) * 1000
                 if connection.is_mid_frame and silent_ms > self._settings.stalled_frame_ms:
                     connection.close_for(f"it stopped {silent_ms:.0f} ms ago in the middle of a request")
+                elif connection.awaits_authentication and self._is_late(connection, now):
+                    connection.close_for("it has not logged in in time (RUNTIDE_BROKER_AUTHENTICATION_TIMEOUT_MS)")
                 elif not connection.is_busy and silent_ms > self._settings.idle_connection_ms:
                     connection.abort()
+
+    def _is_late(self, connection: Connection, now: float) -> bool:
+        return (now - connection.opened_at) * 1000 > self._settings.authentication_timeout_ms
+
+    def _has_room(self, waiting: int) -> bool:
+        return len(self._connections) + waiting < self._settings.max_connections
+
+    def new_session(self, peer: str) -> "SaslSession | None":
+        """Return the SASL session of a new connection; None when clients need not say who they are."""
+        return None if self._authenticator is None else self._authenticator.session(peer)
 
     def opened(self, connection: Connection) -> bool:
         """Take a connection in; False when there are too many."""

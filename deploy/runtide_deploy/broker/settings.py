@@ -3,22 +3,21 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtide_deploy.broker.declared_settings import DeclaredSettings, setting
+from runtide_deploy.broker.declared_settings import setting
+from runtide_deploy.broker.listener_settings import ListenerSettings
 
 MEBIBYTE = 1 << 20
 VARIABLE_PREFIX = "RUNTIDE_BROKER_"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BrokerSettings(DeclaredSettings):
+class BrokerSettings(ListenerSettings):
     """Settings of one broker process.
 
     Sizes are bytes, times are milliseconds unless the name says otherwise.
     """
 
     data: Path = setting(description="Data directory; created when missing, used by one broker at a time.")
-    host: str = setting(default="127.0.0.1", description="Address to bind and to advertise to clients.")
-    port: int = setting(default=9092, ge=0, le=65535, description="Port to bind; 0 lets the system choose one.")
     node_id: int = setting(default=1, ge=0, description="Kafka node id that clients see.")
 
     default_partitions: int = setting(default=1, ge=1, description="Partitions of a topic created without a number.")

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from runtide_deploy.broker.data_directory import DataDirectory
 from runtide_deploy.broker.groups.coordinator import GroupCoordinator
 from runtide_deploy.broker.settings import BrokerSettings
 from runtide_deploy.broker.topics import Topics
+
+if TYPE_CHECKING:
+    from runtide_deploy.broker.security.sasl_session import SaslSession
 
 LEADER_EPOCH: Final = 0
 """One broker leads every partition for ever."""
@@ -19,7 +22,7 @@ class BrokerState:
 
     Attributes:
         served: API key to its lowest and highest served version.
-        host, port: where the broker listens, and what it tells clients to connect to.
+        host, port: what the broker tells clients to connect to.
     """
 
     settings: BrokerSettings
@@ -33,9 +36,10 @@ class BrokerState:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What a handler may know of a request besides its content."""
+    """What a handler may know of a request besides its content. ``session``: None on a listener without SASL."""
 
     broker: BrokerState
     version: int
     client_id: str
     client_host: str
+    session: "SaslSession | None" = None

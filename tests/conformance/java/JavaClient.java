@@ -1,3 +1,8 @@
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -39,7 +44,10 @@ import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
-/** What the Java client does with a broker: {@code JavaClient SCENARIO ADDRESS TOPIC [TEXT]}; an exception is a failure. */
+/**
+ * What the Java client does with a broker: {@code JavaClient SCENARIO ADDRESS TOPIC [TEXT]}; an exception is a failure.
+ * The environment's CLIENT_PROPERTIES may name a file of further options, as a secured broker needs them.
+ */
 public final class JavaClient {
     private static final Duration SHORT = Duration.ofMillis(100);
 
@@ -346,6 +354,14 @@ public final class JavaClient {
         options.put("value.deserializer", ByteArrayDeserializer.class);
         for (int index = 0; index < changes.length; index += 2) {
             options.put(changes[index], changes[index + 1]);
+        }
+        String further = System.getenv("CLIENT_PROPERTIES");
+        if (further != null) {
+            try (InputStream file = Files.newInputStream(Path.of(further))) {
+                options.load(file);
+            } catch (IOException error) {
+                throw new UncheckedIOException(error);
+            }
         }
         return options;
     }

@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from runtide_deploy.broker.api.registration import Api, codec, implementation
 from runtide_deploy.broker.api.table import API_VERSIONS, APIS
@@ -14,7 +14,13 @@ from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import Codec, Message
 from runtide_deploy.broker.wire.frames import FrameReader
 
+if TYPE_CHECKING:
+    from runtide_deploy.broker.security.sasl_session import SaslSession
+
 _KEY_AND_VERSION_BYTES: Final = 4
+_UNAUTHENTICATED_FRAME_BYTES: Final = 16 * 1024
+"""Largest request of a client that has not logged in. Apache Kafka's bound, 512 KiB, is for larger tokens
+than ours (sasl.server.max.receive.size)."""
 logger = logging.getLogger(__name__)
 
 
@@ -29,6 +35,10 @@ class Connections(Protocol):
 
     def closed(self, connection: "Connection") -> None:
         """Forget a connection."""
+        ...
+
+    def new_session(self, peer: str) -> "SaslSession | None":
+        """Return the SASL session of a new connection; None when clients need not say who they are."""
         ...
 
     def hold(self, size: int) -> None:
@@ -56,7 +66,7 @@ class Connection(asyncio.BufferedProtocol):
     """A client's connection. Requests take effect in order; waiting for one does not hold up those behind it.
 
     Attributes:
-        last_heard: loop time of the last bytes from the client.
+        opened_at, last_heard: loop time of its beginning, and of the last bytes from the client.
     """
 
     def __init__(self, server: Connections) -> None:
@@ -73,7 +83,8 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self.peer = "?"
         self._host = ""
-        self.last_heard = asyncio.get_running_loop().time()
+        self._session: SaslSession | None = None
+        self.opened_at = self.last_heard = asyncio.get_running_loop().time()
 
     @property
     def is_mid_frame(self) -> bool:
@@ -85,11 +96,19 @@ class Connection(asyncio.BufferedProtocol):
         """True while a request waits for its answer."""
         return bool(self._slots or self._waiting)
 
+    @property
+    def awaits_authentication(self) -> bool:
+        """True until the client has logged in, where it must."""
+        return self._session is not None and not self._session.is_authenticated
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place among the connections, or be closed at once."""
         self._transport = cast("asyncio.Transport", transport)
         host, port = (transport.get_extra_info("peername") or ("?", 0))[:2]
         self.peer, self._host = f"{host}:{port}", str(host)
+        self._session = self._server.new_session(self.peer)
+        if self._session is not None:
+            self._frames.max_frame_bytes = _UNAUTHENTICATED_FRAME_BYTES
         if not self._server.opened(self):
             logger.warning(
                 "closing connection from %s: %d connections are open (RUNTIDE_BROKER_MAX_CONNECTIONS)",
@@ -152,6 +171,7 @@ class Connection(asyncio.BufferedProtocol):
             self._can_write
             and not self._draining
             and self._transport is not None
+            and not (self._session is not None and self._session.is_over)
             and len(self._slots) < self._server.state.settings.max_in_flight_requests
         )
 
@@ -185,10 +205,16 @@ class Connection(asyncio.BufferedProtocol):
         if api is None or not api.lowest <= version <= api.newest:
             self._refuse_version(key, version, frame, slot)
             return
+        if self._session is not None and not self._session.admits(key):
+            # Apache Kafka closes too: IllegalSaslStateException, "unexpected Kafka request during SASL handshake".
+            raise MalformedRequest(
+                f"API key {key} is not served before the client has logged in: its security.protocol must be "
+                f"{self._server.state.settings.protocol}"
+            )
         slot.codec = codec(api, version)
         header, request = slot.codec.decode(frame)
         slot.correlation_id = header.correlation_id
-        context = RequestContext(self._server.state, version, header.client_id or "", self._host)
+        context = RequestContext(self._server.state, version, header.client_id or "", self._host, self._session)
         answer = implementation(api).handle(request, context)
         if isinstance(answer, Awaitable):
             self._wait(answer, api, slot)
@@ -232,6 +258,15 @@ class Connection(asyncio.BufferedProtocol):
             self._server.hold(-ready.size)
             if ready.response is not None and ready.codec is not None:
                 self._transport.writelines(ready.codec.encode(ready.correlation_id, ready.response))
+        if self._session is not None:
+            self._follow(self._session)
+
+    def _follow(self, session: "SaslSession") -> None:
+        """Do what has become of the session: go on with larger requests, or close once the answer is sent."""
+        if session.is_authenticated:
+            self._frames.max_frame_bytes = self._server.state.settings.max_request_bytes
+        elif session.is_over and self._transport is not None:
+            self._transport.close()
 
     def close_for(self, error: MalformedRequest | str) -> None:
         """Close this connection, and say why in the log."""

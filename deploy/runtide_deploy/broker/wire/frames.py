@@ -16,10 +16,13 @@ class FrameReader:
 
     Small frames are collected in one buffer; a frame that does not fit gets a buffer of its own, which the socket
     fills directly.
+
+    Attributes:
+        max_frame_bytes: the largest frame that is taken; may change between frames.
     """
 
     def __init__(self, max_frame_bytes: int) -> None:
-        self._max_frame_bytes = max_frame_bytes
+        self.max_frame_bytes = max_frame_bytes
         self._small = bytearray(_BUFFER_BYTES)
         self._filled = 0
         self._large: bytearray | None = None
@@ -79,10 +82,10 @@ class FrameReader:
         self._filled = 0
 
     def _check(self, size: int) -> None:
-        if size > self._max_frame_bytes:
+        if size > self.max_frame_bytes:
             raise MalformedRequest(
-                f"a frame of {size} bytes is announced{_guess(size)}, the limit is {self._max_frame_bytes} "
-                "(RUNTIDE_BROKER_MAX_REQUEST_BYTES)"
+                f"a frame of {size} bytes is announced{_guess(size)}, the limit is {self.max_frame_bytes} "
+                "(RUNTIDE_BROKER_MAX_REQUEST_BYTES; less before a client has logged in)"
             )
         if size < SMALLEST_REQUEST_BYTES:
             raise MalformedRequest(f"a frame of {size} bytes is announced{_guess(size)}, too few for a request")
