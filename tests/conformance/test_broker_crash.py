@@ -45,6 +45,53 @@ def test_fifty_kills_under_load_lose_nothing(tmp_path: Path, topic: str, program
         kill_broker_under_load(broker, topic, programs, kills=50)
 
 
+def kill_while_retention_deletes(data: Path, topic: str, programs: Programs, kills: int) -> None:
+    """Keep the youngest part of the log only; its begin may never fall back, and above it the oracle is the same."""
+    keeping: dict[str, object] = {"segment_bytes": 20_000, "retention_bytes": 60_000, "retention_check_interval_ms": 20}
+    begins = dict.fromkeys(range(PARTITIONS), 0)
+    with running_broker(data, **keeping) as broker:
+
+        def kill_and_restart(number: int, _: Load) -> None:
+            note_begins()
+            broker.kill()
+            if number % 2:
+                tear(broker, topic)
+            broker.start()
+
+        def note_begins() -> dict[int, int]:
+            now = asyncio.run(begins_of(broker, topic))
+            assert all(now[partition] >= begins[partition] for partition in now), f"{now} fell behind {begins}"
+            begins.update(now)
+            return begins
+
+        def when_all_is_produced() -> dict[int, int]:
+            broker.settings["retention_bytes"] = -1  # nothing may go while it is read
+            broker.restart()
+            return note_begins()
+
+        asyncio.run(create_topic(broker.address, topic, partitions=PARTITIONS))
+        load = kill_under_load(programs, broker.address, topic, kills, kill_and_restart, when_all_is_produced)
+    assert all(begin > 0 for begin in begins.values())
+    print(f"{kills} kills, {load.acknowledged} records acknowledged to {', '.join(programs)}, kept from {begins}")
+
+
+async def begins_of(broker: BrokerProcess, topic: str) -> dict[int, int]:
+    """Where each partition begins."""
+    places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+    async with aiokafka_consumer(broker.address) as consumer:
+        return {place.partition: begin for place, begin in (await consumer.beginning_offsets(places)).items()}
+
+
+def test_kills_while_retention_deletes_leave_no_hole(tmp_path: Path, topic: str, programs: Programs) -> None:
+    kill_while_retention_deletes(tmp_path / "data", topic, programs, kills=2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_thirty_kills_while_retention_deletes_leave_no_hole(tmp_path: Path, topic: str, programs: Programs) -> None:
+    kill_while_retention_deletes(tmp_path / "data", topic, programs, kills=30)
+
+
 async def test_a_torn_tail_is_cut_with_a_word_in_the_log(own_broker: BrokerProcess, topic: str) -> None:
     await create_topic(own_broker.address, topic)
     async with aiokafka_producer(own_broker.address) as producer:

@@ -20,9 +20,17 @@ Programs = Mapping[str, Sequence[str]]
 
 
 def kill_under_load(
-    programs: Programs, address: str, topic: str, kills: int, kill_and_restart: Callable[[int, "Load"], None]
+    programs: Programs,
+    address: str,
+    topic: str,
+    kills: int,
+    kill_and_restart: Callable[[int, "Load"], None],
+    begins: Callable[[], Mapping[int, int]] = dict,
 ) -> "Load":
-    """Produce with every client, call ``kill_and_restart(number, load)`` at random moments, and judge the log."""
+    """Produce with every client, call ``kill_and_restart(number, load)`` at random moments, and judge the log.
+
+    ``begins`` is called when all is produced, and says where partitions begin whose oldest records were deleted.
+    """
     with ExitStack() as stack:
         load = Load(programs, address, topic, stack)
         for number in range(kills):
@@ -31,7 +39,7 @@ def kill_under_load(
             kill_and_restart(number, load)
         load.until_more_acknowledged()
         load.end()
-    asyncio.run(assert_nothing_lost(address, topic, PARTITIONS, load.clients))
+    asyncio.run(assert_nothing_lost(address, topic, PARTITIONS, load.clients, begins()))
     return load
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.crash import oracle
 from tests.crash.load_client import Acknowledged
-from tests.crash.oracle import Place, disorders, missing
+from tests.crash.oracle import Place, disorders, holes, missing
 
 STORED = {Place(0, 0): "a:0", Place(0, 1): "b:0", Place(0, 2): "a:3", Place(1, 0): "a:1"}
 
@@ -17,7 +17,7 @@ def client(*acknowledged: Acknowledged) -> Any:
 
 
 def faults(*acknowledged: Acknowledged) -> list[str]:
-    return missing(client(*acknowledged), STORED, "", "")
+    return missing(client(*acknowledged), STORED, {}, "", "")
 
 
 def test_what_is_where_it_was_acknowledged_is_no_fault() -> None:
@@ -51,3 +51,20 @@ def test_a_record_that_was_confirmed_without_a_place_must_be_somewhere() -> None
 def test_disorder_is_found_per_producer_and_partition() -> None:
     found = disorders({Place(0, 0): "a:2", Place(0, 1): "b:0", Place(0, 2): "a:0", Place(1, 0): "a:1"})
     assert found == ["a:0 at 0@2 stands behind a:2"]
+
+
+def test_only_what_lies_before_the_begin_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracle, "value_at", lambda *_: None)
+    kept = {place._replace(offset=place.offset + 10): value for place, value in STORED.items()}
+    deleted = [Acknowledged(0, 9, 8), Acknowledged(0, -1, -5)]
+    lost = [Acknowledged(0, 13, 5), Acknowledged(0, -1, 5), Acknowledged(1, 9, 0)]
+    found = missing(client(*deleted, *lost), kept, {0: 10}, "", "")
+    assert [fault.split(":")[1] for fault in found] == ["5 at 0@13", "5 at 0@-1", "0 at 1@9"]
+
+
+def test_a_hole_or_a_wrong_begin_is_found() -> None:
+    assert holes(STORED, 2, {}) == []
+    assert holes({Place(0, 4): "a:0", Place(0, 5): "a:1"}, 1, {0: 4}) == []
+    for offsets, begin in (((0, 2), 0), ((5, 6), 4), ((3, 4), 4)):
+        stored = {Place(0, offset): f"a:{offset}" for offset in offsets}
+        assert len(holes(stored, 1, {0: begin})) == 1
