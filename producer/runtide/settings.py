@@ -23,6 +23,12 @@ class ClientSettings(BaseSettings):
         default=False,
         description="The ranks of a job write one run without RUNTIDE_RUN_ID: its id is derived from the launcher's job.",
     )
+    capture: str = Field(
+        default="",
+        description="What runs capture by themselves, with commas: code, environment, system, console. An argument of "
+        "start_run wins.",
+    )
+    system_interval: float = Field(default=10.0, gt=0, description="Seconds between samples of system metrics.")
     handle_sigterm: bool = Field(
         default=False, description="Turn SIGTERM into a clean exit (status KILLED) when nothing else handles it."
     )

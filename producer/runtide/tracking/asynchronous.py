@@ -34,6 +34,7 @@ class AsyncRun(RunLog):
         tags: Mapping[str, object] | None = None,
         parent_run_id: str = "",
         shared: bool | None = None,
+        capture: Sequence[str] | None = None,
     ) -> None:
         """Start a run; the arguments are those of ``runtide.start_run``."""
         plan = plan_run(
@@ -45,6 +46,7 @@ class AsyncRun(RunLog):
             parent_run_id=parent_run_id,
             tags=tags,
             shared=shared,
+            capture=capture,
         )
         super().__init__(plan)
 
@@ -100,6 +102,14 @@ class AsyncRun(RunLog):
     async def log_figure(self, figure: Any, artifact_file: str, **options: Any) -> StoredFile:
         """Like ``Run.log_figure``."""
         return await asyncio.to_thread(files.log_figure, self, figure, artifact_file, options)
+
+    async def log_code(self) -> None:
+        """Like ``Run.log_code``."""
+        await asyncio.to_thread(files.log_code, self)
+
+    async def log_environment(self) -> None:
+        """Like ``Run.log_environment``."""
+        await asyncio.to_thread(files.log_environment, self)
 
     async def log_model(self, model: Any, name: str, **options: Any) -> LoggedModel:
         """Like ``Run.log_model``."""

@@ -1,9 +1,12 @@
-"""What the surroundings of the process say: user and code."""
+"""What the surroundings of the process say: user, code, machine, packages."""
 
 import getpass
+import os
+import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,31 @@ class Source:
         if script in ("", "-", "-c"):
             return cls(script or "<python>", "LOCAL", git_commit(Path.cwd()))
         return cls(script, "LOCAL", git_commit(Path(script).absolute().parent))
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return Python, machine and installed packages, as plain data."""
+    from importlib.metadata import distributions
+
+    packages = {found.metadata["Name"]: found.version for found in distributions() if found.metadata["Name"]}
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": _memory(),
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+    }
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def user_name() -> str:

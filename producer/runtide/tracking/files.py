@@ -11,14 +11,17 @@ from runtide.artifacts.models import MODELS_DIRECTORY, LoggedModel, store_model
 from runtide.artifacts.paths import check_artifact_path
 from runtide.artifacts.progress import shown, size_of
 from runtide.artifacts.store import StoredFile
+from runtide.tracking.environment import describe_environment
 from runtide.tracking.images import encode_image, series_path
 from runtide.tracking.run_log import RunLog, check_step, check_timestamp
+from runtide.tracking.source_code import CODE_DIRECTORY, SourceCode
 from runtide.tracking.tables import Table, as_table, from_json, from_parquet, to_json, to_parquet
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.events.runs import ArtifactLogged, ModelLogged
 from runtide_schemas.identity import now_ms
 from runtide_schemas.limits import check_key
 
+ENVIRONMENT_DIRECTORY = "environment"
 _TABLE_FORMATS: Mapping[str, tuple[Callable[[Table], bytes], Callable[[bytes, str], Table]]] = {
     ".json": (to_json, from_json),
     ".parquet": (to_parquet, from_parquet),
@@ -53,6 +56,29 @@ def log_dict(run: RunLog, value: Any, artifact_file: str) -> StoredFile:
         return log_text(run, json.dumps(value, indent=2, ensure_ascii=False, default=_plain), artifact_file)
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"cannot store {artifact_file!r} as JSON: {error}") from error
+
+
+def store_bytes(run: RunLog, data: bytes, path: str) -> StoredFile:
+    """Store bytes at a path, in place of what lies there."""
+    return _published(run, run.store.store_bytes(data, path))
+
+
+def log_code(run: RunLog) -> None:
+    """Tag the run with its commit, and store the command line and what differs from the commit."""
+    code = SourceCode.detect()
+    if code.tags:
+        run.set_tags(code.tags)
+    log_dict(run, {**code.command, "untracked": list(code.untracked)}, f"{CODE_DIRECTORY}/command.json")
+    if code.diff:
+        store_bytes(run, code.diff, f"{CODE_DIRECTORY}/diff.patch")
+
+
+def log_environment(run: RunLog) -> None:
+    """Store what the process runs on and with."""
+    described = describe_environment()
+    log_dict(run, described, f"{ENVIRONMENT_DIRECTORY}/environment.json")
+    lines = [f"{name}=={version}\n" for name, version in described["packages"].items()]
+    log_text(run, "".join(lines), f"{ENVIRONMENT_DIRECTORY}/requirements.txt")
 
 
 def log_figure(run: RunLog, figure: Any, artifact_file: str, options: Mapping[str, Any]) -> StoredFile:

@@ -3,7 +3,7 @@
 With no run active, logging starts one, as MLflow does; it ends with the process.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -51,6 +51,7 @@ def start_run(
     nested: bool = False,
     parent_run_id: str | None = None,
     shared: bool | None = None,
+    capture: Sequence[str] | None = None,
 ) -> Run:
     """Start a run and make it the active one. Needs no broker: what is logged waits in the spool.
 
@@ -66,6 +67,9 @@ def start_run(
             derives alike from the launcher's job (a SLURM step, or torchrun with a UUID as its run id). Rank 0 starts
             and ends it. False: a run of this process alone, whatever the environment says. None: the variable and
             ``RUNTIDE_SHARE_RUN`` decide.
+        capture: what the run captures by itself, in the background: any of ``code``, ``environment`` (see ``Run.log_code``,
+            ``Run.log_environment``), ``system`` (metrics ``system/...``, by one rank per host) and ``console`` (what is
+            printed, below ``console/``). None: what ``RUNTIDE_CAPTURE`` names.
 
     Raises:
         InvalidRequest: a run is active already and ``nested`` is not set, a name, id or tag is not allowed, or the run is
@@ -88,6 +92,7 @@ def start_run(
         nested=active is not None,
         tags=tags,
         shared=shared,
+        capture=capture,
     )
     if plan.configuration.settings.handle_sigterm:
         handle_sigterm()
@@ -225,6 +230,16 @@ def log_image(
 def log_table(data: Any, artifact_file: str) -> StoredFile:
     """Store a table, or append to it, with the active run; see ``Run.log_table``."""
     return _run().log_table(data, artifact_file)
+
+
+def log_code() -> None:
+    """Keep what the code of the active run was; see ``Run.log_code``."""
+    _run().log_code()
+
+
+def log_environment() -> None:
+    """Keep machine and package versions of the active run; see ``Run.log_environment``."""
+    _run().log_environment()
 
 
 def log_model(model: Any, name: str, **options: Any) -> LoggedModel:

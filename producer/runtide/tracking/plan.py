@@ -1,7 +1,7 @@
 """What a run to be started will be: ids, experiment, and whether this process starts it or joins it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -23,6 +23,7 @@ from runtide_schemas.limits import (
 
 RUN_ID_VARIABLE = "RUNTIDE_RUN_ID"
 JOB_TAG = "runtide.job"
+CAPTURE_NAMES = ("code", "environment", "system", "console")
 DEFAULT_EXPERIMENT_ID = "0"
 
 _common_id_used_by = 0
@@ -50,6 +51,7 @@ class RunPlan:
         experiment_id: known id, or empty.
         experiment: name, to be resolved by the registrar, when there is no id.
         goes_on: an earlier attempt of the job may have started and ended the run; it is running again.
+        captures: what it captures by itself.
     """
 
     configuration: Configuration
@@ -61,6 +63,7 @@ class RunPlan:
     experiment_id: str
     experiment: str
     goes_on: bool = False
+    captures: tuple[str, ...] = ()
 
     @property
     def artifact_uri(self) -> str:
@@ -109,6 +112,7 @@ def plan_run(
     nested: bool = False,
     tags: Mapping[str, object] | None = None,
     shared: bool | None = None,
+    capture: Sequence[str] | None = None,
 ) -> RunPlan:
     """Return the plan of a run.
 
@@ -133,6 +137,7 @@ def plan_run(
         experiment_id=experiment_id or ("" if chosen else DEFAULT_EXPERIMENT_ID),
         experiment=check_experiment_name(chosen) if chosen else "",
         goes_on=common and launcher.restarted,
+        captures=_captures(configuration, capture),
     )
 
 
@@ -151,6 +156,16 @@ def plan_attachment(configuration: Configuration, run_id: str | None) -> RunPlan
         experiment_id="",
         experiment="",
     )
+
+
+def _captures(configuration: Configuration, asked: Sequence[str] | None) -> tuple[str, ...]:
+    names = configuration.settings.capture.split(",") if asked is None else asked
+    if isinstance(names, str):
+        raise InvalidRequest(f"capture takes a sequence of names, e.g. ({names!r},), not one text")
+    wanted = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+    if unknown := set(wanted) - set(CAPTURE_NAMES):
+        raise InvalidRequest(f"cannot capture {', '.join(sorted(unknown))}; there is {', '.join(CAPTURE_NAMES)}")
+    return wanted
 
 
 def _identity(

@@ -104,6 +104,17 @@ class Run(RunLog):
         """
         return files.log_table(self, data, artifact_file)
 
+    def log_code(self) -> None:
+        """Keep what the code was: commit, branch, remote (without credentials) and whether it was dirty as tags;
+        entry point, command line (what looks like a secret is masked) and names of untracked files as
+        ``code/command.json``; what differs from the commit, up to 1 MiB, as ``code/diff.patch``.
+        """
+        files.log_code(self)
+
+    def log_environment(self) -> None:
+        """Keep Python, machine, processors, memory and package versions, below ``environment/``."""
+        files.log_environment(self)
+
     def log_model(self, model: Any, name: str, **options: Any) -> LoggedModel:
         """Save a model in its flavor and store it with the run, under ``models/<name>``.
 

@@ -3,11 +3,14 @@
 import os
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import time_ns
 from typing import Any, Literal, SupportsFloat, get_args
 
 from runtide.artifacts.store import ArtifactStore, StoredFile
+from runtide.settings import ClientSettings
+from runtide.tracking.companions import Companion
 from runtide.tracking.datasets import dataset_input
 from runtide.tracking.plan import Part, RunPlan
 from runtide.tracking.process import run_ended, writer_opened
@@ -52,6 +55,7 @@ class RunLog:
         self._opening = threading.RLock()
         self._ended = False
         self._stored: dict[str, StoredFile] = {}
+        self._companions: list[Companion] = []
         self.tables = threading.Lock()
         self._writer: Writer | None = None
         self._append: Callable[[int, int, int, Any], None]
@@ -180,6 +184,11 @@ class RunLog:
         self.writer.publish(InputsLogged(run_id=self.run_id, datasets=(dataset,)))
 
     @property
+    def settings(self) -> ClientSettings:
+        """Limits and deadlines."""
+        return self._configuration.settings
+
+    @property
     def exit_deadline(self) -> float:
         """Seconds that an end waits for the broker."""
         return self._configuration.settings.exit_deadline
@@ -193,6 +202,9 @@ class RunLog:
         """End the run in this process; see ``Run.end``. Ending twice does nothing."""
         if status not in get_args(EndStatus):
             raise InvalidRequest(f"Run status must be one of {', '.join(get_args(EndStatus))}, got {status!r}")
+        deadline = time.monotonic() + (self.exit_deadline if timeout is None else timeout)
+        while self._companions:
+            self._companions.pop().stop(max(0.0, deadline - time.monotonic()))
         with self._opening:
             writer, self._writer = self._writer, None
             was_ended, self._ended = self._ended, True
@@ -203,12 +215,14 @@ class RunLog:
         if self._ending_pid == os.getpid():
             ended = RunEnded(run_id=self.run_id, status=status, end_time=now_ms(), reason=reason[:_MAX_REASON])
             writer.publish(ended)
-        return writer.close(_REASONS[status], self.exit_deadline if timeout is None else timeout)
+        return writer.close(_REASONS[status], max(0.0, deadline - time.monotonic()))
 
     def became_child(self) -> None:
         """In a forked child: the writer stays the parent's; the next call opens this process's own."""
         self._opening = threading.RLock()
         self.tables = threading.Lock()
+        while self._companions:
+            self._companions.pop().abandon()
         self._key_ids = {}
         if self._writer is not None:
             self._writer.abandon_in_child()
@@ -226,6 +240,10 @@ class RunLog:
         elif plan.part is Part.RESUMER:
             writer.publish(plan.resumed())
             self.set_tags(plan.tags)
+        if plan.captures:
+            from runtide.tracking.captures import begin  # imported late: it knows runs
+
+            self._companions = begin(self, plan.captures, plan.part)
 
     def _open_writer(self) -> Writer:
         with self._opening:
