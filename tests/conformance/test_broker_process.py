@@ -1,11 +1,13 @@
 """Starting and stopping the broker as a process."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,29 @@ async def test_in_process_broker(tmp_path: Path) -> None:
                 await create_topic(broker.address, "t")
             async with aiokafka_producer(broker.address) as producer:
                 assert (await producer.send_and_wait("t", b"x")).offset == round_number
+
+
+@pytest.mark.parametrize("error", [errno.EAGAIN, errno.EOPNOTSUPP])
+async def test_a_read_that_the_disk_must_serve_is_answered_from_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    preadv, readers = os.preadv, set()
+
+    def reads(descriptor: int, memory: list[memoryview], position: int, flags: int = 0) -> int:
+        if flags:
+            raise OSError(error, os.strerror(error))
+        readers.add(threading.current_thread())
+        return preadv(descriptor, memory, position)
+
+    async with Broker.start(BrokerSettings(data=tmp_path / "data", port=0)) as broker:
+        await create_topic(broker.address, "t")
+        async with aiokafka_producer(broker.address) as producer:
+            await asyncio.gather(*[await producer.send("t", b"%d" % number) for number in range(100)])
+        monkeypatch.setattr(os, "preadv", reads)
+        [records] = (await read_all(broker.address, "t")).values()
+    assert [record.value for record in records] == [b"%d" % number for number in range(100)]
+    assert readers
+    assert threading.main_thread() not in readers
 
 
 async def test_a_failed_sync_ends_the_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

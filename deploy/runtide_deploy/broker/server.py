@@ -1,6 +1,7 @@
 """The broker as a whole: opens the data directory, listens, and stops in order."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from runtide_deploy.broker.groups.coordinator import GroupCoordinator
 from runtide_deploy.broker.groups.offsets import OffsetStore
 from runtide_deploy.broker.listener import Listener, listen
 from runtide_deploy.broker.log.group_commit import GroupCommit
+from runtide_deploy.broker.log.read_buffers import ReadBuffers
 from runtide_deploy.broker.retention import sweep_for_ever
 from runtide_deploy.broker.settings import BrokerSettings
 from runtide_deploy.broker.state import BrokerState
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from runtide_deploy.broker.security.sasl_session import SaslSession
 
 _SWEEP_SECONDS: Final = 1.0
+_SWEEPS_UNTIL_RELEASE: Final = 10
 logger = logging.getLogger(__name__)
 
 
@@ -42,6 +45,7 @@ class Broker:
             directory=directory,
             topics=Topics(directory.path, settings, self._commit),
             groups=GroupCoordinator(settings, OffsetStore(directory.path / "offsets.log", self._commit)),
+            read_buffers=ReadBuffers(settings.read_buffer_bytes),
             served={key: (api.lowest, api.newest) for key, api in APIS.items()},
         )
         self._connections: set[Connection] = set()
@@ -119,8 +123,10 @@ class Broker:
             self.failed.set_exception(error)
 
     async def _sweep(self) -> None:
-        while True:
+        for number in itertools.count(1):
             await asyncio.sleep(_SWEEP_SECONDS)
+            if not number % _SWEEPS_UNTIL_RELEASE:
+                self.state.read_buffers.release_unused()
             now = asyncio.get_running_loop().time()
             for connection in tuple(self._connections):
                 silent_ms = (now - connection.last_heard) * 1000

@@ -48,6 +48,9 @@ class BrokerSettings(ListenerSettings):
     max_fetch_bytes: int = setting(
         default=55 * MEBIBYTE, ge=1024, description="Most record bytes in one Fetch answer (Kafka's fetch.max.bytes)."
     )
+    read_buffer_bytes: int = setting(
+        default=8 * MEBIBYTE, ge=0, description="Memory kept for the reads of Fetch answers while there are some."
+    )
     idle_connection_ms: int = setting(
         default=600_000,
         ge=100,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from runtide_deploy.broker.data_directory import DataDirectory
 from runtide_deploy.broker.groups.coordinator import GroupCoordinator
+from runtide_deploy.broker.log.read_buffers import ReadBuffers
 from runtide_deploy.broker.settings import BrokerSettings
 from runtide_deploy.broker.topics import Topics
 
@@ -29,6 +30,7 @@ class BrokerState:
     directory: DataDirectory
     topics: Topics
     groups: GroupCoordinator
+    read_buffers: ReadBuffers
     served: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     host: str = ""
     port: int = 0

@@ -1,6 +1,7 @@
 """Fetch with long poll. No fetch sessions (KIP-227 lets a broker answer session id 0), no replicas, no transactions."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, cast
@@ -16,8 +17,9 @@ from runtide_deploy.broker.log.segment import ReadResult
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
 
-READ_IN_THREAD_BYTES: Final = 1 << 20
-"""Larger reads leave the event loop; below, the hand-over costs more than the read."""
+READ_ON_LOOP_BYTES: Final = 8 << 20
+"""Larger reads leave the event loop; so do those that the disk would make it wait for. Others take less time than a
+hand-over to a thread and back on a busy machine: about 0.3 ms per MiB."""
 
 _NO_SESSION: Final = 0
 _FULL_FETCH_EPOCHS: Final = frozenset({-1, 0})
@@ -94,23 +96,24 @@ class _Fetch:
         return answer if isinstance(answer, FetchResponse) else await answer
 
     def answer(self) -> FetchResponse | Awaitable[FetchResponse]:
-        """Read what is planned, here or in a thread by its size, and answer."""
-        if self._planned_bytes > READ_IN_THREAD_BYTES:
-            return self._answer_from_thread()
-        self._read()
-        return self._finish()
+        """Read what is planned, here or in a thread, and answer."""
+        if self._planned_bytes <= READ_ON_LOOP_BYTES:
+            with contextlib.suppress(BlockingIOError):
+                self._read(may_block=False)
+                return self._finish()
+        return self._answer_from_thread()
 
     async def _answer_from_thread(self) -> FetchResponse:
-        await asyncio.to_thread(self._read)
+        await asyncio.to_thread(self._read, may_block=True)
         return self._finish()
 
-    def _read(self) -> None:
+    def _read(self, *, may_block: bool) -> None:
         for _, parts in self._parts:
             for part in parts:
-                if part.plan is None:
+                if part.plan is None or part.result is not None:
                     continue
                 try:
-                    part.result = part.plan.run()
+                    part.result = part.plan.run(self._broker.read_buffers.take, may_block=may_block)
                 except DamagedLog as damage:
                     part.error = refused_damage(damage)
 

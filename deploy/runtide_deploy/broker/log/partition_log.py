@@ -38,6 +38,11 @@ class Appended(NamedTuple):
     stored: asyncio.Future[None] | None
 
 
+def new_memory(size: int) -> memoryview:
+    """Return fresh memory to read into."""
+    return memoryview(bytearray(size))
+
+
 class PlannedRead(NamedTuple):
     """A read that may run in any thread; its result then goes to ``finish`` on the event loop."""
 
@@ -51,16 +56,26 @@ class PlannedRead(NamedTuple):
         """Bytes it will read at most, unless one batch is larger."""
         return min(self.max_bytes, self.segment.size - self.position)
 
-    def run(self) -> ReadResult:
+    def run(self, take: Callable[[int], memoryview] = new_memory, *, may_block: bool = True) -> ReadResult:
         """Read and verify.
 
+        Args:
+            take: returns so many bytes of memory to read into.
+            may_block: whether to wait for the disk; who does gets what follows read ahead.
+
         Raises:
+            BlockingIOError: not all of it is in the system's cache, and it may not block.
             DamagedLog: what lies there is no valid batch.
         """
         try:
-            return self.segment.read(self.position, self.max_bytes, self.end_offset)
+            result = self.segment.read(self.position, self.max_bytes, self.end_offset, take, may_block=may_block)
+            if may_block:
+                self.segment.read_ahead(result.end_position, self.max_bytes)
+        except BlockingIOError:
+            raise
         except (DamagedBatch, OSError) as error:
             raise DamagedLog(f"{self.segment.path}: {error}") from error
+        return result
 
     def finish(self, result: ReadResult) -> None:
         """Remember, back on the event loop, where the read ended: the same consumer will go on from there."""

@@ -1,8 +1,9 @@
 """One segment file: positioned writes, verified reads, and the walk over its batches that everything else uses."""
 
+import errno
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,6 +22,8 @@ from runtide_deploy.broker.log.index import NO_TIMESTAMP, SparseIndex
 _SCAN_BYTES: Final = 4 << 20
 _LOCATE_BYTES: Final = 64 * 1024
 _REMEMBERED_READS: Final = 64
+_WAIT: Final = 0
+_DO_NOT_WAIT: Final = os.RWF_NOWAIT
 logger = logging.getLogger(__name__)
 
 
@@ -155,16 +158,23 @@ class Segment:
                 return position
             position += header.size
 
-    def read(self, position: int, max_bytes: int, end_offset: int) -> ReadResult:
+    def read(
+        self, position: int, max_bytes: int, end_offset: int, take: Callable[[int], memoryview], *, may_block: bool
+    ) -> ReadResult:
         """Return whole, verified batches from ``position`` on, below ``end_offset``.
 
         At least one batch is returned, however large (KIP-74). Damage ends the read before it, so that what is valid
         stays readable and what is not is never returned. Safe in any thread: it reads only what is stored.
 
+        Args:
+            take: returns so many bytes of memory to read into.
+            may_block: whether to wait for the disk.
+
         Raises:
+            BlockingIOError: not all of it is in the system's cache, and it may not block.
             DamagedBatch: the batch at ``position`` is not valid.
         """
-        window = self._window(position, max_bytes)
+        window = self._window(position, max_bytes, take, _WAIT if may_block else _DO_NOT_WAIT)
         end, next_offset = 0, -1
         try:
             for at, header in walk_buffer(window, position):
@@ -178,11 +188,27 @@ class Segment:
             raise DamagedBatch(position, f"no whole batch below offset {end_offset}")
         return ReadResult(window[:end], next_offset, position + end)
 
-    def _window(self, position: int, max_bytes: int) -> memoryview:
-        window = os.pread(self.file.number, max(max_bytes, HEADER_BYTES), position)
-        if len(window) >= HEADER_BYTES and (size := read_header(window).size) > len(window):
-            window = os.pread(self.file.number, size, position)
-        return memoryview(window)
+    def _window(self, position: int, max_bytes: int, take: Callable[[int], memoryview], flags: int) -> memoryview:
+        left = self.size - position
+        window = self._read_into(take(min(max(max_bytes, HEADER_BYTES), left)), position, flags)
+        if len(window) >= HEADER_BYTES and len(window) < (size := read_header(window).size) <= left:
+            window = self._read_into(take(size), position, flags)
+        return window.toreadonly()
+
+    def _read_into(self, memory: memoryview, position: int, flags: int) -> memoryview:
+        try:
+            got = os.preadv(self.file.number, [memory], position, flags)
+        except OSError as error:
+            # A file system that cannot tell whether it would block: as if it would.
+            raise BlockingIOError(*error.args) if error.errno == errno.EOPNOTSUPP else error from error
+        if flags == _DO_NOT_WAIT and got < len(memory):
+            raise BlockingIOError(errno.EAGAIN, "only a part is in the system's cache")
+        return memory[:got]
+
+    def read_ahead(self, position: int, size: int) -> None:
+        """Let the system fetch a range from the disk while nobody waits for it yet."""
+        if position < self.size:
+            os.posix_fadvise(self.file.number, position, min(size, self.size - position), os.POSIX_FADV_WILLNEED)
 
     def remember(self, result: ReadResult) -> None:
         """Keep where a read ended, because the same consumer will go on from there."""
