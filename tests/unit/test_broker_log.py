@@ -12,6 +12,7 @@ from kio.schema.errors import ErrorCode
 
 from runtide_deploy.broker.errors import DamagedLog, Refused
 from runtide_deploy.broker.log import recovery
+from runtide_deploy.broker.log.gaps import Gaps
 from runtide_deploy.broker.log.producers import ProducerStates
 from runtide_deploy.broker.log.segment import Segment
 from tests.broker_batches import GZIP, LZ4, NO_COMPRESSION, SNAPPY, ZSTD, make_batch
@@ -28,9 +29,9 @@ def noted_scans(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     scanned: list[Path] = []
     scan = recovery.scan
 
-    def noting(segment: Segment, end: int, producers: ProducerStates) -> None:
+    def noting(segment: Segment, end: int, producers: ProducerStates, gaps: Gaps) -> None:
         scanned.append(segment.path)
-        scan(segment, end, producers)
+        scan(segment, end, producers, gaps)
 
     monkeypatch.setattr(recovery, "scan", noting)
     return scanned

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from kio.schema.errors import ErrorCode
 from runtide_deploy.broker.errors import DamagedLog, Refused
 from runtide_deploy.broker.log.partition_log import PartitionLog
 from tests.broker_batches import make_batch
+from tests.broker_kills import Killed, killed_at
 from tests.broker_logs import LIMIT, Logs, append, fill, records, values
 
 NOW = 1_000_000
@@ -160,30 +160,6 @@ async def test_who_reads_a_deleted_segment_reads_on(logs: Logs) -> None:
     found = search.run()
     assert found is not None
     assert found.offset == 0
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-@contextlib.contextmanager
-def killed_at(monkeypatch: pytest.MonkeyPatch, call: int) -> Iterator[list[str]]:
-    """End at the n-th change of the disk; yields the changes made."""
-    made: list[str] = []
-
-    def counted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def change(*arguments: Any, **options: Any) -> Any:
-            if len(made) == call:
-                raise Killed
-            made.append(name)
-            return real(*arguments, **options)
-
-        return change
-
-    with monkeypatch.context() as patched:
-        for name in ("link", "unlink", "fsync", "fdatasync", "open", "rename", "replace"):
-            patched.setattr(os, name, counted(name, getattr(os, name)))
-        yield made
 
 
 @pytest.mark.parametrize("expired", [3, 6])

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from kio.schema.errors import ErrorCode
 
@@ -52,17 +52,9 @@ class Topics:
             CannotStart: the list is damaged.
         """
         self._folder.mkdir(exist_ok=True)
-        if not self._file.exists():
-            return
-        try:
-            listed = json.loads(self._file.read_bytes())
-            for name, entry in listed.items():
-                self._topics[name] = Topic(name, uuid.UUID(entry["id"]), entry["config"], [])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CannotStart(f"{self._file} is damaged ({error}); restore it from a copy") from error
-        for name, entry in listed.items():
-            topic = self._topics[name]
-            topic.partitions = [self._open(name, number, topic.config) for number in range(entry["partitions"])]
+        for listed in read_list(self._file):
+            logs = [self._open(listed.name, number, listed.config) for number in range(listed.partitions)]
+            self._topics[listed.name] = Topic(listed.name, listed.id, listed.config, logs)
 
     def close(self) -> None:
         """Note of every partition how it ends, so that the next start is quick; nothing may be written any more."""
@@ -236,6 +228,32 @@ class Topics:
             for topic in self._topics.values()
         }
         replace_file(self._file, json.dumps(listed, indent=1).encode())
+
+
+class ListedTopic(NamedTuple):
+    """A topic as ``topics.json`` names it; ``partitions`` is their number."""
+
+    name: str
+    id: uuid.UUID
+    config: dict[str, str]
+    partitions: int
+
+
+def read_list(file: Path) -> list[ListedTopic]:
+    """Return the topics that a ``topics.json`` lists; a missing one lists none.
+
+    Raises:
+        CannotStart: it is damaged.
+    """
+    if not file.exists():
+        return []
+    try:
+        return [
+            ListedTopic(name, uuid.UUID(entry["id"]), dict(entry["config"]), int(entry["partitions"]))
+            for name, entry in json.loads(file.read_bytes()).items()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CannotStart(f"{file} is damaged ({error}); restore it from a copy") from error
 
 
 def _cannot_store(error: OSError) -> Refused:

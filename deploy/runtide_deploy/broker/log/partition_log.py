@@ -18,9 +18,10 @@ from kio.schema.errors import ErrorCode
 from runtide_deploy.broker.durable_file import sync_folder
 from runtide_deploy.broker.errors import DamagedBatch, DamagedLog, Refused
 from runtide_deploy.broker.log.batch import BatchHeader, check_produced
+from runtide_deploy.broker.log.gaps import read_gaps
 from runtide_deploy.broker.log.group_commit import GroupCommit
 from runtide_deploy.broker.log.producers import ProducerStates
-from runtide_deploy.broker.log.recovery import check_continues, open_last, recover_sealed
+from runtide_deploy.broker.log.recovery import REPAIR, check_continues, open_last, recover_sealed
 from runtide_deploy.broker.log.retention import LogLimits, count_expired
 from runtide_deploy.broker.log.segment import ReadResult, Segment, SegmentFile
 from runtide_deploy.broker.log.sidecar import read_sidecar, write_sidecar
@@ -127,14 +128,15 @@ class PartitionLog:
         self._segments = [Segment.open(path) for path in sorted(self.folder.glob("*.log"))]
         if not self._segments:
             raise DamagedLog(f"the segment files in {self.folder} are missing: restore the folder from a copy")
+        gaps = read_gaps(self.folder)
         restore_producers(self._segments[0], self._producers)
         for segment, following in pairwise(self._segments):
             if read_sidecar(segment, self._producers):
-                check_continues(segment, following.base_offset)
+                check_continues(segment, following.base_offset, gaps)
             else:
-                recover_sealed(segment, following.base_offset, self._producers)
+                recover_sealed(segment, following.base_offset, self._producers, gaps)
                 write_sidecar(segment, self._producers)
-        self._segments[-1] = open_last(self._segments[-1], self._producers)
+        self._segments[-1] = open_last(self._segments[-1], self._producers, gaps)
         self._noted_end = self.end_offset
         remove_leftovers(self.folder, self._segments[0])
         self.high_watermark = self.end_offset
@@ -142,7 +144,7 @@ class PartitionLog:
         if self.start_offset > self.end_offset:
             raise DamagedLog(
                 f"{self.folder} begins at offset {self.start_offset} but its segment files end at {self.end_offset}: "
-                "restore the missing ones from a copy"
+                f"restore the missing ones from a copy, or {REPAIR}"
             )
 
     def close(self) -> None:
@@ -240,14 +242,21 @@ class PartitionLog:
             )
         if offset == self.high_watermark:
             return None
-        segment = self._segment_of(offset)
+        number = self._number_of_segment(offset)
+        if offset >= self._segments[number].next_offset:
+            # Given up by a repair, to the end of the segment; consumers know such gaps from compacted topics.
+            number += 1
+            offset = self._segments[number].base_offset
+        segment = self._segments[number]
+        if offset >= self.high_watermark:
+            return None
         try:
             return PlannedRead(segment, segment.locate(offset), max_bytes, self.high_watermark)
         except (DamagedBatch, OSError) as error:
             raise refused_damage(DamagedLog(f"{segment.path}: {error}")) from error
 
-    def _segment_of(self, offset: int) -> Segment:
-        return self._segments[bisect_right(self._segments, offset, key=lambda segment: segment.base_offset) - 1]
+    def _number_of_segment(self, offset: int) -> int:
+        return bisect_right(self._segments, offset, key=lambda segment: segment.base_offset) - 1
 
     def plan_search(self, timestamp: int) -> TimeSearch:
         """Return the search for the first stored record at or after ``timestamp`` (milliseconds).
@@ -338,5 +347,6 @@ class PartitionLog:
 
 def refused_damage(damage: DamagedLog) -> Refused:
     """Return the answer to a read that met damage, after logging it."""
-    logger.error("%s; restore the file from a copy", damage)
-    return Refused(ErrorCode.corrupt_message, f"{damage}; restore the file from a copy")
+    message = f"{damage}; restore the file from a copy, or {REPAIR}"
+    logger.error("%s", message)
+    return Refused(ErrorCode.corrupt_message, message)

@@ -10,16 +10,20 @@ from typing import Final
 
 from runtide_deploy.broker.errors import DamagedBatch, DamagedLog
 from runtide_deploy.broker.log.batch import HEADER_BYTES, LEADER_EPOCH, MAGIC, read_header, walk_buffer
+from runtide_deploy.broker.log.gaps import Gaps
 from runtide_deploy.broker.log.producers import ProducerStates
 from runtide_deploy.broker.log.segment import Segment
 from runtide_deploy.broker.log.sidecar import read_sidecar, write_sidecar
 
+REPAIR: Final = (
+    "stop the broker and run `python -m runtide_deploy.broker.repair --data DIR` to see what is lost and to give it up"
+)
 _EPOCH_AND_MAGIC: Final = LEADER_EPOCH.to_bytes(4, "big") + MAGIC.to_bytes(1, "big")
 _EPOCH_POSITION: Final = 12
 logger = logging.getLogger(__name__)
 
 
-def open_last(segment: Segment, producers: ProducerStates) -> Segment:
+def open_last(segment: Segment, producers: ProducerStates, gaps: Gaps) -> Segment:
     """Fill the segment that was written last: from what was noted of it, else from a scan, which is noted; return it.
 
     Only what was synced is noted, and a segment only grows: where its size is still what was noted, so is its content.
@@ -35,7 +39,7 @@ def open_last(segment: Segment, producers: ProducerStates) -> Segment:
         logger.warning("%s does not end as it did when the broker stopped; scanning all of it", segment.path)
         producers.restore(before)
         segment = Segment.open(segment.path)
-    recover_last(segment, producers)
+    recover_last(segment, producers, gaps)
     if segment.size:
         write_sidecar(segment, producers)
     return segment
@@ -51,7 +55,7 @@ def _ends_as_noted(segment: Segment) -> bool:
     return end == segment.next_offset
 
 
-def recover_last(segment: Segment, producers: ProducerStates) -> None:
+def recover_last(segment: Segment, producers: ProducerStates, gaps: Gaps) -> None:
     """Scan the segment that was being written, rebuild index and producer states, cut a torn tail.
 
     Raises:
@@ -61,7 +65,7 @@ def recover_last(segment: Segment, producers: ProducerStates) -> None:
     if not file_size:
         return
     try:
-        scan(segment, file_size, producers)
+        scan(segment, file_size, producers, gaps)
     except DamagedBatch as damage:
         _refuse_if_data_follows(segment, damage, file_size)
         logger.warning(
@@ -76,36 +80,36 @@ def recover_last(segment: Segment, producers: ProducerStates) -> None:
     os.fdatasync(segment.file.number)
 
 
-def recover_sealed(segment: Segment, next_base_offset: int, producers: ProducerStates) -> None:
+def recover_sealed(segment: Segment, next_base_offset: int, producers: ProducerStates, gaps: Gaps) -> None:
     """Scan a segment that others follow: it must be valid to its end and reach the next one.
 
     Raises:
         DamagedLog: it does not.
     """
     try:
-        scan(segment, os.fstat(segment.file.number).st_size, producers)
+        scan(segment, os.fstat(segment.file.number).st_size, producers, gaps)
     except DamagedBatch as damage:
         raise damaged_log(segment, damage) from damage
-    check_continues(segment, next_base_offset)
+    check_continues(segment, next_base_offset, gaps)
 
 
-def check_continues(segment: Segment, next_base_offset: int) -> None:
-    """Raise DamagedLog unless ``segment`` ends where the next one begins."""
-    if segment.next_offset != next_base_offset:
+def check_continues(segment: Segment, next_base_offset: int, gaps: Gaps) -> None:
+    """Raise DamagedLog unless ``segment`` ends where the next one begins, or what is missing was given up."""
+    if segment.next_offset != next_base_offset and not gaps.allow(segment.next_offset, next_base_offset):
         raise DamagedLog(
             f"{segment.path} ends at offset {segment.next_offset} but the next segment begins at {next_base_offset}: "
-            "restore the missing segment files of this partition from a copy"
+            f"restore the missing segment files of this partition from a copy, or {REPAIR}"
         )
 
 
-def scan(segment: Segment, end: int, producers: ProducerStates) -> None:
+def scan(segment: Segment, end: int, producers: ProducerStates, gaps: Gaps) -> None:
     """Take every batch of a segment file in, up to the byte ``end``.
 
     Raises:
         DamagedBatch: at the first invalid batch, or one whose offset does not continue the log.
     """
     for position, header in segment.walk(0, end):
-        if header.base_offset != segment.next_offset:
+        if header.base_offset != segment.next_offset and not gaps.allow(segment.next_offset, header.base_offset):
             raise DamagedBatch(position, f"offset is {header.base_offset}, expected {segment.next_offset}")
         segment.take_in(header, position)
         producers.record(header, header.base_offset)
@@ -115,8 +119,7 @@ def damaged_log(segment: Segment, damage: DamagedBatch) -> DamagedLog:
     """Return the error that tells an operator what is wrong with a segment and what to do."""
     return DamagedLog(
         f"{segment.path} is damaged at byte {damage.position} ({damage.reason}), before valid data: "
-        "this partition is not served. Restore the file from a copy, or move it and the later segment files of this "
-        "partition away to give up what they hold; other partitions are served"
+        f"this partition is not served. Restore the file from a copy, or {REPAIR}; other partitions are served"
     )
 
 
