@@ -64,6 +64,7 @@ class LogReader:
         self._positions = dict(starts)
         self._ends = ends
         self._careful_until = 0.0
+        self._opened_at = time.time()
 
     @classmethod
     async def open(
@@ -119,6 +120,11 @@ class LogReader:
     def lag(self, applied: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Return per partition how many offsets the log is ahead of ``applied``, as far as the broker has told."""
         return {partition: max(0, self._end_of(partition) - applied.get(partition, 0)) for partition in self._positions}
+
+    def heard_at(self) -> float:
+        """Return the Unix time in seconds of the last answer about the partition that was longest without one."""
+        polled = [self._consumer.last_poll_timestamp(KafkaPartition(*partition)) for partition in self._positions]
+        return min((found / 1000 if found else self._opened_at for found in polled), default=self._opened_at)
 
     async def fetch(self, limits: BatchLimits, wanted: asyncio.Event) -> list[Any]:
         """Return the next records: all there are when ``wanted`` is set, else more and more up to the limit of bytes.

@@ -10,8 +10,13 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtide.kafka import KafkaSettings, quiet_loggers
+from runtide_consumers.progress import Progress
 from runtide_schemas.errors import RuntideError
 
 EXIT_FATAL = 3
@@ -22,10 +27,25 @@ Serve = Callable[[asyncio.Event, Ready], Awaitable[None]]
 log = logging.getLogger(__name__)
 
 
+class ProcessSettings(BaseSettings):
+    """What every consumer process can be told. Environment: ``RUNTIDE_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNTIDE_", frozen=True)
+
+    progress_file: Path | None = Field(
+        default=None, description="File that is rewritten as long as there is progress; for health checks."
+    )
+
+
 def argument_parser(module: str, description: str) -> argparse.ArgumentParser:
     """Return a parser with the options that every consumer process takes."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("--bootstrap", help="broker, host:port (default: RUNTIDE_KAFKA_BOOTSTRAP)")
+    parser.add_argument(
+        "--progress-file",
+        type=Path,
+        help="file to rewrite as long as there is progress (default: RUNTIDE_PROGRESS_FILE)",
+    )
     parser.add_argument("--log-level", default="INFO", help="level of the log on stderr (default: INFO)")
     return parser
 
@@ -33,6 +53,11 @@ def argument_parser(module: str, description: str) -> argparse.ArgumentParser:
 def kafka_settings(arguments: argparse.Namespace) -> KafkaSettings:
     """Return the Kafka settings of the environment, with the bootstrap of the command line when given."""
     return KafkaSettings(bootstrap=arguments.bootstrap) if arguments.bootstrap else KafkaSettings()
+
+
+def progress_of(arguments: argparse.Namespace) -> Progress:
+    """Return where to note progress: the file of the command line, else of the environment, else nowhere."""
+    return Progress(arguments.progress_file or ProcessSettings().progress_file)
 
 
 def run_process(name: str, serve: Serve, log_level: str = "INFO") -> int:

@@ -17,6 +17,7 @@ from runtide_consumers.counters import Counters
 from runtide_consumers.decoding import decode_record, park
 from runtide_consumers.log_reader import BatchLimits, LogReader
 from runtide_consumers.parking import Item, ParkingGuard, ParkingLimits, sort_items, waits_for
+from runtide_consumers.progress import Progress
 from runtide_consumers.projection import Batch, Parked, Projection, TopicPartition
 from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
 
@@ -51,16 +52,24 @@ async def run_projector(
     ready: Callable[[], None] = lambda: None,
     settings: ProjectorSettings | None = None,
     counters: Counters | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Feed ``projection`` until ``stop`` is set; then finish the batch at hand, close the projection and return.
 
-    ``ready`` is called once, when everything is applied that the log held when reading began.
+    ``ready`` is called once, when everything is applied that the log held when reading began. ``progress`` is told of
+    every round that ended well.
 
     Raises:
         FatalError: going on would lose or corrupt something (fenced, log truncated, too many parked).
     """
     projector = _Projector(
-        projection, kafka_settings, stop, ready, settings or ProjectorSettings(), counters or Counters()
+        projection,
+        kafka_settings,
+        stop,
+        ready,
+        settings or ProjectorSettings(),
+        counters or Counters(),
+        progress or Progress(),
     )
     try:
         await projector.run()
@@ -77,6 +86,7 @@ class _Projector:
         ready: Callable[[], None],
         settings: ProjectorSettings,
         counters: Counters,
+        progress: Progress,
     ) -> None:
         self._projection = projection
         self._kafka_settings = kafka_settings
@@ -84,6 +94,7 @@ class _Projector:
         self._ready: Callable[[], None] | None = ready
         self._settings = settings
         self._counters = counters
+        self._progress = progress
         self._guard = ParkingGuard(settings.parking)
         self._applied: dict[TopicPartition, int] = {}
         self._blocked: frozenset[str] = frozenset()
@@ -204,6 +215,7 @@ class _Projector:
     async def _report(self, reader: LogReader) -> bool:
         """Write a line to the log now and then; return whether the reader has to be opened anew."""
         self._counters.lag = reader.lag(self._applied)
+        self._progress.note(reader.heard_at(), sum(self._counters.lag.values()))
         reported_at, events = self._reported
         if time.monotonic() - reported_at < self._settings.report_every_s:
             return False

@@ -15,7 +15,7 @@ from runtide_consumers.deployer.executor import Executor
 from runtide_consumers.deployer.reconciler import LogFollower, Pace, Reconciler
 from runtide_consumers.deployer.registry import known_targets, load_targets
 from runtide_consumers.deployer.state import State
-from runtide_consumers.process import Ready, argument_parser, kafka_settings, run_process
+from runtide_consumers.process import Ready, argument_parser, kafka_settings, progress_of, run_process
 from runtide_schemas.errors import FatalError, RuntideError
 
 _SHUTDOWN_S = 20.0
@@ -41,7 +41,7 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event, ready: Read
     follower = LogFollower(kafka, state)
     async with DirectPublisher(kafka, "deployer") as publisher:
         executor = Executor(state, targets, publisher)
-        reconciler = Reconciler(state, executor, follower)
+        reconciler = Reconciler(state, executor, follower, progress=progress_of(arguments))
         tasks = {
             asyncio.create_task(follower.run(Pace()), name="follow"),
             asyncio.create_task(reconciler.run(lambda: ready(f"{len(state.live_attempts())} live")), name="reconcile"),

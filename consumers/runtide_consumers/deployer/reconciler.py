@@ -12,6 +12,7 @@ from runtide_consumers.deployer.executor import Executor
 from runtide_consumers.deployer.plan import Begin, Patience, Step, plan
 from runtide_consumers.deployer.state import AttemptState, State, fold
 from runtide_consumers.log_reader import BatchLimits, LogReader
+from runtide_consumers.progress import Progress
 from runtide_consumers.projection import Event, TopicPartition
 from runtide_schemas import topics
 from runtide_schemas.errors import TransientError
@@ -38,6 +39,8 @@ class LogFollower:
         """``state`` is changed as the log is read."""
         self.changed = asyncio.Event()
         self.caught_up = asyncio.Event()
+        self.heard_at = 0.0
+        """Unix time in seconds of the broker's last answer."""
         self._kafka = kafka
         self._state = state
         self._positions: dict[TopicPartition, int] = {}
@@ -67,6 +70,7 @@ class LogFollower:
                     self.changed.set()
                 for record in await reader.fetch(BatchLimits(), wanted):
                     self._take(record)
+                self.heard_at = reader.heard_at()
         finally:
             await reader.close()
 
@@ -92,13 +96,15 @@ class Reconciler:
         *,
         patience: Patience | None = None,
         pace: Pace | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        """``follower`` feeds the same ``state``."""
+        """``follower`` feeds the same ``state``; ``progress`` is told of every turn."""
         self._state = state
         self._executor = executor
         self._follower = follower
         self._patience = patience or Patience()
         self._pace = pace or Pace()
+        self._progress = progress or Progress()
         self._doing: dict[str, asyncio.Task[None]] = {}
         self._quiet_until: dict[str, float] = {}
 
@@ -110,6 +116,7 @@ class Reconciler:
             while True:
                 self._follower.changed.clear()
                 await self._turn()
+                self._progress.note(self._follower.heard_at)
                 await self._wait()
         finally:
             for task in self._doing.values():

@@ -9,18 +9,20 @@ from pydantic import ValidationError
 from runtide_consumers.counters import Counters
 from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.duckdb.queries import Queries
-from runtide_consumers.duckdb.server import HOST, Server, build_app, listen, read_or_make_token
+from runtide_consumers.duckdb.server import Server, build_app, listen, read_or_make_token
 from runtide_consumers.duckdb.settings import DuckdbSettings
 from runtide_consumers.duckdb.snapshots import Snapshots
-from runtide_consumers.process import Ready, argument_parser, kafka_settings, run_process
+from runtide_consumers.process import Ready, argument_parser, kafka_settings, progress_of, run_process
 from runtide_consumers.projector import run_projector
+
+_OPTIONS = ("file", "query_host", "query_names", "query_port", "token_file")
 
 
 def main() -> int:
     """Run the process and return its exit code."""
     parser = _parser()
     arguments = parser.parse_args()
-    given = {name: getattr(arguments, name) for name in ("file", "query_port", "token_file")}
+    given = {name: getattr(arguments, name) for name in _OPTIONS}
     try:
         settings = DuckdbSettings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -36,15 +38,21 @@ async def _serve(settings: DuckdbSettings, arguments: argparse.Namespace, stop: 
     projection, counters = DuckdbProjection(settings), Counters()
     queries = Queries(projection.owner, settings)
     snapshots = Snapshots(projection.owner, settings)
-    app = build_app(read_or_make_token(settings.token_file), queries, snapshots, projection.positions, counters)
-    sock = listen(settings.query_port)
+    token = read_or_make_token(settings.token_file)
+    app = build_app(token, queries, snapshots, projection.positions, counters, settings.served_hosts)
+    sock = listen(settings.query_host, settings.query_port)
     server = Server(app)
     serving = asyncio.create_task(server.serve([sock]))
     serving.add_done_callback(lambda _: stop.set())
-    address = f"http://{HOST}:{sock.getsockname()[1]}"
+    address = f"http://{settings.query_host}:{sock.getsockname()[1]}"
     try:
         await run_projector(
-            projection, kafka_settings(arguments), stop=stop, ready=lambda: ready(address), counters=counters
+            projection,
+            kafka_settings(arguments),
+            stop=stop,
+            ready=lambda: ready(address),
+            counters=counters,
+            progress=progress_of(arguments),
         )
     finally:
         server.should_exit = True
@@ -55,7 +63,9 @@ async def _serve(settings: DuckdbSettings, arguments: argparse.Namespace, stop: 
 def _parser() -> argparse.ArgumentParser:
     parser = argument_parser("runtide_consumers.duckdb", "Fold the log into one DuckDB file and answer queries of it.")
     parser.add_argument("--file", help="the DuckDB file (default: RUNTIDE_DUCKDB_FILE)")
-    parser.add_argument("--query-port", type=int, help="loopback port of the query API (default: any free one)")
+    parser.add_argument("--query-host", help="address of the query API (default: this machine only)")
+    parser.add_argument("--query-names", help="more host names to serve, comma-separated (default: loopback's only)")
+    parser.add_argument("--query-port", type=int, help="port of the query API (default: any free one)")
     parser.add_argument("--token-file", help="file with the query API's bearer token; made when missing")
     return parser
 

@@ -1,4 +1,4 @@
-"""What other processes of ours may ask of the file's owner, over loopback HTTP: queries, snapshots, health."""
+"""What other processes of ours may ask of the file's owner, over HTTP: queries, snapshots, health."""
 
 import contextlib
 import json
@@ -22,11 +22,9 @@ from runtide_consumers.duckdb.snapshots import Snapshots
 from runtide_consumers.projection import TopicPartition
 from runtide_schemas.errors import FatalError, InvalidRequest, RuntideError, TransientError
 
-HOST = "127.0.0.1"
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 POSITIONS_HEADER = "X-Runtide-Positions"
 MAX_BODY_BYTES = 1024 * 1024
-_SERVED_HOSTS = frozenset({HOST, "localhost", "[::1]"})
 _STATUSES: tuple[tuple[type[RuntideError], int], ...] = (
     (AnswerTooLarge, 413),
     (QueryTimeout, 504),
@@ -53,8 +51,9 @@ def build_app(
     snapshots: Snapshots,
     positions: Callable[[], Awaitable[Positions]],
     counters: Counters,
+    served_hosts: frozenset[str],
 ) -> ASGIApp:
-    """Return the application: every route behind the host check and the bearer token."""
+    """Return the application: every route behind the check of the host (``served_hosts``) and of the bearer token."""
 
     async def query(request: Request) -> Response:
         body = QueryBody.model_validate_json(await request.body())
@@ -76,7 +75,7 @@ def build_app(
         Route("/snapshot", _answering(snapshot), methods=["POST"]),
         Route("/health", _answering(health), methods=["GET"]),
     ]
-    return _Guard(Starlette(routes=routes), token)
+    return _Guard(Starlette(routes=routes), token, served_hosts)
 
 
 def positions_json(positions: Positions) -> dict[str, dict[str, int]]:
@@ -106,19 +105,21 @@ def read_or_make_token(path: Path | None) -> str:
     return token
 
 
-def listen(port: int) -> socket.socket:
-    """Return a socket that listens on loopback.
+def listen(host: str, port: int) -> socket.socket:
+    """Return a bound socket.
 
     Raises:
-        FatalError: the port is in use.
+        FatalError: the port is in use, or the address is not of this machine.
     """
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((HOST, port))
+        sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise FatalError(f"cannot listen on {HOST}:{port}: {error.strerror}; give --query-port another port") from error
+        raise FatalError(
+            f"cannot listen on {host}:{port}: {error.strerror}; change --query-host or --query-port"
+        ) from error
     return sock
 
 
@@ -150,8 +151,9 @@ class Server(uvicorn.Server):
 class _Guard:
     """Refuses, before anything else, foreign hosts (DNS rebinding), callers without the token, and large bodies."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, token: str, served_hosts: frozenset[str]) -> None:
         self._app = app
+        self._hosts = served_hosts
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -164,8 +166,8 @@ class _Guard:
 
     def _refusal(self, headers: Mapping[bytes, bytes]) -> Response | None:
         host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].lower()
-        if host not in _SERVED_HOSTS:
-            return _error(403, f"host {host[:100]!r} is not served here; call {HOST}")
+        if host not in self._hosts:
+            return _error(403, f"host {host[:100]!r} is not served here; add it to --query-names")
         if not secrets.compare_digest(headers.get(b"authorization", b""), self._expected):
             return _error(401, "the bearer token is missing or wrong; it is in the file of --token-file")
         length = headers.get(b"content-length", b"0")

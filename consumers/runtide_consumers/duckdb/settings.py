@@ -17,7 +17,13 @@ class DuckdbSettings(BaseSettings):
     checkpoint_seconds: float = Field(
         default=60, gt=0, description="Move the write-ahead log into the file this long after its first entry."
     )
-    query_port: int = Field(default=0, ge=0, le=65535, description="Loopback port of the query API; 0: any free one.")
+    query_host: str = Field(
+        default="127.0.0.1", description="Address that the query API listens on; every caller needs the token."
+    )
+    query_names: str = Field(
+        default="", description="More host names that callers may call it by, comma-separated; loopback always may."
+    )
+    query_port: int = Field(default=0, ge=0, le=65535, description="Port of the query API; 0: any free one.")
     token_file: Path | None = Field(
         default=None, description="File that holds the bearer token of the query API; made (mode 0600) when missing."
     )
@@ -31,3 +37,9 @@ class DuckdbSettings(BaseSettings):
     snapshot_grace_seconds: float = Field(
         default=60, ge=0, description="How long a snapshot that nobody has opened yet is kept."
     )
+
+    @property
+    def served_hosts(self) -> frozenset[str]:
+        """Return the host names that a request may carry."""
+        named = {name.strip().lower() for name in self.query_names.split(",") if name.strip()}
+        return frozenset({"127.0.0.1", "localhost", "[::1]", self.query_host.lower()} | named)

@@ -2,34 +2,50 @@
 
 import argparse
 import asyncio
-import os
 import sys
 
+from pydantic import ValidationError
+
 from runtide_consumers.postgres.projection import PostgresProjection
-from runtide_consumers.process import Ready, argument_parser, kafka_settings, run_process
+from runtide_consumers.postgres.settings import PostgresSettings
+from runtide_consumers.process import Ready, argument_parser, kafka_settings, progress_of, run_process
 from runtide_consumers.projector import run_projector
 
 
 def main() -> int:
     """Run the process and return its exit code."""
-    parser = argument_parser("runtide_consumers.postgres", "Fold the log into PostgreSQL.")
-    parser.add_argument("--dsn", default=os.environ.get("RUNTIDE_POSTGRES_DSN"), help="default: RUNTIDE_POSTGRES_DSN")
-    parser.add_argument("--schema", default="runtide", help="schema that holds the tables (default: runtide)")
+    parser = _parser()
     arguments = parser.parse_args()
-    if not arguments.dsn:
+    given = {"dsn": arguments.dsn, "password_file": arguments.password_file, "tables": arguments.schema}
+    try:
+        settings = PostgresSettings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError:
         parser.error("--dsn or RUNTIDE_POSTGRES_DSN is needed")
 
     async def serve(stop: asyncio.Event, ready: Ready) -> None:
-        await _serve(arguments, stop, ready)
+        await _serve(settings, arguments, stop, ready)
 
     return run_process("postgres-projector", serve, arguments.log_level)
 
 
-async def _serve(arguments: argparse.Namespace, stop: asyncio.Event, ready: Ready) -> None:
-    projection = PostgresProjection(arguments.dsn, arguments.schema)
+async def _serve(settings: PostgresSettings, arguments: argparse.Namespace, stop: asyncio.Event, ready: Ready) -> None:
     await run_projector(
-        projection, kafka_settings(arguments), stop=stop, ready=lambda: ready(f"postgres schema={arguments.schema}")
+        PostgresProjection(settings.address(), settings.tables),
+        kafka_settings(arguments),
+        stop=stop,
+        ready=lambda: ready(f"postgres schema={settings.tables}"),
+        progress=progress_of(arguments),
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argument_parser("runtide_consumers.postgres", "Fold the log into PostgreSQL.")
+    parser.add_argument("--dsn", help="default: RUNTIDE_POSTGRES_DSN")
+    parser.add_argument(
+        "--password-file", help="file with the password of the DSN (default: RUNTIDE_POSTGRES_PASSWORD_FILE)"
+    )
+    parser.add_argument("--schema", help="schema that holds the tables (default: runtide)")
+    return parser
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from runtide.direct import DirectPublisher
 from runtide.kafka import MAX_EVENT_BYTES, KafkaSettings
 from runtide_consumers.decoding import decode_record
 from runtide_consumers.log_reader import BatchLimits, LogReader
+from runtide_consumers.progress import Progress
 from runtide_consumers.projection import Event, Parked, TopicPartition
 from runtide_consumers.registrar.deciding import decide, reject
 from runtide_consumers.registrar.folding import apply
@@ -34,13 +35,17 @@ _FOR_EVER_S = 10 * 365 * 86_400.0
 _REQUESTS = TopicPartition(topics.REQUESTS, 0)
 
 
-async def run_registrar(settings: KafkaSettings, *, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+async def run_registrar(
+    settings: KafkaSettings, *, stop: asyncio.Event, ready: Callable[[], None], progress: Progress | None = None
+) -> None:
     """Answer requests until ``stop`` is set. ``ready`` is called once, when all that were there at first are answered.
+
+    ``progress`` is told of every round in which all requests were answered.
 
     Raises:
         LogTruncated: the log lacks requests that have no answer.
     """
-    registrar = Registrar(settings, ready)
+    registrar = Registrar(settings, ready, progress)
     serving = asyncio.create_task(registrar.run())
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -56,8 +61,11 @@ async def run_registrar(settings: KafkaSettings, *, stop: asyncio.Event, ready: 
 class Registrar:
     """Owns the state, and nothing else writes the catalogue."""
 
-    def __init__(self, settings: KafkaSettings, ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, settings: KafkaSettings, ready: Callable[[], None] = lambda: None, progress: Progress | None = None
+    ) -> None:
         self._settings = settings
+        self._progress = progress or Progress()
         self._ready: Callable[[], None] | None = ready
         self._state = Catalogue()
         self.answered = 0
@@ -102,6 +110,7 @@ class Registrar:
                 self._announce(reader)
                 records = await reader.fetch(_LIMITS, wanted)
                 await self._publish(publisher, answer_records(self._state, records))
+                self._progress.note(reader.heard_at())
         finally:
             await reader.close()
 

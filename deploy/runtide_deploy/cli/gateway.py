@@ -1,9 +1,12 @@
 """Asking the gateway, and saying clearly when it cannot be asked."""
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from runtide.connection import Connection
+from runtide.secret_file import read_secret
 from runtide_deploy.cli.extras import require_extra
 from runtide_schemas.errors import InvalidRequest, RuntideError, TransientError
 
@@ -27,6 +30,18 @@ def gateway_url(given: str) -> str:
     return url.rstrip("/")
 
 
+def gateway_headers() -> dict[str, str]:
+    """Return the headers that show the gateway's token, which RUNTIDE_GATEWAY_TOKEN or RUNTIDE_GATEWAY_TOKEN_FILE gives.
+
+    Raises:
+        FatalError: the file cannot be used.
+    """
+    token = os.environ.get("RUNTIDE_GATEWAY_TOKEN", "")
+    if not token and (file := os.environ.get("RUNTIDE_GATEWAY_TOKEN_FILE")):
+        token = read_secret(Path(file), "RUNTIDE_GATEWAY_TOKEN_FILE")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def get(gateway: str, path: str, parameters: Parameters | None = None) -> Any:
     """GET from the gateway's own API and return the JSON."""
     return _ask("GET", gateway, path, params={key: value for key, value in (parameters or {}).items() if value != ""})
@@ -43,7 +58,7 @@ def _ask(method: str, gateway: str, path: str, **options: Any) -> Any:
 
     url = gateway_url(gateway) + API + path
     try:
-        answer = httpx.request(method, url, timeout=_TIMEOUT_S, **options)
+        answer = httpx.request(method, url, headers=gateway_headers(), timeout=_TIMEOUT_S, **options)
     except httpx.HTTPError as error:
         raise TransientError(
             f"No answer from the gateway at {url.split(API)[0]} ({error}). Is the stack up? Start it with `runtide up`."

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 import psutil
 
 from runtide_consumers.deployer.target import DeploymentSpec, Instance
+from runtide_deploy.targets.local_settings import LocalTargetSettings, free_port
 from runtide_deploy.targets.model_source import resolve_source
 
 SERVING = (sys.executable, "-m", "runtide_deploy.serving")
@@ -41,8 +43,17 @@ class LocalProcessTarget:
     written by the server once it answers) and ``server.log``.
     """
 
-    def __init__(self, state: Path, cache: Path, command: Sequence[str] = SERVING) -> None:
+    def __init__(
+        self,
+        state: Path,
+        cache: Path,
+        command: Sequence[str] = SERVING,
+        settings: LocalTargetSettings | None = None,
+    ) -> None:
         """``command`` starts a server that takes the options of ``runtide_deploy.serving``."""
+        self._settings = settings or LocalTargetSettings()
+        self._ports: dict[str, int] = {}
+        self._starting = threading.Lock()
         self._state = state.absolute()
         self._cache = cache.absolute()
         self._command = tuple(command)
@@ -84,7 +95,7 @@ class LocalProcessTarget:
         if process is None:
             return None
         ready = _read_json(self._folder(deployment_id) / "ready.json")
-        url = f"http://{ready['host']}:{ready['port']}" if ready else ""
+        url = self._settings.url(ready["host"], ready["port"]) if ready else ""
         with contextlib.suppress(psutil.Error):
             return Instance(deployment_id, url, {"pid": str(process.pid), "started": f"{process.create_time():.2f}"})
         return None
@@ -103,20 +114,26 @@ class LocalProcessTarget:
         ready = folder / "ready.json"
         for stale in (ready, folder / "instance.json"):
             stale.unlink(missing_ok=True)
-        options = ["--model-dir", str(model), "--port", "0", "--name", spec.model, "--ready-file", str(ready)]
+        options = ["--model-dir", str(model), "--name", spec.model, "--ready-file", str(ready)]
         if spec.digest:
             options += ["--expect-digest", spec.digest]
-        with (folder / "server.log").open("ab") as output:
+        with (folder / "server.log").open("ab") as output, self._starting:
+            port = free_port(self._settings.host, self._settings.port_range, self._ports_of_the_living())
             child = subprocess.Popen(
-                [*self._command, *options],
+                [*self._command, *options, "--host", self._settings.host, "--port", str(port)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=_clean_environment(),
                 start_new_session=True,
             )
-        self._children[spec.deployment_id] = child
+            self._ports[spec.deployment_id] = port
+            self._children[spec.deployment_id] = child
         self._record(spec, child.pid)
+
+    def _ports_of_the_living(self) -> list[int]:
+        """The ports of our children that run; those of an earlier deployer are found by asking for the port."""
+        return [self._ports[name] for name, child in list(self._children.items()) if child.poll() is None]
 
     def _record(self, spec: DeploymentSpec, pid: int) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -19,7 +19,16 @@ from runtide_queries.server.settings import GatewaySettings
 from runtide_schemas.errors import RuntideError
 
 EXIT_CANNOT_START = 2
-_OPTIONS = ("host", "port", "dsn", "history_url", "history_token_file", "allowed_hosts")
+_OPTIONS = (
+    "host",
+    "port",
+    "dsn",
+    "dsn_password_file",
+    "history_url",
+    "history_token_file",
+    "allowed_hosts",
+    "token_file",
+)
 
 
 class _Server(uvicorn.Server):
@@ -53,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         settings = GatewaySettings(**{name: given[name] for name in _OPTIONS if given[name] is not None})
+        settings = settings.with_secrets()
         kafka = KafkaSettings(bootstrap=given["bootstrap"]) if given["bootstrap"] else KafkaSettings()
         settings.history_token()
         app = create_app(settings, kafka)

@@ -1,11 +1,14 @@
 """Settings of the gateway process: command line first, then the environment."""
 
+import hashlib
 import ipaddress
 from pathlib import Path
+from typing import Self
 
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtide.secret_file import read_secret, with_password
 from runtide_schemas.errors import FatalError
 
 
@@ -21,6 +24,11 @@ class GatewaySettings(BaseSettings):
         validation_alias=AliasChoices("RUNTIDE_GATEWAY_DSN", "RUNTIDE_POSTGRES_DSN"),
         description="PostgreSQL of the state projection; never logged.",
     )
+    dsn_password_file: Path | None = Field(
+        default=None,
+        validation_alias=AliasChoices("RUNTIDE_GATEWAY_DSN_PASSWORD_FILE", "RUNTIDE_POSTGRES_PASSWORD_FILE"),
+        description="File that holds the password, which the DSN then need not.",
+    )
     history_url: str = Field(default="http://127.0.0.1:5051", description="The process that owns the DuckDB file.")
     history_token_file: Path | None = Field(default=None, description="File with the token that process wants.")
     allowed_hosts: str = Field(
@@ -31,6 +39,9 @@ class GatewaySettings(BaseSettings):
         pattern=r"^([0-9a-f]{64})?$",
         description="SHA-256 (hex) of the token that reads need, as bearer token or as the password of basic auth. "
         "Empty: none needed, which is allowed on loopback only.",
+    )
+    token_file: Path | None = Field(
+        default=None, description="File that holds that token itself, instead of its SHA-256."
     )
     max_body_bytes: int = Field(default=1_048_576, ge=1, description="Largest request body.")
     sql_seconds: float = Field(default=30.0, gt=0, le=600, description="Longest time of one SQL statement.")
@@ -61,6 +72,23 @@ class GatewaySettings(BaseSettings):
                 "python -m runtide_consumers.duckdb --token-file"
             ) from error
 
+    def with_secrets(self) -> Self:
+        """Return these settings with what ``dsn_password_file`` and ``token_file`` hold.
+
+        Raises:
+            FatalError: a file cannot be used, or the token is given twice.
+        """
+        found: dict[str, object] = {}
+        if self.dsn_password_file is not None:
+            password = read_secret(self.dsn_password_file, "RUNTIDE_POSTGRES_PASSWORD_FILE")
+            found["dsn"] = SecretStr(with_password(self.dsn.get_secret_value(), password))
+        if self.token_file is not None:
+            if self.token_sha256:
+                raise FatalError("give either RUNTIDE_GATEWAY_TOKEN_FILE or RUNTIDE_GATEWAY_TOKEN_SHA256, not both")
+            token = read_secret(self.token_file, "RUNTIDE_GATEWAY_TOKEN_FILE")
+            found["token_sha256"] = hashlib.sha256(token.encode()).hexdigest()
+        return self.model_copy(update=found)
+
     def check(self) -> None:
         """Refuse what would be open to everyone.
 
@@ -69,8 +97,8 @@ class GatewaySettings(BaseSettings):
         """
         if not self.token_sha256 and not _is_loopback(self.host):
             raise FatalError(
-                f"--host {self.host} can be reached from other machines; set RUNTIDE_GATEWAY_TOKEN_SHA256, or listen on "
-                "127.0.0.1"
+                f"--host {self.host} can be reached from other machines; set RUNTIDE_GATEWAY_TOKEN_FILE or "
+                "RUNTIDE_GATEWAY_TOKEN_SHA256, or listen on 127.0.0.1"
             )
 
 
