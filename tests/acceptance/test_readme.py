@@ -62,6 +62,23 @@ def _runs(command: str, stack: RunningStack, run_id: str) -> str:
     return stack.runtide(*shlex.split(command.replace("RUN", run_id))[1:]).stdout
 
 
+def _names_a_file_that_there_is(command: str, stack: RunningStack, run_id: str) -> str:
+    """With Docker is test_compose.py's; here, that the files are there."""
+    (file,) = re.findall(r"\bdeploy/\S+", command)
+    assert (ROOT / file).exists()
+    return command
+
+
+def _names_what_compose_publishes(command: str, stack: RunningStack, run_id: str) -> str:
+    """With Docker is test_compose.py's; here, that addresses and secrets are those of compose.yaml."""
+    compose = (ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8")
+    for port in re.findall(r"127\.0\.0\.1:(\d+)", command):
+        assert f":-{port}}}:{port}" in compose
+    for secret in re.findall(r"deploy/secrets/(\w+)", command):
+        assert f"\n  {secret}:" in compose
+    return command
+
+
 CHECKS: dict[str, tuple[Callable[[str, RunningStack, str], str], str]] = {
     "make demo": (_is_a_make_target, "runtide demo"),
     "make test": (_is_a_make_target, "pytest"),
@@ -72,6 +89,10 @@ CHECKS: dict[str, tuple[Callable[[str, RunningStack, str], str], str]] = {
     "runtide log": (_runs, "RunStarted"),
     "runtide sql": (_runs, "best"),
     "runtide sync": (_runs, "othing"),
+    "sh deploy": (_names_a_file_that_there_is, "deploy"),
+    "docker compose": (_names_a_file_that_there_is, "up"),
+    "RUNTIDE_BROKER": (_names_what_compose_publishes, "python"),
+    "RUNTIDE_GATEWAY": (_names_what_compose_publishes, "runtide runs"),
 }
 
 

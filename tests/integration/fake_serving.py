@@ -28,7 +28,7 @@ class _Ping(BaseHTTPRequestHandler):
 def main() -> None:
     """Serve until killed, or fail as the model says."""
     parser = argparse.ArgumentParser()
-    for option in ("--model-dir", "--port", "--name", "--ready-file", "--expect-digest"):
+    for option in ("--model-dir", "--host", "--port", "--name", "--ready-file", "--expect-digest"):
         parser.add_argument(option)
     options = parser.parse_args()
     behaviour = Path(options.model_dir, "behaviour").read_text()
@@ -38,8 +38,8 @@ def main() -> None:
         sys.exit("this model is broken")
     if behaviour == "slow":
         time.sleep(1)
-    server = HTTPServer(("127.0.0.1", 0), _Ping)
-    Path(options.ready_file).write_text(json.dumps({"host": "127.0.0.1", "port": server.server_port}))
+    server = HTTPServer((options.host, int(options.port)), _Ping)
+    Path(options.ready_file).write_text(json.dumps({"host": options.host, "port": server.server_port}))
     server.serve_forever()
 
 
