@@ -1,4 +1,7 @@
-"""From a Kafka record to an event, or to a parked record with the reason: one record at a time, never an exception."""
+"""From a Kafka record to an event, or to a parked record with the reason, one record at a time.
+
+An exception means that nothing is wrong with the record: a schema registry has to be configured, or asked again.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +9,12 @@ from typing import Protocol
 
 from runtide_consumers.projection import Event, Origin, Parked, ParkedKind
 from runtide_consumers.validation import check_event
-from runtide_schemas import topics
-from runtide_schemas.codec import decode
+from runtide_schemas import confluent, topics
+from runtide_schemas.codec import decode, is_body_of
+from runtide_schemas.confluent import DecoderById, NoRegistry, no_registry
 from runtide_schemas.envelope import from_headers
-from runtide_schemas.errors import PoisonEvent, UndecodableEvent
+from runtide_schemas.errors import PoisonEvent, TransientError, UndecodableEvent
+from runtide_schemas.registry import EVENT_TYPES
 
 MAX_ENTITY_LENGTH = 300
 MAX_REASON_LENGTH = 4_000
@@ -49,21 +54,45 @@ class UnreadableRecord:
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-def decode_record(record: Record) -> Event | Parked:
-    """Return the event in a record, or the parked record when there is none in it that a store could hold."""
+def decode_record(record: Record, by_id: DecoderById = no_registry) -> Event | Parked:
+    """Return the event in a record, or the parked record when there is none in it that a store could hold.
+
+    Args:
+        record: the record.
+        by_id: the decoder of a schema id, for records in the Confluent wire format.
+
+    Raises:
+        NoRegistry: it is an event that refers to a schema registry, and none is configured.
+        TransientError: its schema id was not asked for.
+    """
     if isinstance(record, UnreadableRecord):
         return park(record, ParkedKind.UNDECODABLE, record.reason)
     try:
         envelope = from_headers(record.headers)
         if record.value is None:
             raise UndecodableEvent("the record has no value")
-        body = decode(record.value)
+        body = decode(record.value, by_id)
         check_event(record.topic, envelope, body)
     except PoisonEvent as error:
         return park(record, error.code, str(error))
+    except NoRegistry as error:
+        if _is_framed_event(record):
+            raise
+        return park(record, ParkedKind.UNKNOWN_SCHEMA, str(error))
+    except TransientError:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever bytes can do to a decoder, it concerns this record only
         return park(record, ParkedKind.UNDECODABLE, f"{type(error).__name__}: {error}")
     return Event(origin_of(record), envelope, body)
+
+
+def _is_framed_event(record: Record) -> bool:
+    """Whether a record that begins as the Confluent wire format does is an event for certain, not just garbage.
+
+    A missing setting must stop a projector rather than empty the log into quarantine; garbage must never stop it.
+    """
+    name, value = from_headers(record.headers).type, record.value or b""
+    return name in EVENT_TYPES and is_body_of(name, value[confluent.HEADER_SIZE :])
 
 
 def park(record: Record, kind: str, reason: str, entity: str | None = None) -> Parked:

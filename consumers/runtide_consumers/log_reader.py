@@ -24,6 +24,7 @@ from aiokafka.errors import (
 )
 
 from runtide.kafka import KafkaSettings, describe, new_consumer
+from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_consumers.decoding import UnreadableRecord
 from runtide_consumers.projection import TopicPartition
 from runtide_schemas.errors import FatalError, LogTruncated, RuntideError, TransientError
@@ -56,9 +57,15 @@ class LogReader:
     """A started consumer of some partitions. Belongs to one task."""
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, starts: dict[TopicPartition, int], ends: dict[TopicPartition, int]
+        self,
+        consumer: AIOKafkaConsumer,
+        starts: dict[TopicPartition, int],
+        ends: dict[TopicPartition, int],
+        schemas: SchemaRegistry,
     ) -> None:
         self._consumer = consumer
+        self.schemas = schemas
+        """Knows the schemas of all records that were fetched."""
         self._topics = frozenset(partition.topic for partition in starts)
         self._starts = starts
         self._positions = dict(starts)
@@ -76,6 +83,7 @@ class LogReader:
             TransientError: the broker is away, or a topic does not exist yet.
             LogTruncated: a position lies outside of what the log holds.
         """
+        schemas = registry_for(settings.schema_registry)
         consumer = new_consumer(settings, fetch_max_bytes=FETCH_BYTES)
         try:
             await consumer.start()
@@ -91,7 +99,7 @@ class LogReader:
         except BaseException:
             await _stop(consumer)
             raise
-        return cls(consumer, starts, ends)
+        return cls(consumer, starts, ends, schemas)
 
     def reached(self, applied: Mapping[TopicPartition, int]) -> bool:
         """Return whether ``applied`` is at or past the ends that the log had when the reader was opened."""
@@ -132,7 +140,7 @@ class LogReader:
         The list is empty after ``limits.idle_s`` without a record.
 
         Raises:
-            TransientError: the broker is away.
+            TransientError: the broker is away, or the schema registry that a record refers to.
             LogTruncated: the log does not hold the next offset any more.
             FatalError: a record cannot be read, or may not be.
         """
@@ -150,6 +158,7 @@ class LogReader:
                 deadline = time.monotonic() + limits.linger_s
             records += chunk
             size += sum(len(record.value or b"") + len(record.key or b"") for record in chunk)
+        await self.schemas.learn([record.value for record in records])
         return records
 
     async def close(self) -> None:

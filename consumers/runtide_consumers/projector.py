@@ -19,6 +19,7 @@ from runtide_consumers.log_reader import BatchLimits, LogReader
 from runtide_consumers.parking import Item, ParkingGuard, ParkingLimits, sort_items, waits_for
 from runtide_consumers.progress import Progress
 from runtide_consumers.projection import Batch, Parked, Projection, TopicPartition
+from runtide_schemas.confluent import DecoderById
 from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
 
 log = logging.getLogger(__name__)
@@ -160,8 +161,8 @@ class _Projector:
         records = await reader.fetch(self._settings.limits, wanted)
         self._counters.bytes += sum(len(record.value or b"") + len(record.key or b"") for record in records)
         if len(records) <= _INLINE_RECORDS:
-            return _decode(records)
-        return await asyncio.to_thread(_decode, records)
+            return _decode(records, reader.schemas.decoder)
+        return await asyncio.to_thread(_decode, records, reader.schemas.decoder)
 
     async def _apply_all(self, items: list[Item]) -> None:
         if not items:
@@ -225,5 +226,5 @@ class _Projector:
         return await reader.has_grown()
 
 
-def _decode(records: Iterable[Any]) -> list[Item]:
-    return [(record, decode_record(record)) for record in records]
+def _decode(records: Iterable[Any], by_id: DecoderById) -> list[Item]:
+    return [(record, decode_record(record, by_id)) for record in records]

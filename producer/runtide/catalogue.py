@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runtide_schemas import topics
-from runtide_schemas.errors import InvalidRequest, PoisonEvent, TransientError
+from runtide_schemas.errors import FatalError, InvalidRequest, PoisonEvent, TransientError
 
 if TYPE_CHECKING:
     from runtide.kafka import KafkaSettings
+    from runtide.schema_registry import SchemaRegistry
     from runtide.tracking.writer import Writer
+    from runtide_schemas.confluent import DecoderById
 
 _POLL_MS = 200
 
@@ -64,7 +66,7 @@ def ask(writer: "Writer", body: object, wait: float) -> Any:
     deadline = time.monotonic() + wait
     try:
         fact = writer.publisher.call(_answer(connection.kafka(), request, deadline), wait + 1)
-    except (KafkaError, OSError, TimeoutError) as error:
+    except (KafkaError, OSError, TimeoutError, FatalError) as error:
         why = writer.publisher.trouble or describe(error)
         raise _pending(request, f"the registrar did not answer within {wait:g} s ({why})") from error
     if type(fact).__name__ == "RequestRejected":
@@ -76,9 +78,10 @@ async def _answer(settings: "KafkaSettings", request: _Request, deadline: float)
     from aiokafka import TopicPartition
 
     from runtide.kafka import new_consumer
+    from runtide.schema_registry import registry_for
 
     catalog = TopicPartition(topics.CATALOG, 0)
-    consumer = new_consumer(settings)
+    consumer, schemas = new_consumer(settings), registry_for(settings.schema_registry)
     async with asyncio.timeout(deadline - time.monotonic()):
         try:
             await consumer.start()
@@ -87,18 +90,31 @@ async def _answer(settings: "KafkaSettings", request: _Request, deadline: float)
             consumer.seek(catalog, end)
             request.send()
             while True:
-                for record in (await consumer.getmany(catalog, timeout_ms=_POLL_MS)).get(catalog, []):
-                    if (fact := _fact_for(request.id, record.value)) is not None:
+                records = (await consumer.getmany(catalog, timeout_ms=_POLL_MS)).get(catalog, [])
+                await _learn(schemas, records)
+                for record in records:
+                    if (fact := _fact_for(request.id, record.value, schemas.decoder)) is not None:
                         return fact
         finally:
             await consumer.stop()
 
 
-def _fact_for(request_id: str, value: bytes) -> Any | None:
+async def _learn(schemas: "SchemaRegistry", records: list[Any]) -> None:
+    """Learn the schemas of records, however often it takes: they have been read and will not come again."""
+    while True:
+        try:
+            await schemas.learn([record.value for record in records])
+        except TransientError:
+            await asyncio.sleep(_POLL_MS / 1000)
+        else:
+            return
+
+
+def _fact_for(request_id: str, value: bytes, by_id: "DecoderById") -> Any | None:
     from runtide_schemas.codec import decode
 
     try:
-        fact = decode(value)
+        fact = decode(value, by_id)
     except PoisonEvent:
         return None
     answer = getattr(fact, "answer", None)

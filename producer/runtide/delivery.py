@@ -2,7 +2,8 @@
 
 The window owns an idempotent producer and throws it away after any error, because aiokafka's cannot be trusted
 afterwards. What was not acknowledged is then sent again, in the same order and with the same identity; readers drop
-what they have seen by (writer, seq). Used by the SDK's publisher thread and by services alike.
+what they have seen by (writer, seq). Used by the SDK's publisher thread and by services alike; and the one place where a
+body gets the header that a schema registry's readers want.
 """
 
 import asyncio
@@ -15,8 +16,9 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from runtide.kafka import KafkaSettings, describe, discard, new_producer, quiet_loggers
+from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_schemas.envelope import Headers
-from runtide_schemas.errors import TransientError
+from runtide_schemas.errors import RuntideError, TransientError
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,17 @@ class DeliveryWindow:
         """Return how many records are not settled."""
         return len(self._queue)
 
+    async def prepare(self) -> None:
+        """Have all schemas in the registry before the first record; while it is away, each when it is needed.
+
+        Raises:
+            FatalError: the registry refuses a schema, or lacks one and may not be given it.
+        """
+        try:
+            await registry_for(self._settings.schema_registry).register_all()
+        except TransientError as error:
+            self._trouble(str(error))
+
     def submit(self, record: Outgoing) -> None:
         """Queue a record; it is sent after all that were submitted before."""
         self._queue.append(record)
@@ -90,42 +103,55 @@ class DeliveryWindow:
         while True:
             producer: AIOKafkaProducer | None = None
             try:
+                registry = registry_for(self._settings.schema_registry)
                 producer = new_producer(self._settings)
                 await asyncio.wait_for(producer.start(), START_TIMEOUT_S)
                 self._unsent = deque(record for record in self._queue if not record.settled)
                 self._failure = None
-                await self._pump(producer)
+                await self._pump(producer, registry)
             except Exception as error:  # noqa: BLE001 - whatever it is, records must go on being delivered
-                self._troubled = True
-                self._on_trouble(f"delivery to {self._settings.bootstrap} failed: {describe(error)}")
+                self._trouble(f"delivery to {self._settings.bootstrap} failed: {describe(error)}")
             finally:
                 if producer is not None:
                     await discard(producer)
-            await asyncio.sleep(self._pause)
-            self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
+            await self._wait()
 
-    async def _pump(self, producer: AIOKafkaProducer) -> None:
+    async def _pump(self, producer: AIOKafkaProducer, registry: SchemaRegistry) -> None:
         while True:
             while self._unsent:
                 self._raise_failure()
-                await self._send(producer, self._unsent.popleft())
+                await self._send(producer, registry, self._unsent.popleft())
             self._wake.clear()
             self._raise_failure()
             if not self._unsent:
                 await self._wake.wait()
 
-    async def _send(self, producer: AIOKafkaProducer, record: Outgoing) -> None:
+    async def _send(self, producer: AIOKafkaProducer, registry: SchemaRegistry, record: Outgoing) -> None:
+        value = registry.framed(record.value)
+        if value is None:
+            value = await self._framed(registry, record)
         if record.settled:
             return
         sent = await producer.send(
             record.topic,
-            record.value,
+            value,
             key=record.key,
             partition=record.partition,
             timestamp_ms=record.timestamp_ms,
             headers=record.headers,
         )
         sent.add_done_callback(lambda future: self._on_done(record, future))
+
+    async def _framed(self, registry: SchemaRegistry, record: Outgoing) -> bytes:
+        """Wait until the schema registry knows the record's schema: nothing after it may be sent before it."""
+        while not record.settled:
+            try:
+                return await registry.frame(record.value)
+            except RuntideError as error:
+                self._trouble(str(error))
+            await self._wait()
+            self._raise_failure()
+        return record.value
 
     def _on_done(self, record: Outgoing, sent: "asyncio.Future[Any]") -> None:
         error = TransientError("the send was cancelled") if sent.cancelled() else sent.exception()
@@ -140,6 +166,14 @@ class DeliveryWindow:
     def _trim(self) -> None:
         while self._queue and self._queue[0].settled:
             self._queue.popleft()
+
+    def _trouble(self, text: str) -> None:
+        self._troubled = True
+        self._on_trouble(text)
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
 
     def _recovered(self) -> None:
         self._pause = FIRST_PAUSE_S

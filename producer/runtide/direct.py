@@ -50,7 +50,13 @@ class DirectPublisher:
         self._running: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        """Start.
+
+        Raises:
+            FatalError: there is a schema registry, and it refuses a schema of ours or lacks one and may not be given it.
+        """
         self._window = DeliveryWindow(self._settings)
+        await self._window.prepare()
         self._running = asyncio.create_task(self._window.run(), name="direct-publisher")
         return self
 

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtide.schema_registry.settings import SchemaRegistrySettings
 from runtide_schemas.errors import FatalError, TransientError
 from runtide_schemas.topics import DEFAULT_PARTITIONS, TOPICS
 
@@ -52,6 +53,10 @@ class KafkaSettings(BaseSettings):
     tls_key: Path | None = Field(default=None, description="Key of the client certificate (PEM).")
     replication_factor: int = Field(
         default=1, description="Replicas of the topics that we create; 3 on a real cluster."
+    )
+    schema_registry: SchemaRegistrySettings = Field(
+        default_factory=SchemaRegistrySettings,
+        description="The schema registry that bodies refer to, if any; its settings are RUNTIDE_SCHEMA_REGISTRY_<NAME>.",
     )
 
 

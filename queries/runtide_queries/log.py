@@ -17,8 +17,10 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 from runtide.kafka import KafkaSettings, new_consumer
+from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
+from runtide_schemas.confluent import DecoderById, NoRegistry
 from runtide_schemas.envelope import Envelope, from_headers
 from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
 
@@ -103,7 +105,8 @@ class Log:
         async with self._reads, self._reader() as consumer:
             spans = await self._spans(consumer, run_id, metrics)
             tally = _Tally(sum(end - start for start, end in spans.values()), progress)
-            streams = [_stream(consumer, partition, run_id, span, tally) for partition, span in spans.items()]
+            schemas = registry_for(self._settings.schema_registry)
+            streams = [_stream(consumer, partition, run_id, span, tally, schemas) for partition, span in spans.items()]
             async for event in _merged(streams):
                 yield event
 
@@ -185,7 +188,12 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
 
 
 async def _stream(
-    consumer: AIOKafkaConsumer, partition: TopicPartition, run_id: str, span: tuple[int, int], tally: _Tally
+    consumer: AIOKafkaConsumer,
+    partition: TopicPartition,
+    run_id: str,
+    span: tuple[int, int],
+    tally: _Tally,
+    schemas: SchemaRegistry,
 ) -> AsyncIterator[LoggedEvent]:
     """Yield the run's events of one partition, in order, up to the span's end."""
     position, end = span
@@ -193,8 +201,10 @@ async def _stream(
     while position < end:
         batches = await consumer.getmany(partition, timeout_ms=_POLL_MS, max_records=_BATCH)
         records = [record for record in batches.get(partition, ()) if record.offset < end]
+        records = [record for record in records if dict(record.headers).get("ce_subject") == subject]
+        await schemas.learn([record.value for record in records])
         for record in records:
-            if dict(record.headers).get("ce_subject") == subject and (event := _event(record)) is not None:
+            if (event := _event(record, schemas.decoder)) is not None:
                 yield event
         reached = min(await consumer.position(partition), end)
         if reached > position:
@@ -217,15 +227,15 @@ async def _merged(streams: list[AsyncIterator[LoggedEvent]]) -> AsyncIterator[Lo
             heads[index] = following
 
 
-def _event(record: Any) -> LoggedEvent | None:
+def _event(record: Any, by_id: DecoderById) -> LoggedEvent | None:
     origin = Origin(record.topic, record.partition, record.offset, record.timestamp)
     try:
         envelope = from_headers(record.headers)
     except PoisonEvent:
         return None  # what names no writer and type is no event; the projectors park it with its bytes
     try:
-        return LoggedEvent(origin=origin, envelope=envelope, body=decode(record.value or b""))
-    except PoisonEvent as error:
+        return LoggedEvent(origin=origin, envelope=envelope, body=decode(record.value or b"", by_id))
+    except (PoisonEvent, NoRegistry) as error:
         return LoggedEvent(origin=origin, envelope=envelope, body=None, problem=str(error))
 
 

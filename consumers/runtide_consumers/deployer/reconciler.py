@@ -15,6 +15,7 @@ from runtide_consumers.log_reader import BatchLimits, LogReader
 from runtide_consumers.progress import Progress
 from runtide_consumers.projection import Event, TopicPartition
 from runtide_schemas import topics
+from runtide_schemas.confluent import DecoderById
 from runtide_schemas.errors import TransientError
 from runtide_schemas.identity import now_ms
 
@@ -69,13 +70,13 @@ class LogFollower:
                     self.caught_up.set()
                     self.changed.set()
                 for record in await reader.fetch(BatchLimits(), wanted):
-                    self._take(record)
+                    self._take(record, reader.schemas.decoder)
                 self.heard_at = reader.heard_at()
         finally:
             await reader.close()
 
-    def _take(self, record: object) -> None:
-        outcome = decode_record(record)  # type: ignore[arg-type]  # aiokafka's record, which has no types
+    def _take(self, record: object, by_id: DecoderById) -> None:
+        outcome = decode_record(record, by_id)  # type: ignore[arg-type]  # aiokafka's record, which has no types
         if isinstance(outcome, Event):
             if fold(self._state, outcome):
                 self.changed.set()

@@ -21,6 +21,7 @@ from runtide_consumers.registrar.state import Catalogue
 from runtide_consumers.sequences import Admission, Sequence, admit
 from runtide_schemas import topics
 from runtide_schemas.codec import encode
+from runtide_schemas.confluent import DecoderById, no_registry
 from runtide_schemas.envelope import Envelope, from_headers
 from runtide_schemas.errors import InvalidRequest, PoisonEvent, TransientError
 
@@ -97,7 +98,7 @@ class Registrar:
         try:
             while not reader.read_to_end:
                 for record in await reader.fetch(_LIMITS, wanted):
-                    fold_record(self._state, record)
+                    fold_record(self._state, record, reader.schemas.decoder)
         finally:
             await reader.close()
 
@@ -109,7 +110,7 @@ class Registrar:
             while True:
                 self._announce(reader)
                 records = await reader.fetch(_LIMITS, wanted)
-                await self._publish(publisher, answer_records(self._state, records))
+                await self._publish(publisher, answer_records(self._state, records, reader.schemas.decoder))
                 self._progress.note(reader.heard_at())
         finally:
             await reader.close()
@@ -129,9 +130,9 @@ class Registrar:
             self._ready = None
 
 
-def fold_record(state: Catalogue, record: Any) -> None:
+def fold_record(state: Catalogue, record: Any, by_id: DecoderById = no_registry) -> None:
     """Fold a record of the catalogue; one that is no fact of a registrar is logged and left out, as every fold does."""
-    fact = decode_record(record)
+    fact = decode_record(record, by_id)
     if isinstance(fact, Parked):
         log.error("catalogue record %d is skipped: %s", record.offset, fact.reason)
         return
@@ -141,7 +142,9 @@ def fold_record(state: Catalogue, record: Any) -> None:
         log.error("catalogue record %d contradicts the catalogue and is skipped: %r", record.offset, error)
 
 
-def answer_records(state: Catalogue, records: Iterable[Any]) -> list[tuple[Envelope, Any]]:
+def answer_records(
+    state: Catalogue, records: Iterable[Any], by_id: DecoderById = no_registry
+) -> list[tuple[Envelope, Any]]:
     """Decide each request that has no answer yet, in order, and return (envelope of the request, fact).
 
     A request that was answered before (its writer sent it again) gets no second answer. One that cannot be read but
@@ -149,14 +152,14 @@ def answer_records(state: Catalogue, records: Iterable[Any]) -> list[tuple[Envel
     """
     answers = []
     for record in records:
-        if (answer := _answer(state, record)) is not None:
+        if (answer := _answer(state, record, by_id)) is not None:
             apply(state, answer[1])
             answers.append(answer)
     return answers
 
 
-def _answer(state: Catalogue, record: Any) -> tuple[Envelope, Any] | None:
-    request = decode_record(record)
+def _answer(state: Catalogue, record: Any, by_id: DecoderById) -> tuple[Envelope, Any] | None:
+    request = decode_record(record, by_id)
     envelope = request.envelope if isinstance(request, Event) else _envelope_of(record)
     if envelope is None:
         log.error("request %d is skipped, it has no readable envelope: %s", record.offset, _reason(request))

@@ -191,7 +191,7 @@ class Publisher:
 
     def _say(self, text: str) -> None:
         if text and not self.trouble:
-            log.warning("%s. Training goes on; everything is kept in the spool and sent when the broker is back", text)
+            log.warning("%s. Training goes on; everything is kept in the spool and sent when it works again", text)
         elif not text:
             log.info("delivery works again")
         self.trouble = text
