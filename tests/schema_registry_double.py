@@ -107,6 +107,7 @@ class SchemaRegistryDouble:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64
     allow_reuse_address = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -117,6 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
     registry: SchemaRegistryDouble
     protocol_version = "HTTP/1.1"
     timeout = 5
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that the base class gave it
         """Say nothing."""

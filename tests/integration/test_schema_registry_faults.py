@@ -1,0 +1,268 @@
+"""Our client of schema registries when the network, the registry or the settings are not as they should be."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from runtide.schema_registry import SchemaRegistry, SchemaRegistrySettings
+from runtide.schema_registry import exchange as exchange_module
+from runtide.schema_registry.exchange import parse_endpoint
+from runtide.schema_registry.rest import FULL_TRANSITIVE, Forbidden
+from runtide_schemas import codec, confluent
+from runtide_schemas.errors import FatalError, TransientError, UnknownSchema
+from runtide_schemas.registry import EVENT_TYPES
+from tests.schema_registry_double import SchemaRegistryDouble, basic
+from tests.unit.sample_events import sample
+
+ENCODED = codec.encode(sample("RunDeleted"))
+SUBJECT = "org.runtide.events.RunDeleted"
+
+
+@pytest.fixture
+def double() -> Iterator[SchemaRegistryDouble]:
+    with SchemaRegistryDouble() as running:
+        yield running
+
+
+def registry_at(double: SchemaRegistryDouble, **settings: object) -> SchemaRegistry:
+    return SchemaRegistry(SchemaRegistrySettings.model_validate({"url": double.url} | settings))
+
+
+def response(status: str, body: bytes, *headers: str) -> bytes:
+    return "\r\n".join((f"HTTP/1.1 {status}", *headers, "", "")).encode() + body
+
+
+BUSY = response("503 Service Unavailable", b"", "Content-Length: 0")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        BUSY,
+        response("429 Too Many Requests", b"", "Content-Length: 0"),
+        None,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        response("200 OK", b"", "Content-Length: 5000000"),
+        response("200 OK", b"", "Content-Length: -5"),
+        response("200 OK", b"zz\r\n", "Transfer-Encoding: chunked"),
+        response("200 OK", b"500000\r\n", "Transfer-Encoding: chunked"),
+        b"X" * 70_000,
+    ],
+    ids=range(11),
+)
+async def test_what_passes_is_tried_again(double: SchemaRegistryDouble, fault: bytes | None) -> None:
+    double.rules.faults.extend([fault, fault])
+    assert confluent.is_framed(await registry_at(double).frame(ENCODED))
+    assert not double.rules.faults
+
+
+async def test_a_registry_that_stays_away_is_named_and_not_asked_for_ever(double: SchemaRegistryDouble) -> None:
+    double.rules.faults.extend([BUSY] * 10)
+    with pytest.raises(TransientError, match=rf"registry is away: POST /subjects/{SUBJECT}: {double.url} answered 503"):
+        await registry_at(double).frame(ENCODED)
+    assert len(double.rules.faults) == 7
+    double.stop()
+    with pytest.raises(TransientError, match=f"{double.url}: ConnectionRefusedError"):
+        await registry_at(double).frame(ENCODED)
+
+
+async def test_a_silent_registry_costs_the_time_out_and_blocks_nobody(double: SchemaRegistryDouble) -> None:
+    double.rules.delay_s = 5
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.005)
+            ticks += 1
+
+    ticking, started = asyncio.create_task(tick()), time.monotonic()
+    with pytest.raises(TransientError, match=r"no answer within 0\.1 s"):
+        await registry_at(double, timeout=0.1).frame(ENCODED)
+    ticking.cancel()
+    assert time.monotonic() - started < 3
+    assert ticks > 20
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        response("200 OK", b'5\r\n{"id"\r\n3;x=y\r\n: 7\r\n1\r\n}\r\n0\r\n\r\n', "Transfer-Encoding: Chunked"),
+        response("200 OK", b'{"id": 7}'),
+        response("100 Continue", b"") + response("200 OK", b'{"id": 7}', "content-length: 9"),
+    ],
+    ids=["chunked", "until closed", "after 100 Continue"],
+)
+async def test_every_way_to_frame_a_response_is_read(double: SchemaRegistryDouble, answer: bytes) -> None:
+    double.rules.faults.append(answer)
+    assert (await registry_at(double).frame(ENCODED))[:5] == b"\x00\x00\x00\x00\x07"
+
+
+@pytest.mark.parametrize("answer", [b"[]", b"{}", b"<html>", b'{"id": "7"}', b'{"id": -1}', b'{"id": 4294967296}'])
+async def test_an_answer_that_is_none_is_refused(double: SchemaRegistryDouble, answer: bytes) -> None:
+    double.rules.faults.append(response("200 OK", answer))
+    with pytest.raises(FatalError):
+        await registry_at(double).frame(ENCODED)
+
+
+async def test_a_redirect_is_not_followed(double: SchemaRegistryDouble) -> None:
+    """It would carry the credentials to whoever is named there."""
+    double.rules.faults.append(response("302 Found", b"", "Location: http://127.0.0.1:1/", "Content-Length: 0"))
+    with pytest.raises(FatalError, match="with 302"):
+        await registry_at(double).frame(ENCODED)
+
+
+async def test_addresses_are_tried_in_turn(double: SchemaRegistryDouble) -> None:
+    with SchemaRegistryDouble() as gone:
+        pass
+    registry = SchemaRegistry(SchemaRegistrySettings(url=f"{gone.url}, {double.url}/"))
+    assert confluent.is_framed(await registry.frame(ENCODED))
+
+
+async def test_basic_authentication_and_bearer_tokens(double: SchemaRegistryDouble) -> None:
+    double.rules.authorization = basic("ann", "s3cret:ä")
+    registry = registry_at(double, username="ann", password="s3cret:ä")
+    assert confluent.is_framed(await registry.frame(ENCODED))
+    double.rules.authorization = "Bearer t0ken"
+    assert confluent.is_framed(await registry_at(double, token="t0ken").frame(ENCODED))
+    for wrong in ({}, {"username": "ann", "password": "wr0ng"}, {"token": "wr0ng"}):
+        with pytest.raises(
+            FatalError, match=r"does not accept the credentials .*RUNTIDE_SCHEMA_REGISTRY_USERNAME"
+        ) as found:
+            await registry_at(double, **wrong).frame(ENCODED)
+        assert "wr0ng" not in str(found.value)
+
+
+def test_secrets_are_not_shown() -> None:
+    settings = SchemaRegistrySettings.model_validate({"url": "http://h", "password": "hush", "token": "hush"})
+    assert "hush" not in f"{settings!r} {settings} {settings.model_dump()}"
+    request = exchange_module.Request("GET", "/", {"Authorization": "hush"})
+    assert "hush" not in repr(request)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("registry:8081", "wanted is"),
+        ("ftp://registry", "wanted is"),
+        ("http://", "wanted is"),
+        ("http://h/?a=b", "wanted is"),
+        ("http://h:99999", "no URL"),
+        ("https://ann:hush@registry", "USERNAME"),
+    ],
+)
+def test_an_unusable_url_is_refused_without_repeating_a_password(url: str, why: str) -> None:
+    with pytest.raises(FatalError, match=why) as found:
+        SchemaRegistry(SchemaRegistrySettings(url=url))
+    assert "hush" not in str(found.value)
+
+
+def test_a_url_is_taken_apart() -> None:
+    assert str(parse_endpoint(" https://Registry.example/apis/ccompat/v7/ ")) == (
+        "https://registry.example:443/apis/ccompat/v7"
+    )
+    assert str(parse_endpoint("http://[::1]:8081")) == "http://[::1]:8081"
+
+
+def test_a_token_and_a_user_at_once_are_refused() -> None:
+    with pytest.raises(FatalError, match="not both"):
+        SchemaRegistry(SchemaRegistrySettings.model_validate({"url": "http://h", "username": "a", "token": "b"}))
+
+
+def test_a_missing_certificate_is_named() -> None:
+    with pytest.raises(FatalError, match=r"cannot load .*/nowhere\.pem"):
+        SchemaRegistry(SchemaRegistrySettings.model_validate({"url": "https://h", "tls_ca": "/nowhere.pem"}))
+
+
+async def test_who_may_only_read_looks_up_and_is_told_what_is_forbidden(
+    double: SchemaRegistryDouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    await registry_at(double, set_compatibility=False).frame(ENCODED)
+    assert double.asked("PUT") == 0
+    double.rules.read_only = True
+    registry = registry_at(double)
+    assert confluent.is_framed(await registry.frame(ENCODED))
+    with pytest.raises(Forbidden, match=r"does not allow POST /subjects/.*/versions: 403 User is denied"):
+        await registry.register_all()
+    assert "the compatibility of our subjects stays as it is" in caplog.text
+
+
+async def test_each_schema_is_asked_for_once(double: SchemaRegistryDouble) -> None:
+    registry = registry_at(double)
+    framed = [await registry.frame(ENCODED) for _ in range(5)]
+    for _ in range(5):
+        await registry.learn(framed)
+    assert double.asked("POST", SUBJECT) == 2
+    assert double.asked("GET", "/schemas/ids/") == 1
+    assert double.contents.levels == {SUBJECT: FULL_TRANSITIVE}
+
+
+async def test_a_second_start_only_looks(double: SchemaRegistryDouble) -> None:
+    await registry_at(double).register_all()
+    double.requests.clear()
+    await registry_at(double).register_all()
+    assert double.asked("PUT") == double.asked("POST", "/versions") == 0
+    assert double.asked("POST") == double.asked("GET") == len(EVENT_TYPES)
+
+
+async def test_known_schemas_need_no_registry(double: SchemaRegistryDouble) -> None:
+    registry = registry_at(double)
+    framed = await registry.frame(ENCODED)
+    await registry.learn([framed])
+    double.stop()
+    assert await registry.frame(ENCODED) == framed
+    await registry.learn([framed])
+    assert codec.decode(framed, registry.decoder) == sample("RunDeleted")
+    unknown = confluent.header(77) + framed[5:]
+    for _ in range(2):
+        with pytest.raises(TransientError, match="registry is away"):
+            await registry.learn([framed, unknown])
+    with pytest.raises(TransientError, match="was not asked for"):
+        codec.decode(unknown, registry.decoder)
+
+
+async def test_an_unknown_id_is_asked_for_again_after_a_while(
+    double: SchemaRegistryDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = registry_at(double), registry_at(double)
+    value = confluent.header(1) + ENCODED[10:]
+    await reader.learn([value])
+    await writer.frame(ENCODED)
+    for _ in range(3):
+        await reader.learn([value])
+        with pytest.raises(UnknownSchema, match="does not know schema id 1"):
+            codec.decode(value, reader.decoder)
+    assert double.asked("GET", "/schemas/ids/1") == 1
+    reader._missing_until[1] = time.monotonic() - 1
+    await reader.learn([value])
+    assert codec.decode(value, reader.decoder) == sample("RunDeleted")
+
+
+async def test_ids_at_random_take_bounded_memory(double: SchemaRegistryDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtide.schema_registry.registry.MOST_IDS", 20)
+    registry = registry_at(double)
+    for start in range(100, 200, 10):
+        await registry.learn([confluent.header(start + place) + b"x" for place in range(10)])
+        assert len(registry._missing_until) <= 30
+
+
+async def test_a_body_of_an_unknown_version_is_sent_as_it_is(
+    double: SchemaRegistryDouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry, newer = registry_at(double), codec.MARKER + b"12345678" + b"body"
+    assert await registry.frame(newer) == await registry.frame(newer) == newer
+    assert caplog.text.count("is of a newer version") == 1
+
+
+async def test_without_a_url_nothing_changes() -> None:
+    registry = SchemaRegistry(SchemaRegistrySettings())
+    assert not registry.configured
+    assert registry.framed(ENCODED) == await registry.frame(ENCODED) == ENCODED
+    assert await registry.register_all() == 0
+    await registry.learn([confluent.header(1) + b"x"])
+    with pytest.raises(confluent.NoRegistry):
+        registry.decoder(1)
