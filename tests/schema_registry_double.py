@@ -60,8 +60,8 @@ class Rules:
 class SchemaRegistryDouble:
     """A server on a loopback port that may be stopped and started again; it keeps its port and contents."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self.contents, self.rules = Contents(), Rules()
+    def __init__(self, tls: ssl.SSLContext | None = None, contents: Contents | None = None) -> None:
+        self.contents, self.rules = contents or Contents(), Rules()
         self.requests: list[tuple[str, str]] = []
         self._tls = tls
         self._port = 0

@@ -14,6 +14,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from runtide.kafka import KafkaSettings, ensure_topics, new_consumer
+from runtide.schema_registry import registry_for
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
 from runtide_schemas.envelope import Envelope, from_headers
@@ -31,6 +32,7 @@ class Logged:
     topic: str
     envelope: Envelope
     body: Any
+    value: bytes
 
 
 @contextlib.contextmanager
@@ -51,7 +53,8 @@ def read_log(address: str, run_id: str | None = None) -> list[Logged]:
 
 
 async def _read(address: str) -> list[Logged]:
-    consumer = new_consumer(KafkaSettings(bootstrap=address))
+    settings = KafkaSettings(bootstrap=address)
+    consumer, schemas = new_consumer(settings), registry_for(settings.schema_registry)
     await consumer.start()
     try:
         counts = {topic.name: 1 if topic.ordered else 2 for topic in topics.TOPICS.values()}
@@ -62,7 +65,11 @@ async def _read(address: str) -> list[Logged]:
         events = []
         while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
             for partition, records in (await consumer.getmany(timeout_ms=200)).items():
-                events += [Logged(partition.topic, from_headers(r.headers), decode(r.value)) for r in records]
+                await schemas.learn([r.value for r in records])
+                events += [
+                    Logged(partition.topic, from_headers(r.headers), decode(r.value, schemas.decoder), r.value)
+                    for r in records
+                ]
         return events
     finally:
         await consumer.stop()
