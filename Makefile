@@ -29,7 +29,7 @@ test: $(STAMP)  ## Run the whole test suite but the long tests (under 10 minutes
 	@$(BIN)/python -m pytest $(WORKERS) -m "not slow and not apache"
 
 test-kafka: $(STAMP)  ## Run the tests that need Apache Kafka (Java 17 and Maven; else they are skipped)
-	@$(BIN)/python -m pytest $(WORKERS) -m "apache and not slow"
+	@$(BIN)/python -m pytest -n 0 -m "apache and not slow" tests/conformance
 
 test-all: $(STAMP)  ## Run every test, the long ones too
 	@$(BIN)/python -m pytest $(WORKERS)

@@ -1,7 +1,8 @@
 """The foreign clients, set up as the broker's tests need them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -9,24 +10,39 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-CONSUME_SECONDS = 30.0
+CONSUME_SECONDS = 60.0
+"""Deadlines here are for machines under load; whoever waits is told at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaAddress:
-    """Where a broker under test listens."""
+    """Where a broker under test listens, or several of one cluster: host:port, with commas between them."""
 
     address: str
 
     @property
+    def nodes(self) -> list[tuple[str, int]]:
+        """Host and port of each."""
+        pairs = (one.rpartition(":") for one in self.address.split(","))
+        return [(host, int(port)) for host, _, port in pairs]
+
+    @property
     def host(self) -> str:
-        """Its host."""
-        return self.address.rpartition(":")[0]
+        """Host of the first."""
+        return self.nodes[0][0]
 
     @property
     def port(self) -> int:
-        """Its port."""
-        return int(self.address.rpartition(":")[2])
+        """Port of the first."""
+        return self.nodes[0][1]
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = CONSUME_SECONDS) -> None:
+    """Return once a condition holds: Apache Kafka answers some requests before every part of it knows the outcome."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

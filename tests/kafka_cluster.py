@@ -5,7 +5,12 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-_SECONDS = 5.0
+_SECONDS = 20.0
+
+
+def node_count(address: str) -> int:
+    """Return how many brokers a cluster has."""
+    return len(AdminClient({"bootstrap.servers": address, "log_level": 2}).list_topics(timeout=_SECONDS).brokers)
 
 
 def topics_of(address: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from tests.crash.load_client import python_load
 from tests.crash.under_load import Programs
 from tests.java_programs import JavaPrograms, compile_programs
 from tests.kafka_clients import KafkaAddress, aiokafka_consumer, create_topic
+from tests.kafka_cluster import node_count
 
 LARGEST_MESSAGE = 20 << 20
 SWEEPS_OFTEN = {"log.retention.check.interval.ms": "200", "log.initial.task.delay.ms": "200"}
@@ -116,6 +117,8 @@ def raw(broker: BrokerProcess) -> Iterator[RawClient]:
 @pytest.fixture
 def raw_kafka(kafka: KafkaAddress) -> Iterator[RawClient]:
     """A raw connection to each broker in turn."""
+    if (nodes := node_count(kafka.address)) > 1:
+        pytest.skip(f"speaks to one broker only, and the cluster at {kafka.address} has {nodes}")
     client = RawClient(kafka.port, kafka.host)
     yield client
     client.close()

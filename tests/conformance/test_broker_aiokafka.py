@@ -16,6 +16,7 @@ from tests.kafka_clients import (
     aiokafka_consumer,
     aiokafka_producer,
     create_topic,
+    eventually,
     read_all,
 )
 
@@ -57,7 +58,7 @@ async def test_every_level_of_acks(kafka: KafkaAddress, topic: str, acks: int | 
             await producer.send_and_wait(topic, b"%d" % number)
         await producer.send_and_wait(topic, b"end")
     place = TopicPartition(topic, 0)
-    async with aiokafka_consumer(kafka.address) as consumer, asyncio.timeout(10):
+    async with aiokafka_consumer(kafka.address) as consumer, asyncio.timeout(60):
         consumer.assign([place])
         # acks=0 and 1 are answered before the records are stored, and only stored records are readable.
         await consumer.seek_to_beginning(place)
@@ -114,23 +115,29 @@ async def test_a_waiting_consumer_gets_a_record_at_once(kafka: KafkaAddress, top
             await asyncio.sleep(0.02)
             start = time.perf_counter()
             await producer.send(topic, b"%d" % number)
-            assert (await asyncio.wait_for(waiting, 5)).value == b"%d" % number
+            assert (await asyncio.wait_for(waiting, 60)).value == b"%d" % number
             delays.append(time.perf_counter() - start)
-    assert sorted(delays)[10] < 0.25, delays
+    # On a loaded machine some take long; a broker that answered at its next look would be late with most of them.
+    assert sorted(delays)[5] < 0.2, delays
 
 
 async def test_a_long_poll_does_not_delay_other_requests_and_ends_in_time(kafka: KafkaAddress, topic: str) -> None:
     await create_topic(kafka.address, topic)
     place = TopicPartition(topic, 0)
-    async with aiokafka_consumer(kafka.address, fetch_max_wait_ms=2_000) as waiting:
+    async with aiokafka_consumer(kafka.address, fetch_max_wait_ms=30_000, request_timeout_ms=60_000) as waiting:
         waiting.assign([place])
-        poll = asyncio.create_task(waiting.getmany(timeout_ms=1000))
+        poll = asyncio.create_task(waiting.getmany(timeout_ms=60_000))
         async with aiokafka_consumer(kafka.address) as other:
-            start = time.perf_counter()
             for _ in range(5):
                 assert (await other.end_offsets([place]))[place] == 0
-            assert time.perf_counter() - start < 0.9
-        assert await poll == {}
+        assert not poll.done()
+        async with aiokafka_producer(kafka.address) as producer:
+            await producer.send_and_wait(topic, b"x")
+        assert [record.value for record in (await poll)[place]] == [b"x"]
+    async with aiokafka_consumer(kafka.address, fetch_max_wait_ms=300) as waiting:
+        waiting.assign([place])
+        await waiting.seek_to_end(place)
+        assert await waiting.getmany(timeout_ms=1000) == {}
 
 
 async def test_an_offset_out_of_range_is_reported(kafka: KafkaAddress, topic: str) -> None:
@@ -140,18 +147,29 @@ async def test_an_offset_out_of_range_is_reported(kafka: KafkaAddress, topic: st
         consumer.assign([place])
         consumer.seek(place, 100)
         with pytest.raises(OffsetOutOfRangeError):
-            await asyncio.wait_for(consumer.getone(), 10)
+            await asyncio.wait_for(consumer.getone(), 60)
 
 
 async def test_topics_are_described_extended_and_deleted(kafka: KafkaAddress, topic: str) -> None:
     await create_topic(kafka.address, topic, partitions=2)
     async with aiokafka_admin(kafka.address) as admin:
+
+        async def described() -> int:
+            [found] = await admin.describe_topics([topic])
+            return len(found["partitions"])
+
+        async def is_five() -> bool:
+            return await described() == 5
+
+        async def is_gone() -> bool:
+            return topic not in await admin.list_topics()
+
         assert topic in await admin.list_topics()
+        assert await described() == 2
         await admin.create_partitions({topic: NewPartitions(5)})
-        [described] = await admin.describe_topics([topic])
-        assert len(described["partitions"]) == 5
+        await eventually(is_five, "five partitions")
         await admin.delete_topics([topic])
-        assert topic not in await admin.list_topics()
+        await eventually(is_gone, "the topic is gone")
     await create_topic(kafka.address, topic)
     assert await read_all(kafka.address, topic) == {0: []}
 

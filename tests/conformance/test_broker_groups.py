@@ -34,6 +34,8 @@ from tests.kafka_clients import KafkaAddress, aiokafka_consumer, aiokafka_produc
 
 PARTITIONS = 6
 SESSION_MS = 1500
+PATIENT_SESSION_MS = 15_000
+"""On a loaded machine a member may be late with its heartbeat; whoever is put out of its group reads records twice."""
 
 
 class GroupMembers:
@@ -45,15 +47,14 @@ class GroupMembers:
         self._stack = stack
         self.seen: list[bytes] = []
 
-    async def add(self, **options: Any) -> Any:
+    async def add(self, session_ms: int = PATIENT_SESSION_MS) -> Any:
         consumer = await self._stack.enter_async_context(
             aiokafka_consumer(
                 self._address,
                 self._topic,
                 group_id=f"group-of-{self._topic}",
-                session_timeout_ms=SESSION_MS,
+                session_timeout_ms=session_ms,
                 heartbeat_interval_ms=200,
-                **options,
             )
         )
         reader = asyncio.create_task(self._read(consumer))
@@ -73,7 +74,7 @@ async def group_members(broker: KafkaAddress | BrokerProcess, topic: str) -> Asy
         yield GroupMembers(broker.address, topic, stack)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -133,7 +134,7 @@ async def test_a_member_that_is_killed_is_replaced_after_its_session(kafka: Kafk
             sys.executable, "-c", _MEMBER, kafka.address, topic, str(SESSION_MS), stdout=asyncio.subprocess.PIPE
         )
         assert doomed.stdout is not None
-        assert await asyncio.wait_for(doomed.stdout.readline(), 20) == b"joined\n"
+        assert await asyncio.wait_for(doomed.stdout.readline(), 60) == b"joined\n"
         await until(lambda: len(alive.assignment()) == 3)
         doomed.kill()
         await doomed.wait()
@@ -170,7 +171,7 @@ async def test_a_group_goes_on_after_the_broker_was_killed(own_broker: BrokerPro
         async with aiokafka_producer(own_broker.address) as producer:
             for number in range(PARTITIONS):
                 await producer.send_and_wait(topic, b"%d" % number, partition=number)
-        await until(lambda: sorted(set(members.seen)) == sorted(b"%d" % n for n in range(PARTITIONS)), 30)
+        await until(lambda: sorted(set(members.seen)) == sorted(b"%d" % n for n in range(PARTITIONS)), 60)
 
 
 # The rest speaks the protocol itself, because clients hide these answers.
@@ -193,9 +194,15 @@ def join_request(group: str, member_id: str = "", instance_id: str | None = None
     return JoinGroupRequest(**(values | changes))
 
 
+NO_COORDINATOR_YET = {ErrorCode.coordinator_load_in_progress, ErrorCode.coordinator_not_available}
+
+
 def joined(raw: RawClient, group: str, instance_id: str | None = None) -> tuple[str, int]:
     """Join as the only member and take the assignment; return member id and generation."""
     answer = raw.ask(join_request(group, instance_id=instance_id))
+    deadline = time.monotonic() + 30
+    while answer.error_code in NO_COORDINATOR_YET and time.monotonic() < deadline:
+        answer = raw.ask(join_request(group, instance_id=instance_id))
     if instance_id is None:
         assert answer.error_code is ErrorCode.member_id_required
         answer = raw.ask(join_request(group, answer.member_id))
@@ -271,7 +278,7 @@ def test_a_second_member_makes_the_first_join_again(kafka: KafkaAddress, topic: 
     other = RawClient(kafka.port, kafka.host)
     other_id = other.ask(join_request(topic)).member_id
     other.send(join_request(topic, other_id))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while heartbeat(raw_kafka, topic, member_id, generation) is ErrorCode.none:
         assert time.monotonic() < deadline
     assert heartbeat(raw_kafka, topic, member_id, generation) is ErrorCode.rebalance_in_progress

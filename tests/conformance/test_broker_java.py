@@ -21,7 +21,7 @@ def scenario(java_programs: JavaPrograms, kafka: KafkaAddress, topic: str) -> Sc
 def run(java_programs: JavaPrograms, name: str, *arguments: str) -> None:
     """Run one scenario."""
     command = [*java_programs("JavaClient"), name, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
     assert (done.returncode, done.stdout) == (0, f"passed {name}\n"), done.stderr[-4000:]
 
 

