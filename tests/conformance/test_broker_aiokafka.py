@@ -150,6 +150,25 @@ async def test_an_offset_out_of_range_is_reported(kafka: KafkaAddress, topic: st
             await asyncio.wait_for(consumer.getone(), 60)
 
 
+@pytest.mark.parametrize(("reset", "expected"), [("earliest", b"old"), ("latest", b"new")])
+async def test_an_offset_out_of_range_is_reset_as_asked(
+    kafka: KafkaAddress, topic: str, reset: str, expected: bytes
+) -> None:
+    await create_topic(kafka.address, topic)
+    place = TopicPartition(topic, 0)
+    async with (
+        aiokafka_producer(kafka.address, linger_ms=0) as producer,
+        aiokafka_consumer(kafka.address, auto_offset_reset=reset) as consumer,
+        asyncio.timeout(60),
+    ):
+        await producer.send_and_wait(topic, b"old")
+        consumer.assign([place])
+        consumer.seek(place, 1000)
+        while not (found := await consumer.getmany(timeout_ms=500)):
+            await producer.send_and_wait(topic, b"new")  # nobody says when it has gone to the end
+        assert found[place][0].value == expected
+
+
 async def test_topics_are_described_extended_and_deleted(kafka: KafkaAddress, topic: str) -> None:
     await create_topic(kafka.address, topic, partitions=2)
     async with aiokafka_admin(kafka.address) as admin:

@@ -1,5 +1,6 @@
 """What librdkafka (confluent-kafka, kcat) does with the broker."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -98,6 +99,65 @@ def test_offsets_for_times(kafka: KafkaAddress, made: str, consumer: Any) -> Non
     assert producer.flush(SECONDS) == 0
     [found] = consumer.offsets_for_times([TopicPartition(made, 1, 1450)], timeout=SECONDS)
     assert found.offset == 5
+
+
+def test_a_message_of_ten_megabytes(kafka: KafkaAddress, made: str, consumer: Any) -> None:
+    value = os.urandom(10 << 20)
+    produce(kafka, made, [value, b"small"], **{"message.max.bytes": 12 << 20})
+    consumer.subscribe([made])
+    assert sorted(message.value() for message in consume(consumer, 2)) == sorted([value, b"small"])
+
+
+def test_a_waiting_consumer_gets_a_record_at_once(kafka: KafkaAddress, made: str) -> None:
+    options = {"group.id": made, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 10_000}
+    waiting = Consumer({"bootstrap.servers": kafka.address, "socket.timeout.ms": 60_000, **options})
+    producer = Producer({"bootstrap.servers": kafka.address, "linger.ms": 0})
+    try:
+        waiting.assign([TopicPartition(made, 0, 0)])
+        assert waiting.poll(0.5) is None
+        delays = []
+        for number in range(20):
+            start = time.perf_counter()
+            producer.produce(made, b"%d" % number, partition=0)
+            producer.poll(0)
+            assert (waiting.poll(SECONDS) or _nothing()).value() == b"%d" % number
+            delays.append(time.perf_counter() - start)
+            assert producer.flush(SECONDS) == 0
+    finally:
+        waiting.close()
+    assert sorted(delays)[5] < 0.2, delays
+
+
+def _nothing() -> Any:
+    raise AssertionError(f"nothing within {SECONDS:g} s")
+
+
+@pytest.mark.parametrize(("reset", "expected"), [("earliest", b"old"), ("latest", b"new"), ("error", None)])
+def test_an_offset_out_of_range_is_reset_as_asked(
+    kafka: KafkaAddress, made: str, reset: str, expected: bytes | None
+) -> None:
+    producer = Producer({"bootstrap.servers": kafka.address, "linger.ms": 0})
+    producer.produce(made, b"old", partition=0)
+    assert producer.flush(SECONDS) == 0
+    client = Consumer({"bootstrap.servers": kafka.address, "group.id": made, "auto.offset.reset": reset})
+    message = None
+    deadline = time.monotonic() + SECONDS
+    try:
+        client.assign([TopicPartition(made, 0, 1000)])
+        while message is None and time.monotonic() < deadline:
+            message = client.poll(0.5)
+            if message is None:  # nobody says when it has gone to the end; what comes later it must read
+                producer.produce(made, b"new", partition=0)
+                assert producer.flush(SECONDS) == 0
+    finally:
+        client.close()
+    assert message is not None
+    error = message.error()
+    if expected is None:
+        assert error is not None
+        assert error.code() == KafkaError._AUTO_OFFSET_RESET
+    else:
+        assert (error, message.value()) == (None, expected)
 
 
 def test_a_transactional_producer_is_refused_for_good(broker: BrokerProcess) -> None:

@@ -32,7 +32,17 @@ def test_idempotent_produce_keeps_order(scenario: Scenario, compression: str) ->
 
 @pytest.mark.parametrize(
     "name",
-    ["administration", "group-of-two", "offsets-by-timestamp", "long-poll", "ten-megabytes", "retention", "refusals"],
+    [
+        "administration",
+        "group-of-two",
+        "order-per-key",
+        "offset-reset",
+        "offsets-by-timestamp",
+        "long-poll",
+        "ten-megabytes",
+        "retention",
+        "refusals",
+    ],
 )
 def test_scenario(scenario: Scenario, name: str) -> None:
     scenario(name)

@@ -29,6 +29,7 @@ import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.consumer.OffsetOutOfRangeException;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
@@ -69,6 +70,8 @@ public final class JavaClient {
             case "retention" -> client.retention();
             case "refusals" -> client.refusals();
             case "no-transactions" -> client.noTransactions();
+            case "order-per-key" -> client.orderPerKey();
+            case "offset-reset" -> client.offsetReset();
             case "long-poll" -> client.longPoll();
             case "ten-megabytes" -> client.tenMegabytes();
             default -> throw new IllegalArgumentException(arguments[0]);
@@ -203,6 +206,55 @@ public final class JavaClient {
         Properties options = options("transactional.id", topic, "max.block.ms", "10000");
         try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(options)) {
             fails(TransactionalIdAuthorizationException.class, producer::initTransactions);
+        }
+    }
+
+    private void orderPerKey() throws Exception {
+        create(4);
+        Map<String, List<String>> sent = new HashMap<>();
+        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(options())) {
+            for (int number = 0; number < 1000; number++) {
+                String key = "key-" + number % 10;
+                sent.computeIfAbsent(key, any -> new ArrayList<>()).add("v" + number);
+                producer.send(new ProducerRecord<>(topic, key.getBytes(), ("v" + number).getBytes()));
+            }
+        }
+        Map<String, List<String>> found = new HashMap<>();
+        Set<Integer> partitions = new HashSet<>();
+        for (ConsumerRecord<byte[], byte[]> record : readAll(4, 1000)) {
+            found.computeIfAbsent(new String(record.key()), any -> new ArrayList<>()).add(new String(record.value()));
+            partitions.add(record.partition());
+        }
+        same(sent, found);
+        require(partitions.size() > 1, "ten keys in one partition");
+    }
+
+    private void offsetReset() throws Exception {
+        create(1);
+        TopicPartition place = new TopicPartition(topic, 0);
+        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(options())) {
+            producer.send(new ProducerRecord<>(topic, "old".getBytes())).get();
+            for (String reset : List.of("earliest", "latest", "none")) {
+                Properties options = options();
+                options.put("auto.offset.reset", reset);
+                try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(options)) {
+                    consumer.assign(List.of(place));
+                    consumer.seek(place, 1000);
+                    List<ConsumerRecord<byte[], byte[]>> found = new ArrayList<>();
+                    await("a record after the reset to " + reset, () -> {
+                        consumer.poll(SHORT).forEach(found::add);
+                        if (found.isEmpty()) { // nobody says when it has gone to the end
+                            producer.send(new ProducerRecord<>(topic, "new".getBytes()));
+                            producer.flush();
+                        }
+                        return !found.isEmpty();
+                    });
+                    require(!reset.equals("none"), "an offset out of range was not reported");
+                    same(reset.equals("earliest") ? "old" : "new", new String(found.get(0).value()));
+                } catch (OffsetOutOfRangeException expected) {
+                    same("none", reset);
+                }
+            }
         }
     }
 
