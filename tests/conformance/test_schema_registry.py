@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import fastavro
 import pytest
@@ -14,35 +14,23 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 from runtide.schema_registry import SchemaRegistry, SchemaRegistrySettings
 from runtide.schema_registry.rest import IncompatibleSchema, Missing, RegistryApi
-from runtide_deploy.apache_kafka import CannotResolve
 from runtide_schemas import codec, confluent
 from runtide_schemas.errors import FatalError, UnknownSchema
 from runtide_schemas.events.runs import ParamsLogged, RunStarted
 from runtide_schemas.records import as_record
 from runtide_schemas.registry import EVENT_TYPES, published_schema
-from tests.apicurio import running_apicurio
+from tests.apicurio import ApicurioRegistry
+from tests.conformance.registries import running_registry
 from tests.schema_registry_double import SchemaRegistryDouble
 from tests.unit.sample_events import sample
 
-
-class Running(Protocol):
-    """A registry that runs."""
-
-    @property
-    def url(self) -> str: ...
+Running = SchemaRegistryDouble | ApicurioRegistry
 
 
 @pytest.fixture(scope="module", params=["double", pytest.param("apicurio", marks=pytest.mark.slow)])
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    if request.param == "double":
-        with SchemaRegistryDouble() as double:
-            yield double
-        return
-    try:
-        with running_apicurio(tmp_path_factory.mktemp("apicurio")) as real:
-            yield real
-    except CannotResolve as error:
-        pytest.skip(f"no real schema registry: {error}")
+    with running_registry(request.param, tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """Our client of schema registries when the network, the registry or the settings are not as they should be."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from runtide.schema_registry.rest import FULL_TRANSITIVE, Forbidden
 from runtide_schemas import codec, confluent
 from runtide_schemas.errors import FatalError, TransientError, UnknownSchema
 from runtide_schemas.registry import EVENT_TYPES
+from tests.certificates import Authority
 from tests.schema_registry_double import SchemaRegistryDouble, basic
 from tests.unit.sample_events import sample
 
@@ -176,6 +179,48 @@ def test_a_token_and_a_user_at_once_are_refused() -> None:
 def test_a_missing_certificate_is_named() -> None:
     with pytest.raises(FatalError, match=r"cannot load .*/nowhere\.pem"):
         SchemaRegistry(SchemaRegistrySettings.model_validate({"url": "https://h", "tls_ca": "/nowhere.pem"}))
+
+
+def secured(folder: Path, *, wants_client: bool = False) -> tuple[Authority, SchemaRegistryDouble]:
+    """Return an authority and a registry with a certificate of its, which may want clients to have one, too."""
+    authority = Authority(folder)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority.issue("registry").both)
+    if wants_client:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(authority.path)
+    return authority, SchemaRegistryDouble(context)
+
+
+async def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
+    authority, double = secured(tmp_path)
+    with double:
+        assert confluent.is_framed(await registry_at(double, tls_ca=authority.path).frame(ENCODED))
+        other = Authority(tmp_path, "other")
+        for untrusting in ({}, {"tls_ca": other.path}):
+            with pytest.raises(
+                FatalError, match=r"TLS with the schema registry https://127\.0\.0\.1:\d+ fails.*TLS_CA"
+            ):
+                await registry_at(double, **untrusting).frame(ENCODED)
+
+
+async def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority.issue("registry", addresses=(), names=("registry.example",)).both)
+    with SchemaRegistryDouble(context) as double, pytest.raises(FatalError, match="TLS with the schema registry"):
+        await registry_at(double, tls_ca=authority.path).frame(ENCODED)
+
+
+async def test_mutual_tls(tmp_path: Path) -> None:
+    authority, double = secured(tmp_path, wants_client=True)
+    ours = authority.issue("job")
+    files = {"tls_ca": authority.path, "tls_certificate": ours.certificate, "tls_key": ours.key}
+    with double:
+        assert confluent.is_framed(await registry_at(double, **files).frame(ENCODED))
+        with pytest.raises((FatalError, TransientError)):
+            await registry_at(double, tls_ca=authority.path).frame(ENCODED)
+    assert double.asked("POST", "/versions") == 1
 
 
 async def test_who_may_only_read_looks_up_and_is_told_what_is_forbidden(
