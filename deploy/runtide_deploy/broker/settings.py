@@ -46,7 +46,10 @@ class BrokerSettings(ListenerSettings):
         default=1000, ge=1, description="Connections held at once; more are closed on arrival."
     )
     max_fetch_bytes: int = setting(
-        default=55 * MEBIBYTE, ge=1024, description="Most record bytes in one Fetch answer (Kafka's fetch.max.bytes)."
+        default=4 * MEBIBYTE,
+        ge=1024,
+        description="Most record bytes in one Fetch answer, but for a single larger batch (Kafka's fetch.max.bytes, there "
+        "55 MiB: clients read larger answers more slowly, and each takes its memory).",
     )
     read_buffer_bytes: int = setting(
         default=8 * MEBIBYTE, ge=0, description="Memory kept for the reads of Fetch answers while there are some."

@@ -17,7 +17,7 @@ from runtide_deploy.broker.log.segment import ReadResult
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
 
-READ_ON_LOOP_BYTES: Final = 8 << 20
+READ_ON_LOOP_BYTES: Final = 4 << 20
 """Larger reads leave the event loop; so do those that the disk would make it wait for. Others take less time than a
 hand-over to a thread and back on a busy machine: about 0.3 ms per MiB."""
 
