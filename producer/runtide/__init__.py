@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runtide.artifacts.models import LoggedModel
     from runtide.artifacts.store import StoredFile
     from runtide.catalogue import AnswerPending
+    from runtide.publisher.lag import Lag
     from runtide.tracking.asynchronous import AsyncRun
     from runtide.tracking.fluent import (
         active_run,
@@ -57,6 +58,7 @@ __all__ = [
     "Deployment",
     "FatalError",
     "InvalidRequest",
+    "Lag",
     "LoggedModel",
     "ModelVersion",
     "NotFound",
@@ -100,6 +102,7 @@ _HOMES = {
     "Deployment": "runtide.tracking.registry",
     "FatalError": "runtide_schemas.errors",
     "InvalidRequest": "runtide_schemas.errors",
+    "Lag": "runtide.publisher.lag",
     "LoggedModel": "runtide.artifacts.models",
     "ModelVersion": "runtide.tracking.registry",
     "NotFound": "runtide_schemas.errors",

@@ -1,6 +1,8 @@
 """What a run accepts, refuses and records; offline, read from its spool."""
 
 import math
+import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -79,6 +81,34 @@ def test_steps_repeat_come_late_and_may_be_negative(run: Run) -> None:
         run.log_metric("m", 0.0, step=step)  # type: ignore[arg-type]  # NumPy and whole floats are taken too
     run.log_metric("m", 0.0)
     assert [step for _, step, _, _ in points(run)] == [5, 5, 3, -1, 8, 4, -(2**63), 2**63 - 1, 0]
+
+
+def test_points_without_a_step_are_numbered_when_asked(tmp_path: Path) -> None:
+    runtide.init(broker="", spool=tmp_path / "spool")
+    run = runtide.start_run(auto_step=True)
+    for value in (1.0, 2.0):
+        run.log_metric("loss", value)
+    run.log_metrics({"loss": 3.0, "accuracy": 0.5})
+    run.log_metric("loss", 9.0, step=100)
+    run.log_metric("loss", 4.0)
+    with pytest.raises(runtide.InvalidRequest):
+        run.log_metrics({"loss": 5.0, "accuracy": "x"})  # type: ignore[dict-item]  # the point of the test
+    run.log_metric("loss", 5.0)
+    found = [(key, step, value) for key, step, _, value in points(run)]
+    assert [(step, value) for key, step, value in found if key == "loss"] == [
+        (0, 1.0), (1, 2.0), (2, 3.0), (100, 9.0), (3, 4.0), (4, 5.0),
+    ]  # fmt: skip
+    assert ("accuracy", 0, 0.5) in found
+
+
+def test_an_epoch_is_an_axis_of_its_own_and_a_step_for_want_of_one(run: Run) -> None:
+    run.log_metrics({"loss": 1.0}, step=70, epoch=0.5)
+    run.log_metrics({"loss": 2.0}, epoch=3)
+    with pytest.raises(runtide.InvalidRequest, match="whole number"):
+        run.log_metrics({"loss": 3.0}, epoch=1.5)
+    assert [(key, step, value) for key, step, _, value in points(run)] == [
+        ("loss", 70, 1.0), ("epoch", 70, 0.5), ("loss", 3, 2.0), ("epoch", 3, 3.0),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", ["0.5", True, None, [1.0], b"1", 1j, object(), 10**400])
@@ -276,6 +306,23 @@ assert dir(runtide) == runtide.__all__
 
 def test_importing_starts_nothing_and_every_public_name_is_documented() -> None:
     subprocess.run([sys.executable, "-c", IMPORT], check=True)
+
+
+def cpu_seconds(code: str) -> float:
+    """Return the processor time of a fresh interpreter: unlike the clock, it does not count who else is running."""
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_utime + usage.ru_stime
+
+
+def test_importing_costs_less_than_150_ms() -> None:
+    pairs = [(cpu_seconds("pass"), cpu_seconds("import runtide")) for _ in range(7)]
+    bare, imported = (statistics.median(times) for times in zip(*pairs, strict=True))
+    noise = max(abs(time - bare) for time, _ in pairs)
+    assert imported - bare < 0.150 + noise, (bare, imported, noise)
+    assert imported < 5 * bare, (bare, imported)
 
 
 def test_the_table_of_names_is_what_type_checkers_see() -> None:

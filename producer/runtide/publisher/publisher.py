@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from runtide.delivery import DeliveryWindow
 from runtide.kafka import KafkaSettings, describe
 from runtide.publisher.event_loop import PublisherLoop
+from runtide.publisher.lag import LagWatch
 from runtide.publisher.shipment import Shipment
 from runtide.spool.writer_spool import WriterSpool
 
@@ -50,6 +51,7 @@ class Publisher:
         self._spools: list[WriterSpool] = []
         self._shipments: dict[WriterSpool, Shipment] = {}
         self._failing: set[WriterSpool] = set()
+        self._watches: dict[WriterSpool, LagWatch] = {}
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="runtide-publisher", daemon=True)
 
@@ -67,6 +69,10 @@ class Publisher:
             if self._thread.ident is None:
                 self._thread.start()
             return True
+
+    def watch(self, spool: WriterSpool, watch: LagWatch) -> None:
+        """Have somebody told, in the thread, how far a spool's delivery is behind."""
+        self._watches[spool] = watch
 
     def remove(self, spool: WriterSpool, timeout: float = 2.0) -> bool:
         """Stop shipping a spool; False when the thread is stuck and may still use it."""
@@ -161,6 +167,8 @@ class Publisher:
         """Return the spools to serve; those that were removed are let go here, where nobody uses them."""
         spools = list(self._spools)
         for gone in self._shipments.keys() - set(spools):
+            if watch := self._watches.pop(gone, None):
+                watch.tell(self._shipments[gone].lag(self.trouble))
             self._shipments.pop(gone).release()
             self._failing.discard(gone)
         for spool in spools:
@@ -176,6 +184,8 @@ class Publisher:
             self._shipments[spool].advance()
             spool.save_acknowledged()
             self._failing.discard(spool)
+            if (watch := self._watches.get(spool)) and watch.due:
+                watch.tell(self._shipments[spool].lag(self.trouble))
         except OSError as error:
             if spool not in self._failing:
                 log.warning("cannot read or write the spool %s: %s. Tried again until it works", spool.directory, error)

@@ -1,13 +1,24 @@
 """One spool's events on their way: read in order, handed to the window, acknowledged back."""
 
-from typing import Any
+import time
+from collections import deque
+from typing import Any, NamedTuple
 
 from runtide.delivery import DeliveryWindow, Outgoing
+from runtide.publisher.lag import Lag
 from runtide.spool.segment import SpooledEvent
 from runtide.spool.writer_spool import TOPICS, WriterSpool
 
 MOST_IN_FLIGHT_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
+
+
+class _Sent(NamedTuple):
+    """What is remembered of an event until it is acknowledged in order."""
+
+    seq: int
+    time: int
+    tail_end: int
 
 
 class Shipment:
@@ -21,6 +32,8 @@ class Shipment:
         self._done: dict[str, set[int]] = {topic: set() for topic in TOPICS}
         self._in_flight = 0
         self._records: set[Outgoing] = set()
+        self._sent: dict[str, deque[_Sent]] = {topic: deque() for topic in TOPICS}
+        self._acknowledged_points = 0
 
     def advance(self) -> None:
         """Hand over what is on disk, requests and lifecycle before metrics, as far as memory in flight allows."""
@@ -38,6 +51,18 @@ class Shipment:
                 self._next[topic] = events[-1].seq + 1
             self.spool.forget(topic, self._next[topic])
 
+    def lag(self, trouble: str) -> Lag:
+        """Return how far the broker is behind what is in the spool."""
+        outstanding = self.spool.unacknowledged
+        times = [sent[0].time for sent in self._sent.values() if sent] or [self.spool.manifest.created]
+        return Lag(
+            points=max(0, self.spool.points_sealed - self._acknowledged_points),
+            events=outstanding,
+            oldest_seconds=max(0.0, time.time() - min(times) / 1000) if outstanding else 0.0,
+            acknowledged_events=sum(self.spool.acked(topic) for topic in TOPICS),
+            trouble=trouble,
+        )
+
     def release(self) -> None:
         """Stop: what is in flight stays in the spool, and may or may not arrive."""
         if self._window is not None:
@@ -45,6 +70,7 @@ class Shipment:
 
     def _submit(self, window: DeliveryWindow, topic: str, event: SpooledEvent) -> None:
         self._in_flight += event.size
+        self._sent[topic].append(_Sent(event.seq, event.time, event.tail_end))
         seq, size = event.seq, event.size
 
         def acknowledged(_: Any) -> None:
@@ -71,3 +97,6 @@ class Shipment:
             done.remove(position)
             position += 1
         self.spool.acknowledge(topic, position)
+        sent = self._sent[topic]
+        while sent and sent[0].seq < position:
+            self._acknowledged_points = max(self._acknowledged_points, sent.popleft().tail_end)

@@ -55,6 +55,7 @@ class WriterSpool:
         manifest: whose it is.
         keys: metric keys and their ids.
         points: the tail that metric points go into.
+        points_sealed: how many of them are in events; the tail's own mark also passes room that no point took.
     """
 
     def __init__(self, directory: Path, manifest: Manifest, lock: int, limits: SpoolLimits, fresh: bool) -> None:
@@ -77,6 +78,7 @@ class WriterSpool:
         self._save_again_at = 0.0
         sealed = None if fresh else self._logs[topics.METRICS].tail_end
         self.points = PointTail(directory, limits, lambda: self.size, sealed)
+        self.points_sealed = sealed or 0
 
     @classmethod
     def create(cls, root: Path, run_id: str, limits: SpoolLimits, *, creator: bool = False, actor: str = "") -> Self:
@@ -168,6 +170,7 @@ class WriterSpool:
                 records, end = chunk
                 self._append_points(records, self.points.sealed, end)
                 self.points.sealed = end
+                self.points_sealed = end
             return False
         finally:
             self._sealing.release()

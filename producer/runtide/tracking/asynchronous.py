@@ -10,7 +10,7 @@ from runtide.artifacts.models import LoggedModel
 from runtide.artifacts.store import StoredFile
 from runtide.tracking import files, registry
 from runtide.tracking.configuration import current
-from runtide.tracking.messages import say_leftover
+from runtide.tracking.leftovers import say_leftover
 from runtide.tracking.plan import plan_run
 from runtide.tracking.process import status_of
 from runtide.tracking.registry import Deployment, ModelVersion
@@ -35,6 +35,7 @@ class AsyncRun(RunLog):
         parent_run_id: str = "",
         shared: bool | None = None,
         capture: Sequence[str] | None = None,
+        auto_step: bool = False,
     ) -> None:
         """Start a run; the arguments are those of ``runtide.start_run``."""
         plan = plan_run(
@@ -47,6 +48,7 @@ class AsyncRun(RunLog):
             tags=tags,
             shared=shared,
             capture=capture,
+            auto_step=auto_step,
         )
         super().__init__(plan)
 

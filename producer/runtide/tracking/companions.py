@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from runtide.tracking.messages import say
+from runtide.messages import say
 
 
 class Companion(Protocol):

@@ -10,8 +10,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from runtide.messages import say
 from runtide.tracking.companions import Ticker
-from runtide.tracking.messages import say
 
 if TYPE_CHECKING:
     from runtide.tracking.run_log import RunLog

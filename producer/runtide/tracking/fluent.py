@@ -52,6 +52,7 @@ def start_run(
     parent_run_id: str | None = None,
     shared: bool | None = None,
     capture: Sequence[str] | None = None,
+    auto_step: bool = False,
 ) -> Run:
     """Start a run and make it the active one. Needs no broker: what is logged waits in the spool.
 
@@ -70,6 +71,7 @@ def start_run(
         capture: what the run captures by itself, in the background: any of ``code``, ``environment`` (see ``Run.log_code``,
             ``Run.log_environment``), ``system`` (metrics ``system/...``, by one rank per host) and ``console`` (what is
             printed, below ``console/``). None: what ``RUNTIDE_CAPTURE`` names.
+        auto_step: number metric points that are given no step: each name from 0, in each process. Else their step is 0.
 
     Raises:
         InvalidRequest: a run is active already and ``nested`` is not set, a name, id or tag is not allowed, or the run is
@@ -93,6 +95,7 @@ def start_run(
         tags=tags,
         shared=shared,
         capture=capture,
+        auto_step=auto_step,
     )
     if plan.configuration.settings.handle_sigterm:
         handle_sigterm()
@@ -129,9 +132,15 @@ def log_metric(key: str, value: SupportsFloat, step: int | None = None, timestam
     (innermost() or start_run()).log_metric(key, value, step, timestamp)
 
 
-def log_metrics(metrics: Mapping[str, SupportsFloat], step: int | None = None, timestamp: int | None = None) -> None:
+def log_metrics(
+    metrics: Mapping[str, SupportsFloat],
+    step: int | None = None,
+    timestamp: int | None = None,
+    *,
+    epoch: float | None = None,
+) -> None:
     """Log one point of each of several metrics to the active run; see ``Run.log_metrics``."""
-    (innermost() or start_run()).log_metrics(metrics, step, timestamp)
+    (innermost() or start_run()).log_metrics(metrics, step, timestamp, epoch=epoch)
 
 
 def log_param(key: str, value: object) -> None:

@@ -52,6 +52,7 @@ class RunPlan:
         experiment: name, to be resolved by the registrar, when there is no id.
         goes_on: an earlier attempt of the job may have started and ended the run; it is running again.
         captures: what it captures by itself.
+        auto_step: metric points that are given no step are counted, by name.
     """
 
     configuration: Configuration
@@ -64,6 +65,7 @@ class RunPlan:
     experiment: str
     goes_on: bool = False
     captures: tuple[str, ...] = ()
+    auto_step: bool = False
 
     @property
     def artifact_uri(self) -> str:
@@ -113,6 +115,7 @@ def plan_run(
     tags: Mapping[str, object] | None = None,
     shared: bool | None = None,
     capture: Sequence[str] | None = None,
+    auto_step: bool = False,
 ) -> RunPlan:
     """Return the plan of a run.
 
@@ -138,6 +141,7 @@ def plan_run(
         experiment=check_experiment_name(chosen) if chosen else "",
         goes_on=common and launcher.restarted,
         captures=_captures(configuration, capture),
+        auto_step=auto_step,
     )
 
 

@@ -15,7 +15,7 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from runtide.tracking.messages import say_leftover
+from runtide.tracking.leftovers import say_leftover
 
 if TYPE_CHECKING:
     from runtide.tracking.run_log import EndStatus, RunLog

@@ -8,7 +8,7 @@ from typing import Any
 from runtide.artifacts.models import LoggedModel, describe_model
 from runtide.catalogue import ask
 from runtide.tracking.configuration import Configuration
-from runtide.tracking.messages import say_leftover
+from runtide.tracking.leftovers import say_leftover
 from runtide.tracking.writer import Writer
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.events.requests import RegisterModelVersion, RequestDeployment, SetAlias

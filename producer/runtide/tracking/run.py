@@ -9,7 +9,7 @@ from runtide.artifacts.models import LoggedModel
 from runtide.artifacts.store import StoredFile
 from runtide.tracking import files, registry
 from runtide.tracking.active import leave
-from runtide.tracking.messages import say_leftover
+from runtide.tracking.leftovers import say_leftover
 from runtide.tracking.process import status_of
 from runtide.tracking.registry import Deployment, ModelVersion
 from runtide.tracking.run_log import EndStatus, RunLog

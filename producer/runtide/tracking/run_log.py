@@ -4,11 +4,14 @@ import os
 import struct
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from time import time_ns
 from typing import Any, Literal, SupportsFloat, get_args
 
 from runtide.artifacts.store import ArtifactStore, StoredFile
+from runtide.publisher.lag import LagCallback
 from runtide.settings import ClientSettings
 from runtide.tracking.companions import Companion
 from runtide.tracking.datasets import dataset_input
@@ -32,6 +35,7 @@ _REASONS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
 _PER_EVENT_BYTES = 256 * 1024
 _MAX_LONG = 2**63 - 1
 _MAX_REASON = 8_000
+EPOCH = "epoch"
 NOTE_TAG = "mlflow.note.content"
 
 
@@ -56,6 +60,8 @@ class RunLog:
         self._ended = False
         self._stored: dict[str, StoredFile] = {}
         self._companions: list[Companion] = []
+        self._watch: tuple[LagCallback, float] | None = None
+        self._counters: defaultdict[int, count[int]] | None = defaultdict(count) if plan.auto_step else None
         self.tables = threading.Lock()
         self._writer: Writer | None = None
         self._append: Callable[[int, int, int, Any], None]
@@ -80,7 +86,8 @@ class RunLog:
             key: name of the metric.
             value: anything that ``float`` takes but text and bool: numbers, NumPy scalars, one-element tensors; NaN
                 and infinities are data.
-            step: whole number, 0 when None; may repeat, come late or be negative.
+            step: whole number; may repeat, come late or be negative. When None: 0; in a run with ``auto_step``, the number
+                of this process's earlier points of this name that were given none.
             timestamp: Unix time in milliseconds; now when None.
 
         Raises:
@@ -96,16 +103,34 @@ class RunLog:
             timestamp = time_ns() // 1_000_000
         elif timestamp.__class__ is not int or timestamp < 0:
             timestamp = check_timestamp(timestamp)
+        if step is None:
+            step = 0 if self._counters is None else next(self._counters[key_id])
         try:
-            self._append(key_id, 0 if step is None else step, timestamp, value)
+            self._append(key_id, step, timestamp, value)
         except struct.error:
             self._append(key_id, check_step(step), check_timestamp(timestamp), value)
 
     def log_metrics(
-        self, metrics: Mapping[str, SupportsFloat], step: int | None = None, timestamp: int | None = None
+        self,
+        metrics: Mapping[str, SupportsFloat],
+        step: int | None = None,
+        timestamp: int | None = None,
+        *,
+        epoch: float | None = None,
     ) -> None:
-        """Log one point of each of several metrics; when one cannot be logged, none is. See ``log_metric``."""
+        """Log one point of each of several metrics; when one cannot be logged, none is. See ``log_metric``.
+
+        Args:
+            metrics: value by name.
+            step: see ``log_metric``.
+            timestamp: see ``log_metric``.
+            epoch: logged as the metric ``epoch`` at the same step, which makes it an axis for the others; without a step,
+                a whole epoch is the step, too.
+        """
         at = time_ns() // 1_000_000 if timestamp is None else check_timestamp(timestamp)
+        if epoch is not None:
+            metrics = {**metrics, EPOCH: epoch}
+            step = check_step(epoch) if step is None else step
         number = 0 if step is None else check_step(step)
         ids = self._key_ids
         points = []
@@ -118,6 +143,8 @@ class RunLog:
             if value.__class__ is not float:
                 value = check_metric_value(key, value)
             points.append((key_id, number, at, value))
+        if step is None and self._counters is not None:
+            points = [(key_id, next(self._counters[key_id]), at, value) for key_id, _, at, value in points]
         self._append_all(points)
 
     def log_param(self, key: str, value: object) -> None:
@@ -183,6 +210,19 @@ class RunLog:
         dataset = dataset_input(name, data, given, context, tags)
         self.writer.publish(InputsLogged(run_id=self.run_id, datasets=(dataset,)))
 
+    def on_delivery(self, callback: LagCallback, every: float = 1.0) -> None:
+        """Be told what the broker has not acknowledged yet: points, events, the age of the oldest, and why.
+
+        Called from the publisher's thread, so it must be quick; what it raises is said once, and delivery goes on. The last
+        call of a run that is delivered says that nothing is left. One callback per run; a new one takes its place.
+
+        Args:
+            callback: takes a ``runtide.Lag``.
+            every: seconds at least between calls. There are none while nothing is outstanding and nothing changes.
+        """
+        self._watch = (callback, every)
+        self.writer.watch(callback, every)
+
     @property
     def settings(self) -> ClientSettings:
         """Limits and deadlines."""
@@ -221,6 +261,7 @@ class RunLog:
         """In a forked child: the writer stays the parent's; the next call opens this process's own."""
         self._opening = threading.RLock()
         self.tables = threading.Lock()
+        self._counters = None if self._counters is None else defaultdict(count)
         while self._companions:
             self._companions.pop().abandon()
         self._key_ids = {}
@@ -257,6 +298,8 @@ class RunLog:
                 self._append_all = writer.spool.points.append_all
                 self._key_ids = writer.spool.keys.ids
                 self._writer = writer
+                if self._watch is not None:
+                    writer.watch(*self._watch)
                 writer_opened(self)
             return self._writer
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from runtide.messages import say
 from runtide.tracking.companions import Ticker
-from runtide.tracking.messages import say
 
 if TYPE_CHECKING:
     from runtide.tracking.run_log import RunLog

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtide.connection import Connection
+from runtide.publisher.lag import LagCallback, LagWatch
 from runtide.publisher.pool import publish
 from runtide.spool.writer_spool import WriterSpool
 from runtide.tracking.configuration import Configuration
@@ -73,6 +74,10 @@ class Writer:
     def publish(self, body: object, time: int | None = None) -> str:
         """Put an event in the spool and return its id; it is on its way when this returns."""
         return self.spool.append(body, time)
+
+    def watch(self, callback: LagCallback, every: float) -> None:
+        """Call back with the lag of delivery; see ``RunLog.on_delivery``."""
+        self.publisher.watch(self.spool, LagWatch(callback, every))
 
     def flush(self, durable: bool, timeout: float) -> bool:
         """Wait until the broker has everything logged so far; see ``Run.flush``."""

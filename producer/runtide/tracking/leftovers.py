@@ -1,14 +1,7 @@
-"""What the SDK says to people on standard error: little, plain, and with the command to run."""
+"""Saying what an end left in the spool."""
 
-import sys
-
+from runtide.messages import say
 from runtide.tracking.writer import Leftover
-
-
-def say(text: str) -> None:
-    """Write one line to standard error."""
-    if sys.stderr is not None:  # None in a windowed process without a console
-        sys.stderr.write(f"runtide: {text}\n")
 
 
 def say_leftover(what: str, leftover: Leftover | None) -> None:

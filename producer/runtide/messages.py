@@ -1,0 +1,9 @@
+"""What the SDK says to people on standard error: little, and plain."""
+
+import sys
+
+
+def say(text: str) -> None:
+    """Write one line to standard error."""
+    if sys.stderr is not None:  # None in a windowed process without a console
+        sys.stderr.write(f"runtide: {text}\n")
