@@ -23,7 +23,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from runtide.kafka import KafkaSettings, describe, new_consumer
+from runtide.kafka import KafkaSettings, describe, explained, new_consumer
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_consumers.decoding import UnreadableRecord
 from runtide_consumers.projection import TopicPartition
@@ -81,6 +81,7 @@ class LogReader:
 
         Raises:
             TransientError: the broker is away, or a topic does not exist yet.
+            NoAccess: the broker will not let us in.
             LogTruncated: a position lies outside of what the log holds.
         """
         schemas = registry_for(settings.schema_registry)
@@ -95,7 +96,9 @@ class LogReader:
                 consumer.seek(KafkaPartition(*partition), offset)
         except (KafkaError, OSError, TimeoutError) as error:
             await _stop(consumer)
-            raise TransientError(f"cannot read the log at {settings.bootstrap}: {describe(error)}") from error
+            raise await explained(
+                settings, f"cannot read the log at {settings.bootstrap}: {describe(error)}"
+            ) from error
         except BaseException:
             await _stop(consumer)
             raise

@@ -15,7 +15,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from runtide.kafka import KafkaSettings, quiet_loggers
+from runtide.kafka import KafkaSettings, NoAccess, quiet_loggers
+from runtide.kafka_settings import read_kafka_settings
 from runtide_consumers.progress import Progress
 from runtide_schemas.errors import RuntideError
 
@@ -52,7 +53,11 @@ def argument_parser(module: str, description: str) -> argparse.ArgumentParser:
 
 def kafka_settings(arguments: argparse.Namespace) -> KafkaSettings:
     """Return the Kafka settings of the environment, with the bootstrap of the command line when given."""
-    return KafkaSettings(bootstrap=arguments.bootstrap) if arguments.bootstrap else KafkaSettings()
+    try:
+        return read_kafka_settings(**({"bootstrap": arguments.bootstrap} if arguments.bootstrap else {}))
+    except NoAccess as error:
+        print(error, file=sys.stderr, flush=True)  # noqa: T201 - for the operator; nothing logs yet
+        raise SystemExit(EXIT_FATAL) from error
 
 
 def progress_of(arguments: argparse.Namespace) -> Progress:

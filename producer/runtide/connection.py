@@ -131,9 +131,9 @@ class Connection:
 
     def kafka(self) -> "KafkaSettings":
         """Return the Kafka settings of the environment, with this broker."""
-        from runtide.kafka import KafkaSettings  # imported late: pydantic-settings costs 100 ms
+        from runtide.kafka_settings import read_kafka_settings  # imported late: pydantic-settings costs 100 ms
 
-        return KafkaSettings(bootstrap=self.broker)
+        return read_kafka_settings(bootstrap=self.broker)
 
 
 def as_uri(location: str) -> str:

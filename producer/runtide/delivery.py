@@ -15,7 +15,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from runtide.kafka import KafkaSettings, describe, discard, new_producer, quiet_loggers
+from runtide.kafka import KafkaSettings, NoAccess, describe, discard, new_producer, quiet_loggers
+from runtide.kafka_access import why_no_access
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_schemas.envelope import Headers
 from runtide_schemas.errors import RuntideError, TransientError
@@ -48,14 +49,25 @@ class Outgoing:
 
 
 class DeliveryWindow:
-    """Delivers records in the order of ``submit``, for as long as ``run`` runs. Belongs to one event loop."""
+    """Delivers records in the order of ``submit``, for as long as ``run`` runs. Belongs to one event loop.
+
+    Attributes:
+        refused: why the broker will never let us in, as the settings are; empty when it does, or is merely away.
+    """
 
     def __init__(
-        self, settings: KafkaSettings, on_trouble: Callable[[str], None] | None = None, quiet: int = logging.WARNING
+        self,
+        settings: KafkaSettings,
+        on_trouble: Callable[[str, str], None] | None = None,
+        quiet: int = logging.WARNING,
     ) -> None:
-        """``on_trouble`` hears in words about every failed connection or delivery, and "" when it works again."""
+        """``on_trouble`` hears in words about every failed connection or delivery, and "" when it works again.
+
+        Its second argument is ``refused``.
+        """
+        self.refused = ""
         self._settings = settings
-        self._on_trouble = on_trouble or (lambda text: log.warning("%s", text) if text else None)
+        self._on_trouble = on_trouble or (lambda text, _: log.warning("%s", text) if text else None)
         self._queue: deque[Outgoing] = deque()
         self._unsent: deque[Outgoing] = deque()
         self._wake = asyncio.Event()
@@ -102,19 +114,27 @@ class DeliveryWindow:
         """Deliver until cancelled."""
         while True:
             producer: AIOKafkaProducer | None = None
+            started = False
             try:
                 registry = registry_for(self._settings.schema_registry)
                 producer = new_producer(self._settings)
                 await asyncio.wait_for(producer.start(), START_TIMEOUT_S)
+                started, self.refused = True, ""
                 self._unsent = deque(record for record in self._queue if not record.settled)
                 self._failure = None
                 await self._pump(producer, registry)
             except Exception as error:  # noqa: BLE001 - whatever it is, records must go on being delivered
-                self._trouble(f"delivery to {self._settings.bootstrap} failed: {describe(error)}")
+                await self._look_for_reason(error, started)
+                why = self.refused or describe(error)
+                self._trouble(f"delivery to {self._settings.bootstrap} failed: {why}")
             finally:
                 if producer is not None:
                     await discard(producer)
             await self._wait()
+
+    async def _look_for_reason(self, error: Exception, started: bool) -> None:
+        refused = error if started or isinstance(error, NoAccess) else await why_no_access(self._settings)
+        self.refused = str(refused) if isinstance(refused, NoAccess) else ""
 
     async def _pump(self, producer: AIOKafkaProducer, registry: SchemaRegistry) -> None:
         while True:
@@ -169,7 +189,7 @@ class DeliveryWindow:
 
     def _trouble(self, text: str) -> None:
         self._troubled = True
-        self._on_trouble(text)
+        self._on_trouble(text, self.refused)
 
     async def _wait(self) -> None:
         await asyncio.sleep(self._pause)
@@ -179,7 +199,7 @@ class DeliveryWindow:
         self._pause = FIRST_PAUSE_S
         if self._troubled:
             self._troubled = False
-            self._on_trouble("")
+            self._on_trouble("", "")
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error

@@ -7,17 +7,14 @@ and nowhere else.
 import asyncio
 import contextlib
 import logging
-import ssl
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from runtide.schema_registry.settings import SchemaRegistrySettings
+from runtide.kafka_access import why_no_access
+from runtide.kafka_settings import KafkaSettings, NoAccess, client_options
 from runtide_schemas.errors import FatalError, TransientError
 from runtide_schemas.topics import DEFAULT_PARTITIONS, TOPICS
 
@@ -25,7 +22,6 @@ MAX_BATCH_BYTES = 512 * 1024
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 MAX_EVENT_BYTES = 1_000_000
 """Largest event body that is published: brokers refuse batches of more than 1 MiB by default (message.max.bytes)."""
-REQUEST_TIMEOUT_MS = 15_000
 _TOPIC_ALREADY_EXISTS = 36
 _INVALID_REPLICATION_FACTOR = 38
 _TOPICS_DEADLINE_S = 30.0
@@ -33,31 +29,20 @@ KEEP_EVERYTHING = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.polic
 """The log is the truth: Kafka's default of seven days would take it away from every projection and from the registrar."""
 _quiet_level = logging.NOTSET
 
-
-class KafkaSettings(BaseSettings):
-    """Where the log is and how to get in. Environment: ``RUNTIDE_KAFKA_<NAME>``."""
-
-    model_config = SettingsConfigDict(env_prefix="RUNTIDE_KAFKA_", frozen=True)
-
-    bootstrap: str = Field(default="127.0.0.1:9092", description="Comma-separated host:port of one or more brokers.")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="How to connect."
-    )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        default="SCRAM-SHA-512", description="SASL mechanism, for the SASL protocols."
-    )
-    sasl_username: str = Field(default="", description="SASL user.")
-    sasl_password: SecretStr = Field(default=SecretStr(""), description="SASL password; never logged.")
-    tls_ca: Path | None = Field(default=None, description="CA certificates (PEM) to trust; the system's when unset.")
-    tls_certificate: Path | None = Field(default=None, description="Client certificate (PEM), for mutual TLS.")
-    tls_key: Path | None = Field(default=None, description="Key of the client certificate (PEM).")
-    replication_factor: int = Field(
-        default=1, description="Replicas of the topics that we create; 3 on a real cluster."
-    )
-    schema_registry: SchemaRegistrySettings = Field(
-        default_factory=SchemaRegistrySettings,
-        description="The schema registry that bodies refer to, if any; its settings are RUNTIDE_SCHEMA_REGISTRY_<NAME>.",
-    )
+__all__ = [
+    "KEEP_EVERYTHING",
+    "KafkaSettings",
+    "MAX_EVENT_BYTES",
+    "NoAccess",
+    "cluster_id",
+    "describe",
+    "discard",
+    "ensure_topics",
+    "explained",
+    "new_consumer",
+    "new_producer",
+    "quiet_loggers",
+]
 
 
 def new_producer(settings: KafkaSettings, **overrides: Any) -> AIOKafkaProducer:
@@ -66,7 +51,7 @@ def new_producer(settings: KafkaSettings, **overrides: Any) -> AIOKafkaProducer:
     It must be made and used in one event loop. After any delivery error throw it away (``discard``): its sequence
     numbers may have a hole that the broker refuses for ever.
     """
-    options = _client_options(settings) | {
+    options = client_options(settings) | {
         "enable_idempotence": True,
         "acks": "all",
         "max_batch_size": MAX_BATCH_BYTES,
@@ -81,7 +66,7 @@ def new_consumer(settings: KafkaSettings, **overrides: Any) -> AIOKafkaConsumer:
 
     Assign partitions and seek explicitly, and read with ``getmany``: iteration skips what it cannot read.
     """
-    options = _client_options(settings) | {
+    options = client_options(settings) | {
         "group_id": None,
         "enable_auto_commit": False,
         "auto_offset_reset": "none",
@@ -112,10 +97,11 @@ async def ensure_topics(settings: KafkaSettings, spread: int = DEFAULT_PARTITION
 
     Raises:
         TransientError: the broker is away, or the topics have no leaders in time.
+        NoAccess: the broker will not let us in.
         FatalError: the broker refuses, or an ordered topic has more than one partition.
     """
     quiet_loggers()
-    admin = AIOKafkaAdminClient(**_client_options(settings))
+    admin = AIOKafkaAdminClient(**client_options(settings))
     try:
         await admin.start()
         await _create_missing(admin, settings, spread)
@@ -124,7 +110,7 @@ async def ensure_topics(settings: KafkaSettings, spread: int = DEFAULT_PARTITION
                 await asyncio.sleep(0.1)
         _check_ordered(found)
     except (KafkaError, OSError, TimeoutError) as error:
-        raise TransientError(f"cannot set up topics at {settings.bootstrap}: {describe(error)}") from error
+        raise await explained(settings, f"cannot set up topics at {settings.bootstrap}: {describe(error)}") from error
     finally:
         await admin.close()
 
@@ -134,14 +120,15 @@ async def cluster_id(settings: KafkaSettings) -> str:
 
     Raises:
         TransientError: the broker is away.
+        NoAccess: the broker will not let us in.
         FatalError: it is no Kafka that tells its id (KIP-78).
     """
-    admin = AIOKafkaAdminClient(**_client_options(settings))
+    admin = AIOKafkaAdminClient(**client_options(settings))
     try:
         await admin.start()
         found = (await admin.describe_cluster()).get("cluster_id")
     except (KafkaError, OSError, TimeoutError) as error:
-        raise TransientError(f"cannot ask {settings.bootstrap} for its cluster id: {describe(error)}") from error
+        raise await explained(settings, f"cannot ask {settings.bootstrap} for its id: {describe(error)}") from error
     finally:
         await admin.close()
     if not found:
@@ -163,34 +150,15 @@ def quiet_loggers(level: int = logging.WARNING) -> None:
         logger.setLevel(logging.INFO)
 
 
+async def explained(settings: KafkaSettings, failure: str) -> FatalError | TransientError:
+    """Return what to raise after a failure to reach the log: why we are not let in, else that waiting may help."""
+    refused = await why_no_access(settings)
+    return TransientError(failure) if refused is None else NoAccess(f"{failure}: {refused}")
+
+
 def describe(error: BaseException) -> str:
     """Return an error's type and text; aiokafka's and asyncio's often have no text of their own."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _client_options(settings: KafkaSettings) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "bootstrap_servers": settings.bootstrap,
-        "security_protocol": settings.security_protocol,
-        "request_timeout_ms": REQUEST_TIMEOUT_MS,
-    }
-    if "SASL" in settings.security_protocol:
-        options["sasl_mechanism"] = settings.sasl_mechanism
-        options["sasl_plain_username"] = settings.sasl_username
-        options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
-    if "SSL" in settings.security_protocol:
-        options["ssl_context"] = _tls_context(settings)
-    return options
-
-
-def _tls_context(settings: KafkaSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_ca)
-        if settings.tls_certificate is not None:
-            context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except OSError as error:
-        raise FatalError(f"cannot load the TLS files {settings.tls_ca}, {settings.tls_certificate}: {error}") from error
-    return context
 
 
 async def _create_missing(admin: AIOKafkaAdminClient, settings: KafkaSettings, spread: int) -> None:

@@ -38,9 +38,15 @@ class SpoolReport:
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What became of all spools."""
+    """What became of all spools.
+
+    Attributes:
+        spools: each of them.
+        refused: why the broker will never let us in, as the settings are; empty when that is not so.
+    """
 
     spools: tuple[SpoolReport, ...]
+    refused: str = ""
 
     @property
     def complete(self) -> bool:
@@ -85,7 +91,8 @@ def sync(
     """
     publisher = Publisher(settings, linger=0.01, idle=math.inf)
     try:
-        return SyncReport(tuple(_sync_one(path, publisher, progress, timeout) for path in find_spools(directories)))
+        spools = tuple(_sync_one(path, publisher, progress, timeout) for path in find_spools(directories))
+        return SyncReport(spools, publisher.refused)
     finally:
         publisher.stop()
 
@@ -115,7 +122,7 @@ def _problem(spool: WriterSpool, publisher: Publisher, timeout: float) -> str:
 
 def _wait(spool: WriterSpool, total: int, publisher: Publisher, progress: Progress, timeout: float) -> None:
     left, deadline = total, time.monotonic() + timeout
-    while left and time.monotonic() < deadline and publisher.alive:
+    while left and time.monotonic() < deadline and publisher.alive and not publisher.refused:
         publisher.delivered(spool, 0.1)
         if (now := spool.unacknowledged) < left:
             left, deadline = now, time.monotonic() + timeout

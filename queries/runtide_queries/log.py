@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
-from runtide.kafka import KafkaSettings, new_consumer
+from runtide.kafka import KafkaSettings, describe, explained, new_consumer
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
@@ -75,6 +75,7 @@ class Log:
 
         Raises:
             TransientError: the broker is away.
+            FatalError: it does not let us in; the message says what to change.
         """
         async with self._lock:
             try:
@@ -84,7 +85,7 @@ class Log:
                     found = await consumer.end_offsets(partitions) if partitions else {}
             except (KafkaError, OSError) as error:
                 await self.close()
-                raise _away(self._settings, error) from error
+                raise await _away(self._settings, error) from error
         return {(partition.topic, partition.partition): end for partition, end in found.items()}
 
     async def events(
@@ -136,7 +137,7 @@ class Log:
             await consumer.start()
             yield consumer
         except (KafkaError, OSError) as error:
-            raise _away(self._settings, error) from error
+            raise await _away(self._settings, error) from error
         finally:
             await consumer.stop()
 
@@ -239,6 +240,5 @@ def _event(record: Any, by_id: DecoderById) -> LoggedEvent | None:
         return LoggedEvent(origin=origin, envelope=envelope, body=None, problem=str(error))
 
 
-def _away(settings: KafkaSettings, error: Exception) -> TransientError | FatalError:
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return TransientError(f"the log at {settings.bootstrap} is away ({text}); try again when the broker is back")
+async def _away(settings: KafkaSettings, error: Exception) -> TransientError | FatalError:
+    return await explained(settings, f"the log at {settings.bootstrap} is away ({describe(error)})")

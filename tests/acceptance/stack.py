@@ -105,11 +105,13 @@ def eventually(condition: Callable[[], T], what: str, seconds: float = 60.0) -> 
 
 
 @contextmanager
-def running_stack(data: Path, *options: str) -> Iterator[RunningStack]:
-    """Start a stack, wait until it is ready, stop it as Ctrl-C does."""
+def running_stack(data: Path, *options: str, variables: Mapping[str, str] | None = None) -> Iterator[RunningStack]:
+    """Start a stack, with more environment variables if need be, wait until it is ready, stop it as Ctrl-C does."""
     log = (data.parent / f"{data.name}.up.log").open("w+")
     command = [str(RUNTIDE), "up", "--data", str(data), *FREE_PORTS, *options]
-    process = subprocess.Popen(command, stdout=log, stderr=log, text=True, env={**os.environ, "NO_COLOR": "1"})
+    process = subprocess.Popen(
+        command, stdout=log, stderr=log, text=True, env={**os.environ, "NO_COLOR": "1", **(variables or {})}
+    )
     try:
         yield RunningStack(data, process, _wait_ready(data, process, log))
     finally:

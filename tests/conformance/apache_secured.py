@@ -22,8 +22,9 @@ _SECURITY = "org.apache.kafka.common.security"
 @contextmanager
 def secured_apache(folder: Path, **entries: str) -> Iterator[Secured]:
     """Run a node and return its secured listener. ``entries``: further server properties, ``_`` for each dot."""
+    folder.mkdir(exist_ok=True)
     authority = Authority(folder)
-    open_port, secured_port = with_ports(ApacheKafkaSettings(data=folder / "ports", port=0)), 0
+    open_port = with_ports(ApacheKafkaSettings(data=folder / "ports", port=0))
     secured_port = with_ports(ApacheKafkaSettings(data=folder / "ports", port=0)).port
     node = ApacheKafka(
         open_port.model_copy(

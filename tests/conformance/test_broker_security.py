@@ -177,6 +177,7 @@ async def test_an_untrusted_certificate_is_refused_by_clients(secured: Secured, 
     assert "certificate verify failed" in first_error(wrong).str()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["SASL_PLAINTEXT", "SSL"])
 async def test_each_half_works_alone(tmp_path: Path, topic: str, protocol: str) -> None:
     with secured_broker(tmp_path, protocol) as (_, secured):

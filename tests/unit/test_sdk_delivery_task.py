@@ -22,7 +22,7 @@ RUN = "ab" * 16
 
 
 def no_producer(_: KafkaSettings) -> None:
-    raise FatalError("cannot load the TLS files ca.pem")
+    raise FatalError("cannot load the CA certificates RUNTIDE_KAFKA_TLS_CA= ca.pem")
 
 
 async def broken(_: DeliveryWindow) -> None:
@@ -34,7 +34,7 @@ async def test_missing_tls_files_are_said_and_tried_again(monkeypatch: pytest.Mo
     said: list[str] = []
     twice = asyncio.Event()
 
-    def hear(text: str) -> None:
+    def hear(text: str, _: str) -> None:
         said.append(text)
         if len(said) == 2:
             twice.set()
@@ -43,7 +43,7 @@ async def test_missing_tls_files_are_said_and_tried_again(monkeypatch: pytest.Mo
     async with asyncio.timeout(5):
         await twice.wait()
     assert not task.done()
-    assert "cannot load the TLS files" in said[1]
+    assert "cannot load the CA certificates RUNTIDE_KAFKA_TLS_CA=" in said[1]
     task.cancel()
     await asyncio.wait({task})
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from runtide.connection import Connection
-from runtide_schemas.errors import InvalidRequest, TransientError
+from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
 
 if TYPE_CHECKING:
     from runtide.sync import SyncReport
@@ -40,6 +40,11 @@ def sync(
         typer.echo(f"Nothing to send: there is no spool in {', '.join(map(str, wanted))}.")
         return
     Console().print(_report_table(report))
+    if report.refused:
+        raise FatalError(
+            f"The broker does not let us in: {report.refused}. What is left stays in its spool; run `runtide sync` again "
+            "after that"
+        )
     if not report.complete:
         raise TransientError(
             "Not everything could be sent; what is left stays in its spool. Run `runtide sync` again later."

@@ -209,5 +209,11 @@ class Demo:
 
 
 def _environment(stack: Stack) -> Mapping[str, str]:
-    foreign = {key: value for key, value in os.environ.items() if not key.startswith("RUNTIDE_")}
-    return {**foreign, "RUNTIDE_DATA": str(stack.plan.directory.path)}
+    """Return what a training job needs: where the stack is, and how to get in to a secured log."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RUNTIDE_") or _is_access(key)}
+    return {**kept, "RUNTIDE_DATA": str(stack.plan.directory.path)}
+
+
+def _is_access(name: str) -> bool:
+    """Return whether a variable says how to get in, and not where: that is what ``RUNTIDE_DATA`` leads to."""
+    return name.startswith(("RUNTIDE_KAFKA_", "RUNTIDE_SCHEMA_REGISTRY_")) and name != "RUNTIDE_KAFKA_BOOTSTRAP"

@@ -28,7 +28,7 @@ class ChildProcess:
             self.log_start = log.tell()
             self._process = subprocess.Popen(
                 tied(spec.command, spec.orphan_signal),
-                env={**os.environ, **spec.env, **marks},
+                env={**_inherited(spec.withheld), **spec.env, **marks},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -81,6 +81,11 @@ class ChildProcess:
         with self.spec.log_path.open("rb") as log:
             log.seek(position)
             return log.read()
+
+
+def _inherited(withheld: tuple[str, ...]) -> dict[str, str]:
+    """Return our environment without what the service has no business with: secrets of others."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(withheld)}
 
 
 async def _wait_for_end(pid: int) -> None:

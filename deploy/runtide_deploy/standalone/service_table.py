@@ -26,6 +26,9 @@ DEPLOYER_STOP_S = 25.0
 """It stops the instances first, which may take up to 20 s."""
 BROKER = "broker"
 """Stands for every broker of the stack where a service says what it depends on."""
+_OF_BROKERS = ("RUNTIDE_BROKER_", "RUNTIDE_APACHE_KAFKA_")
+_OF_CLIENTS = ("RUNTIDE_KAFKA_", "RUNTIDE_SCHEMA_REGISTRY_")
+"""How brokers are secured is no business of their clients', and the clients' password none of theirs."""
 READY_LINE = r"^ready\b"
 LISTENING_LINE = r"^listening on\b"
 
@@ -110,14 +113,16 @@ def _spec(
     ready: Callable[[], Awaitable[None]] | str,
     *depends_on: str,
     secrets: Mapping[str, str] = MappingProxyType({}),
+    withheld: tuple[str, ...] = _OF_BROKERS,
     stop_timeout_s: float = 10.0,
 ) -> ServiceSpec:
-    """Return a process of ours. ``secrets``: environment that only this process is given."""
+    """Return a process of ours. ``secrets``: environment that only this process is given; ``withheld``: what it is not."""
     needed = {"postgres": ("postgres",) if plan.cluster else (), BROKER: plan.broker_names}
     return ServiceSpec(
         name=name,
         command=command,
         log_path=plan.directory.folder("logs") / f"{name}.log",
+        withheld=(*withheld, "RUNTIDE_POSTGRES_DSN"),
         env={"RUNTIDE_KAFKA_BOOTSTRAP": plan.kafka.bootstrap, "PYTHONUNBUFFERED": "1", **secrets},
         stop_timeout_s=stop_timeout_s,
         ready=ready,
@@ -133,6 +138,7 @@ def _postgres(plan: Plan) -> ServiceSpec:
         name="postgres",
         command=cluster.command(),
         log_path=plan.directory.folder("logs") / "postgres.log",
+        withheld=("RUNTIDE_",),
         ready=cluster.wait_ready,
         before_start=cluster.clear_leftovers,
         stop_signal=signal.SIGINT,
@@ -164,7 +170,7 @@ def _broker(plan: Plan, name: str, module: str, options: Mapping[str, str]) -> S
         await when_topics_exist(plan)
 
     arguments = [f"--{option}={value}" for option, value in options.items()]
-    return _spec(plan, name, _python(module, *arguments), topics_exist)
+    return _spec(plan, name, _python(module, *arguments), topics_exist, withheld=_OF_CLIENTS)
 
 
 async def when_topics_exist(plan: Plan, missed: Callable[[TransientError], None] = lambda _: None) -> None:

@@ -15,7 +15,7 @@ AsyncStep = Callable[[], Awaitable[None]]
 class ServiceSpec:
     """One child process to keep alive.
 
-    `env` is added to the inherited environment. `ready` is an awaitable check that returns once the service answers,
+    `env` is added to the inherited environment, less the variables that begin with one of `withheld`. `ready` is an awaitable check that returns once the service answers,
     or a regular expression that one line of its output matches; None means ready as soon as it runs. `before_start`
     runs before every start (also a restart) and may refuse by raising. `stop_signal` asks it to end;
     `orphan_signal` is what the kernel sends it when the supervisor dies without a word (Linux).
@@ -25,6 +25,7 @@ class ServiceSpec:
     command: Sequence[str]
     log_path: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    withheld: tuple[str, ...] = ()
     ready: AsyncStep | str | None = None
     ready_timeout_s: float = 60.0
     depends_on: Sequence[str] = ()

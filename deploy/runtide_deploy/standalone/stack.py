@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 from runtide.connection import STACK_FILE, StackFile
 from runtide.kafka import KafkaSettings
+from runtide.kafka_settings import client_options, read_kafka_settings
 from runtide_deploy.apache_kafka import (
     ApacheKafkaSettings,
     cluster_id_of,
@@ -15,6 +16,7 @@ from runtide_deploy.apache_kafka import (
     resolve_class_path,
 )
 from runtide_deploy.broker.data_directory import stored_cluster_id
+from runtide_deploy.standalone.broker_security import check_embedded, check_java
 from runtide_deploy.standalone.data_directory import DataDirectory
 from runtide_deploy.standalone.leftovers import end_leftovers
 from runtide_deploy.standalone.ports import choose_ports
@@ -100,10 +102,12 @@ def make_plan(settings: StandaloneSettings, directory: DataDirectory) -> Plan:
     if cluster:
         cluster.initialise()
     brokers = _java_brokers(settings, directory, ports)
+    kafka = _kafka(settings, ports, brokers)
+    _check_security(settings, kafka, directory)
     return Plan(
         directory=directory,
         ports=ports,
-        kafka=_kafka(settings, ports, brokers),
+        kafka=kafka,
         own_broker=not settings.kafka or bool(brokers),
         kafka_option=settings.kafka,
         java=brokers,
@@ -149,11 +153,20 @@ def _kafka(
     settings: StandaloneSettings, ports: Mapping[str, int], brokers: tuple[ApacheKafkaSettings, ...]
 ) -> KafkaSettings:
     if settings.kafka and not brokers:
-        return KafkaSettings(bootstrap=settings.kafka)
+        return read_kafka_settings(bootstrap=settings.kafka)
     if not brokers:
-        return KafkaSettings(bootstrap=f"{HOST}:{ports['broker']}")
+        return read_kafka_settings(bootstrap=f"{HOST}:{ports['broker']}")
     addresses = ",".join(f"{HOST}:{broker.port}" for broker in brokers)
-    return KafkaSettings(bootstrap=addresses, replication_factor=len(brokers))
+    return read_kafka_settings(bootstrap=addresses, replication_factor=len(brokers))
+
+
+def _check_security(settings: StandaloneSettings, kafka: KafkaSettings, directory: DataDirectory) -> None:
+    """Refuse what cannot work before anything is started."""
+    client_options(kafka)
+    if settings.java_nodes:
+        check_java(kafka)
+    elif not settings.kafka:
+        check_embedded(kafka, directory.folder("broker"))
 
 
 async def _foreign_broker(plan: Plan, deadline: float) -> None:

@@ -42,6 +42,8 @@ class Publisher:
         """
         self.trouble = ""
         """Why delivery fails at the moment; empty while it works."""
+        self.refused = ""
+        """Why the broker will never let us in, as the settings are; empty while that is not known."""
         self._settings = settings
         self._linger = linger
         self._idle = idle
@@ -199,9 +201,10 @@ class Publisher:
         with self._adding:
             self._stopping = not self._spools
 
-    def _say(self, text: str) -> None:
-        if text and not self.trouble:
-            log.warning("%s. Training goes on; everything is kept in the spool and sent when it works again", text)
+    def _say(self, text: str, refused: str) -> None:
+        if text and (not self.trouble or (refused and not self.refused)):
+            when = "that is put right" if refused else "it works again"
+            log.warning("%s. Training goes on; everything is kept in the spool and sent when %s", text, when)
         elif not text:
             log.info("delivery works again")
-        self.trouble = text
+        self.trouble, self.refused = text, refused

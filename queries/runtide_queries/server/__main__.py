@@ -13,7 +13,8 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 
-from runtide.kafka import KafkaSettings, quiet_loggers
+from runtide.kafka import quiet_loggers
+from runtide.kafka_settings import client_options, read_kafka_settings
 from runtide_queries.server.app import create_app
 from runtide_queries.server.settings import GatewaySettings
 from runtide_schemas.errors import RuntideError
@@ -63,7 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = GatewaySettings(**{name: given[name] for name in _OPTIONS if given[name] is not None})
         settings = settings.with_secrets()
-        kafka = KafkaSettings(bootstrap=given["bootstrap"]) if given["bootstrap"] else KafkaSettings()
+        kafka = read_kafka_settings(**({"bootstrap": given["bootstrap"]} if given["bootstrap"] else {}))
+        client_options(kafka)
         settings.history_token()
         app = create_app(settings, kafka)
         listener = _listen(settings)
