@@ -1,6 +1,7 @@
 """Sending spools that their writers left behind: ``runtide sync DIR...``, any number of times, safely."""
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from runtide.kafka import KafkaSettings
 from runtide.publisher.publisher import Publisher
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.manifest import FILE as MANIFEST_FILE
+from runtide.spool.manifest import SENT_FILE
 from runtide.spool.recovery import recover
 from runtide.spool.writer_spool import SpoolBusy, WriterSpool
 from runtide_schemas.errors import FatalError
@@ -90,11 +92,21 @@ def sync(
         timeout: seconds without any progress after which a spool is given up for now.
     """
     publisher = Publisher(settings, linger=0.01, idle=math.inf)
+    directories = list(directories)
+    _delete_sent(directories)
     try:
         spools = tuple(_sync_one(path, publisher, progress, timeout) for path in find_spools(directories))
         return SyncReport(spools, publisher.refused)
     finally:
         publisher.stop()
+
+
+def _delete_sent(directories: Iterable[Path]) -> None:
+    """Delete what is left of spools that were delivered, where the process or the machine died while it deleted them."""
+    for directory in directories:
+        for pattern in (SENT_FILE, f"*/{SENT_FILE}", f"*/*/{SENT_FILE}"):
+            for path in directory.glob(pattern):
+                shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def _sync_one(directory: Path, publisher: Publisher, progress: Progress, timeout: float) -> SpoolReport:

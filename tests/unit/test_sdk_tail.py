@@ -28,6 +28,8 @@ def drain(tail: PointTail) -> list[tuple[int, float]]:
         records, tail.sealed = chunk
         written = records[records["key"] != 0]
         points += list(zip(written["step"].tolist(), written["value"].tolist(), strict=True))
+    for file in tail.take_drained():
+        file.remove()
     return points
 
 

@@ -36,14 +36,16 @@ class Shipment:
         self._acknowledged_points = 0
 
     def advance(self) -> None:
-        """Hand over what is on disk, requests and lifecycle before metrics, as far as memory in flight allows."""
+        """Hand over what is on the disk itself, requests and lifecycle before metrics, as far as memory in flight allows."""
         if self._window is None:
             for topic in TOPICS:
                 self.spool.forget(topic, self.spool.written(topic))
             return
+        if self._in_flight < MOST_IN_FLIGHT_BYTES:
+            self.spool.settle()
         for topic in (*TOPICS[2:], *TOPICS[:2]):
-            while self._in_flight < MOST_IN_FLIGHT_BYTES and self._next[topic] < self.spool.written(topic):
-                events = self.spool.read(topic, self._next[topic], _READ_BYTES)
+            while self._in_flight < MOST_IN_FLIGHT_BYTES and self._next[topic] < self.spool.sendable(topic):
+                events = self.spool.read(topic, self._next[topic], _READ_BYTES, self.spool.sendable(topic))
                 if not events:
                     break
                 for event in events:
@@ -67,6 +69,7 @@ class Shipment:
         """Stop: what is in flight stays in the spool, and may or may not arrive."""
         if self._window is not None:
             self._window.forget(self._records)
+        self.spool.retire()
 
     def _submit(self, window: DeliveryWindow, topic: str, event: SpooledEvent) -> None:
         self._in_flight += event.size

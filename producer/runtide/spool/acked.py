@@ -46,8 +46,16 @@ class AckedPositions:
         return True
 
     def sync(self) -> None:
-        """Make sure that the saved positions are on the disk itself, as they must be before events are deleted."""
-        os.fsync(self._descriptor)
+        """Make sure that the saved positions are on the disk itself, as they must be before events are deleted.
+
+        Raises:
+            OSError: they are not. The next ``save`` writes them anew: the kernel may have dropped what it could not write.
+        """
+        try:
+            os.fsync(self._descriptor)
+        except OSError:
+            self._saved = {}
+            raise
 
     def close(self) -> None:
         """Close the file."""

@@ -4,6 +4,7 @@ An append-only file of lines ``<id> TAB <name>``; a line is written before the f
 disk takes none: then it waits in memory, where sealing finds the name all the same.
 """
 
+import errno
 import itertools
 import logging
 import os
@@ -11,6 +12,7 @@ import threading
 from collections import deque
 from pathlib import Path
 
+from runtide.spool.disk import Disk
 from runtide.spool.whole_write import write_whole
 from runtide_schemas.limits import check_key
 
@@ -79,14 +81,16 @@ class KeyTable:
             finally:
                 self._writing = False
 
-    def sync(self) -> None:
+    def sync(self, disk: Disk) -> None:
         """Make sure that the names are on the disk itself.
 
         Raises:
             OSError: they are not.
         """
         self._write_through()
-        os.fsync(self._descriptor)
+        if self._unwritten:
+            raise OSError(errno.EBUSY, f"{self._path}: this call interrupts one that writes a name; flush after it")
+        disk.sync(self._descriptor)
 
     def close(self) -> None:
         """Close the file."""

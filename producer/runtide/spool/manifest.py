@@ -13,6 +13,8 @@ from runtide_schemas.errors import FatalError
 from runtide_schemas.identity import now_ms
 
 FILE = "writer.json"
+SENT_FILE = "writer.sent.json"
+"""The manifest of a spool that is delivered wholly and about to be deleted."""
 LOCK_FILE = "lock"
 FORMAT = 1
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -85,6 +87,11 @@ class Manifest:
         """Return True when the process is known to live: same host, same boot, same start time."""
         same_machine = self.host == platform.node() and self.boot_id == _boot_id() != ""
         return same_machine and self.process_start == _process_start(self.pid) != 0
+
+
+def mark_sent(directory: Path) -> None:
+    """Make a spool that is delivered wholly none any more."""
+    (directory / FILE).rename(directory / SENT_FILE)
 
 
 def lock(directory: Path) -> int | None:

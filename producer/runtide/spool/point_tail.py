@@ -1,6 +1,7 @@
 """The tail of one writer: a row of tail files that points go into, and come out of to be sealed."""
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtide.spool.disk import Disk
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.tail import CAPACITY, FIRST_CAPACITY, HEADER_BYTES, RECORD, RECORD_TYPE, TailFile, tail_files
 from runtide_schemas.errors import InvalidRequest
@@ -56,16 +58,18 @@ class PointTail:
         self._rotating = False
         self._try_again_at = 0.0
         self._deferred: deque[Point] = deque()
+        self._drained: list[TailFile] = []
         if sealed is None:
             self._files = [TailFile.create(directory, 0, FIRST_CAPACITY)]
             self._files[0].publish(1)
         else:
-            self._files = [TailFile.open(path) for path in tail_files(directory)]
+            opened = [TailFile.open(path) for path in tail_files(directory)]
+            self._files = [file for file in opened if file is not None]
         self._current = self._files[-1] if self._files else None
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
+        """Bytes on disk, but those of drained files."""
         return sum(file.size for file in self._files) + (self._spare.size if self._spare else 0)
 
     def append(self, key_id: int, step: int, timestamp: int, value: float) -> None:
@@ -115,19 +119,36 @@ class PointTail:
                 if file is self._current:
                     return None
                 self.sealed = max(self.sealed, file.end)
-                self._files.pop(0).remove()
-                self._room.notify_all()
+                self._drained.append(self._files.pop(0))
             return None
         finally:
             self._lock.release()
 
+    def take_drained(self) -> list[TailFile]:
+        """Return the files that ``next_chunk`` has emptied, to be removed once their points are safe elsewhere."""
+        drained, self._drained = self._drained, []
+        return drained
+
+    @property
+    def deferred(self) -> bool:
+        """True while points wait in memory."""
+        return bool(self._deferred)
+
     @property
     def empty(self) -> bool:
         """True when every point that was stored is sealed."""
-        with self._lock:
+        return self.is_empty(-1)
+
+    def is_empty(self, wait: float) -> bool:
+        """Return ``empty``, or False when a call holds the tail for more than ``wait`` seconds; less than 0: for ever."""
+        if not self._lock.acquire(timeout=wait):
+            return False
+        try:
             starts = [(file, max(self.sealed, file.first)) for file in self._files]
             left = any(start < file.end and len(file.read(start, file.capacity)) for file, start in starts)
             return not left and not self._deferred
+        finally:
+            self._lock.release()
 
     def prepare_spare(self) -> None:
         """Make the next file ready ahead of time, so that no call has to wait for it."""
@@ -150,20 +171,37 @@ class PointTail:
             with self._lock:
                 self._room.notify_all()
 
-    def sync(self) -> None:
-        """Make sure that the points are on the disk itself."""
+    def sync(self, disk: Disk) -> None:
+        """Make sure that the points are on the disk itself. Calls go on meanwhile. Raises OSError like ``Disk.sync``."""
         with self._lock:
-            for file in self._files:
-                file.sync()
+            files = list(self._files)
+            held = [os.dup(file.descriptor) for file in files]  # a file may be sealed and removed meanwhile
+        try:
+            for file, descriptor in zip(files, held, strict=True):
+                file.sync(disk, descriptor)
+        finally:
+            for descriptor in held:
+                os.close(descriptor)
+
+    @property
+    def closed(self) -> bool:
+        """True when it takes no more points."""
+        return self._closed
 
     def close(self) -> None:
-        """Take no more points: later calls raise InvalidRequest. ``next_chunk`` deletes each file that is sealed."""
+        """Take no more points: later calls raise InvalidRequest."""
         with self._lock:
             self._closed = True
             self._current = None
             if self._spare is not None:
                 self._spare.remove()
                 self._spare = None
+
+    def release(self) -> None:
+        """Give the descriptors back."""
+        with self._lock:
+            for file in (*self._files, *self._drained):
+                file.close()
 
     def _append_after_rotation(
         self, full: TailFile | None, key_id: int, step: int, timestamp: int, value: float

@@ -1,7 +1,8 @@
 """Segments: Avro object container files of numbered events.
 
 Each event is one block of one record, appended by one ``write(2)``: whole or, when the process died or the disk was
-full in the middle, a torn last block. The record's last field is the event body as a union of the topic's types, so
+full in the middle, a torn last block. A power cut can tear any block that was not synced, in its middle too, so the
+record's first field is a checksum of the rest (since format 2). The record's last field is the event body as a union of the topic's types, so
 fastavro, DuckDB and any other Avro reader read a segment as it is, and our own reader takes the body's bytes to the
 broker without decoding them.
 """
@@ -9,6 +10,7 @@ broker without decoding them.
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +25,10 @@ from runtide_schemas.envelope import Envelope, Headers, to_headers
 from runtide_schemas.errors import FatalError
 from runtide_schemas.registry import EVENT_TYPES, published_schema
 
-FORMAT = "1"
+FORMAT = "2"
+READABLE_FORMATS = {"1", "2"}
+"""Format 1 had no checksum."""
+SECTOR_BYTES = 512
 NOT_METRICS = -1
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
@@ -95,6 +100,7 @@ def segment_schema(topic: str) -> dict[str, Any]:
         "namespace": "org.runtide.spool",
         "doc": "An event in a writer's spool: its envelope, and its body last.",
         "fields": [
+            {"name": "checksum", "type": "long", "doc": "CRC-32 of the record's bytes after this field."},
             {"name": "seq", "type": "long", "doc": "Number in the writer's sequence of this topic, from 0."},
             {"name": "time", "type": {"type": "long", "logicalType": "timestamp-millis"}, "doc": "When."},
             *({"name": name, "type": "string", "doc": f"Envelope: {name}."} for name in texts),
@@ -139,7 +145,7 @@ def encode_block(event: SpooledEvent, seq: int, place: int, sync: bytes) -> byte
     """Return the block of an event that gets the number ``seq``."""
     texts = (event.id, event.type, event.subject, event.writer, event.source, event.actor, event.cause)
     key = encode_long(0) if event.key is None else encode_long(1) + encode_long(len(event.key)) + event.key
-    record = b"".join(
+    rest = b"".join(
         (
             encode_long(seq),
             encode_long(event.time),
@@ -150,11 +156,12 @@ def encode_block(event: SpooledEvent, seq: int, place: int, sync: bytes) -> byte
             event.body,
         )
     )
-    return encode_long(1) + encode_long(len(record)) + record + sync
+    checksum = encode_long(zlib.crc32(rest))
+    return b"".join((encode_long(1), encode_long(len(checksum) + len(rest)), checksum, rest, sync))
 
 
 class TornHeader(FatalError):
-    """The file ends within its header: the process died while it made the segment, or the header is damaged."""
+    """Part of the header was never written: process or machine died while the segment was made."""
 
 
 class SegmentReader:
@@ -166,16 +173,16 @@ class SegmentReader:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises FatalError when it is no segment that this version can read; TornHeader when its header is cut."""
+        """Raises FatalError when it is no segment that this version can read; TornHeader when part of it is missing."""
         self.path = path
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._read_header()
-        except EOFError as error:
+        except (EOFError, KeyError, ValueError) as error:
+            torn = self._lacks_header()
             os.close(self._descriptor)
-            raise TornHeader(f"{path} ends within its header") from error
-        except (KeyError, ValueError) as error:
-            os.close(self._descriptor)
+            if torn:
+                raise TornHeader(f"{path} ends within its header, or its header has gaps") from error
             raise FatalError(f"{path} is no segment of spool format {FORMAT}: {error!r}") from error
 
     def close(self) -> None:
@@ -198,6 +205,11 @@ class SegmentReader:
             if event is not None:
                 yield event
 
+    def more_follows(self) -> bool:
+        """Return True when a whole block may lie behind the torn or damaged one at which reading stopped."""
+        rest = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, self.end)
+        return self._sync in rest
+
     def _read_header(self) -> None:
         cursor = _Bytes(os.pread(self._descriptor, 1 << 20, 0))
         if cursor.take(len(_MAGIC)) != _MAGIC:
@@ -208,11 +220,20 @@ class SegmentReader:
                 key = cursor.data().decode()
                 metadata[key] = cursor.data()
         self._sync = cursor.take(_SYNC_BYTES)
-        if metadata["runtide.spool"] != FORMAT.encode():
-            raise ValueError(f"spool format {metadata['runtide.spool']!r}")
+        if (version := metadata["runtide.spool"].decode()) not in READABLE_FORMATS:
+            raise ValueError(f"spool format {version}")
+        self._checksummed = version != "1"
         self.tail_start = int(metadata["runtide.tail_start"])
         self._fingerprints = _fingerprints(metadata["avro.schema"])
         self.end = cursor.position
+
+    def _lacks_header(self) -> bool:
+        """Return True when part of the header was never written; damage of what was written looks otherwise."""
+        topic = _TOPIC_PREFIX + self.path.name.partition("-")[0]
+        expected = len(file_header(topic, 0, bytes(_SYNC_BYTES)))
+        header = os.pread(self._descriptor, expected, 0)
+        sectors = (header[start : start + SECTOR_BYTES] for start in range(0, len(header), SECTOR_BYTES))
+        return len(header) < expected or not all(map(any, sectors))
 
     def _block(self, buffer: bytes, offset: int) -> tuple[SpooledEvent | None, int]:
         """Return the event of the block at ``offset`` and the block's length; length 0 when it is not whole."""
@@ -226,6 +247,8 @@ class SegmentReader:
 
     def _event(self, record: bytes) -> SpooledEvent:
         cursor = _Bytes(record)
+        if self._checksummed and cursor.long() != zlib.crc32(memoryview(record)[cursor.position :]):
+            raise ValueError("damaged event")
         seq, time = cursor.long(), cursor.long()
         identifier, kind, subject, writer, source, actor, cause = (cursor.data().decode() for _ in range(7))
         key = cursor.data() if cursor.long() else None

@@ -1,7 +1,8 @@
 """Metric points as they are logged: a memory-mapped file of fixed 32-byte records.
 
 A point is stored by one ``pack_into`` into the mapping. The pages belong to the kernel, so a point that was stored is
-there whatever happens to the process, ``kill -9`` included; only losing power loses what was not synced.
+there whatever happens to the process, ``kill -9`` included; only losing power loses what was not synced. A record does
+not cross a sector, so a power cut keeps or loses each as a whole.
 
 File: a header page (magic, u32 format, u32 record size, u64 index of the first point, u64 capacity), then records of
 i64 step, i64 timestamp (ms), f64 value, u32 zero, u32 key id, all little-endian. The key id is stored last, in one
@@ -13,6 +14,7 @@ import mmap
 import os
 import re
 import struct
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtide.spool.disk import Disk
 from runtide_schemas.errors import FatalError
 
 MAGIC = b"RTTAIL\r\n"
@@ -41,10 +44,11 @@ class TailFile:
     ``size`` means that the file is full.
     """
 
-    __slots__ = ("capacity", "first", "map", "number", "path", "reserve", "size")
+    __slots__ = ("capacity", "descriptor", "first", "map", "number", "path", "reserve", "size")
 
-    def __init__(self, path: Path, mapping: mmap.mmap, number: int, first: int, capacity: int) -> None:
+    def __init__(self, path: Path, descriptor: int, mapping: mmap.mmap, number: int, first: int, capacity: int) -> None:
         self.path = path
+        self.descriptor = descriptor
         self.map = mapping
         self.number = number
         self.first = first
@@ -71,11 +75,10 @@ class TailFile:
             os.pwrite(descriptor, _HEADER.pack(MAGIC, FORMAT, RECORD.size, first, capacity), 0)
             mapping = mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0))
         except OSError:
+            os.close(descriptor)
             Path(name).unlink()
             raise
-        finally:
-            os.close(descriptor)
-        return cls(Path(name), mapping, 0, first, capacity)
+        return cls(Path(name), descriptor, mapping, 0, first, capacity)
 
     def publish(self, number: int) -> None:
         """Take the name that recovery looks for; numbers follow one another."""
@@ -83,18 +86,37 @@ class TailFile:
         self.path = self.path.rename(self.path.with_name(f"points-{number:06d}.tail"))
 
     @classmethod
-    def open(cls, path: Path) -> "TailFile":
-        """Return an existing tail file, for reading.
+    def open(cls, path: Path) -> "TailFile | None":
+        """Return an existing tail file, for reading; None when its header never reached the disk, nor its points.
 
         Raises:
             FatalError: it is no tail file of a format that this version knows.
         """
-        with path.open("r+b") as file:
-            mapping = mmap.mmap(file.fileno(), 0)
-        magic, version, record_size, first, capacity = _HEADER.unpack_from(mapping, 0)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            first, capacity = cls._read_header(path, descriptor)
+            size = HEADER_BYTES + capacity * RECORD.size
+            if not capacity:
+                os.close(descriptor)
+                return None
+            if os.fstat(descriptor).st_size < size:  # made just before a power cut
+                os.ftruncate(descriptor, size)
+            mapping = mmap.mmap(descriptor, size)
+        except (FatalError, OSError):
+            os.close(descriptor)
+            raise
+        return cls(path, descriptor, mapping, _number(path), first, capacity)
+
+    @staticmethod
+    def _read_header(path: Path, descriptor: int) -> tuple[int, int]:
+        """Return first index and capacity; capacity 0 when the header was never written."""
+        header = os.pread(descriptor, _HEADER.size, 0).ljust(_HEADER.size, b"\0")
+        magic, version, record_size, first, capacity = _HEADER.unpack(header)
+        if not any(header):
+            return 0, 0
         if (magic, version, record_size) != (MAGIC, FORMAT, RECORD.size):
             raise FatalError(f"{path} is no tail file of format {FORMAT}; a newer Runtide wrote it? Use that version")
-        return cls(path, mapping, _number(path), first, capacity)
+        return first, capacity
 
     def read(self, start: int, most: int) -> NDArray[Any]:
         """Return a copy of at most ``most`` records from point index ``start``, up to the last written one.
@@ -112,13 +134,22 @@ class TailFile:
         if hasattr(mmap, "MADV_DONTNEED"):
             self.map.madvise(mmap.MADV_DONTNEED)
 
-    def sync(self) -> None:
-        """Make sure that the points are on the disk itself."""
-        self.map.flush()
+    def sync(self, disk: Disk, descriptor: int) -> None:
+        """Make sure that the points are on the disk itself, through a descriptor of the file. Raises OSError."""
+        if sys.platform != "linux":  # there fsync covers mappings, and unlike msync in CPython gives the GIL away
+            self.map.flush()
+        disk.sync(descriptor)
 
     def remove(self) -> None:
         """Delete the file: its points are all in segments."""
         self.path.unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        """Give the descriptor back; the mapping stays until nobody uses it."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
 
 def tail_files(directory: Path) -> Iterator[Path]:

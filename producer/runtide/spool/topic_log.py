@@ -1,33 +1,19 @@
 """The events of one writer for one topic: numbered, on disk, and read again by the publisher."""
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from runtide.spool.segment import (
-    SegmentReader,
-    SpooledEvent,
-    TornHeader,
-    branches,
-    encode_block,
-    file_header,
-    segment_files,
-    segment_name,
-)
+from runtide.spool.disk import Disk
+from runtide.spool.kept_segments import Segment, end_of, recover_segments
+from runtide.spool.segment import SegmentReader, SpooledEvent, branches, encode_block, file_header, segment_name
 from runtide.spool.whole_write import write_whole
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 CACHE_BYTES = 16 * 1024 * 1024
-
-
-@dataclass(slots=True)
-class _Segment:
-    first: int
-    path: Path
-    size: int
 
 
 class TopicLog:
@@ -37,23 +23,39 @@ class TopicLog:
     logs in the middle of another append gets the next number, writes both, and the interrupted append may then write
     its event a second time: the same number and the same bytes, which readers skip. The reading thread never waits
     for the lock, so a signal handler that holds it may wait for the reading thread.
+
+    Attributes:
+        topic: whose events.
+        tail_end: points of the tail that are in events.
+        synced: number after the last event that is known to be on the disk itself.
     """
 
-    def __init__(self, directory: Path, topic: str) -> None:
-        """Open the log of a writer's topic, after the events that are there already."""
+    def __init__(self, directory: Path, topic: str, acknowledged: int = 0, disk: Disk | None = None) -> None:
+        """Open the log of a writer's topic, after the events that are there already.
+
+        Args:
+            directory: of the writer.
+            topic: whose events.
+            acknowledged: number after the last event that the broker is known to have; lower ones are not given again.
+            disk: that the events are synced to.
+        """
         self.topic = topic
+        self._disk = disk or Disk()
         self._directory = directory
         self._lock = threading.RLock()
-        self._segments: list[_Segment] = []
-        self._descriptor = -1
+        self._syncing = threading.RLock()
+        self._depth = 0
+        self._descriptors: list[int] = []
+        """Of the segments that are not known to be synced wholly, and of the one that is written to: the last."""
+        self._unsynced_name = False
         self._sync = b""
         self._opening = False
         self._reader: SegmentReader | None = None
         self._reader_next = 0
-        self.tail_end = 0
-        self._written = 0
-        self._recover()
-        self._first = self._written
+        kept = recover_segments(directory, topic, acknowledged, self._disk)
+        self._segments = kept.segments
+        self.tail_end = kept.tail_end
+        self._written = self._first = self.synced = kept.written
         self._events: list[SpooledEvent] = []
         self._cached_bytes = 0
 
@@ -99,11 +101,12 @@ class TopicLog:
                     self.tail_end = max(self.tail_end, event.tail_end)
                     self._written = seq + 1
 
-    def read(self, start: int, most_bytes: int) -> list[SpooledEvent]:
-        """Return events that are on disk from number ``start`` on, at least one if there is one."""
+    def read(self, start: int, most_bytes: int, end: int | None = None) -> list[SpooledEvent]:
+        """Return events that are on disk from number ``start`` on, up to ``end``; at least one if there is one."""
+        end = self._written if end is None else min(end, self._written)
         if start >= self._first:
-            return _within(self._events[start - self._first : self._written - self._first], most_bytes)
-        return self._read_files(list(self._segments), start, most_bytes)
+            return _within(self._events[start - self._first : end - self._first], most_bytes)
+        return self._read_files(list(self._segments), start, end, most_bytes)
 
     def forget(self, below: int) -> None:
         """Drop events below a number from memory, and the oldest above it while memory holds too many."""
@@ -120,8 +123,11 @@ class TopicLog:
             self._cached_bytes = kept
 
     def deletable(self, acknowledged: int) -> bool:
-        """Return True when there is a segment that ``delete_below`` would delete."""
-        return len(self._segments) > 1 and self._segments[1].first <= acknowledged
+        """Return True when there is a segment that ``delete_below`` would delete.
+
+        The next segment must hold an acknowledged event, which was synced: numbers and tail position go on from it.
+        """
+        return len(self._segments) > 1 and self._segments[1].first < acknowledged
 
     def delete_below(self, acknowledged: int) -> None:
         """Delete the segments whose events are all below ``acknowledged``; the newest segment stays."""
@@ -130,21 +136,74 @@ class TopicLog:
                 self._segments[0].path.unlink(missing_ok=True)
                 del self._segments[0]
 
+    @property
+    def unsynced(self) -> bool:
+        """True while there is something for ``settle`` to do."""
+        return self.synced < self._written or self.rotated
+
+    @property
+    def rotated(self) -> bool:
+        """True while a full segment waits to be synced and closed."""
+        return len(self._descriptors) > 1
+
     def sync(self) -> None:
-        """Make sure that what is written is on the disk itself."""
-        with self._lock:
-            if self._descriptor >= 0:
-                os.fsync(self._descriptor)
+        """Make sure that every event so far is on the disk itself.
+
+        Raises:
+            OSError: they are not.
+        """
+        wanted = self.next_seq
+        self.write_through()
+        if self._written < wanted:
+            raise OSError(errno.EBUSY, f"this call interrupts one that writes to {self._directory}; flush after it")
+        with self._syncing:
+            self._sync_files()
+
+    def settle(self) -> None:
+        """Sync what is written, without waiting for a lock; ``synced`` says how far it came. Raises OSError."""
+        if self.unsynced and self._syncing.acquire(blocking=False):
+            try:
+                self._sync_files()
+            finally:
+                self._syncing.release()
+
+    def cut(self, seq: int) -> None:
+        """Take back the events from number ``seq`` on, which nobody has seen yet; for recovery."""
+        while self._segments and self._segments[-1].first >= seq:
+            self._segments.pop().path.unlink()
+        if self._segments and seq < self._written:
+            last = self._segments[-1]
+            last.size = end_of(last.path, seq)
+            os.truncate(last.path, last.size)
+        self._written = self._first = self.synced = seq
 
     def close(self) -> None:
         """Close the files."""
-        with self._lock:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+        with self._syncing, self._lock:
+            for descriptor in self._descriptors:
+                os.close(descriptor)
+            self._descriptors = []
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
+
+    def _sync_files(self) -> None:
+        """Sync without ``_lock``, so that no call waits for the disk. Only the outermost of nested calls closes files."""
+        written, descriptors = self._written, list(self._descriptors)
+        self._depth += 1
+        try:
+            for descriptor in descriptors:
+                self._disk.sync(descriptor)
+            if self._unsynced_name:
+                self._unsynced_name = False
+                self._disk.sync_directory(self._directory)
+        finally:
+            self._depth -= 1
+        self.synced = max(self.synced, written)
+        if self._depth == 0 and self._descriptors[: len(descriptors)] == descriptors:
+            del self._descriptors[: len(descriptors) - 1]
+            for descriptor in descriptors[:-1]:
+                os.close(descriptor)
 
     @contextlib.contextmanager
     def _try_lock(self) -> Iterator[bool]:
@@ -155,40 +214,16 @@ class TopicLog:
             if locked:
                 self._lock.release()
 
-    def _recover(self) -> None:
-        """Take over what is on disk: cut a torn last block, drop an empty segment."""
-        for topic, first, path in segment_files(self._directory):
-            if topic != self.topic:
-                continue
-            try:
-                reader = SegmentReader(path)
-            except TornHeader:
-                if path.stat().st_size >= len(file_header(topic, 0, bytes(16))):
-                    raise  # it is damaged, not torn, and may hold events
-                path.unlink()
-                continue
-            self.tail_end = max(self.tail_end, reader.tail_start)
-            self._written = max(self._written, first)
-            for event in reader:
-                self._written = max(self._written, event.seq + 1)
-                self.tail_end = max(self.tail_end, event.tail_end)
-            reader.close()
-            if self._written == first:
-                path.unlink()
-            else:
-                os.truncate(path, reader.end)
-                self._segments.append(_Segment(first, path, reader.end))
-
     def _write(self, event: SpooledEvent, seq: int) -> None:
         event.seq = seq
-        if self._descriptor < 0 or self._segments[-1].size >= SEGMENT_BYTES:
+        if not self._descriptors or self._segments[-1].size >= SEGMENT_BYTES:
             self._opening = True
             try:
                 self._open_segment(seq)
             finally:
                 self._opening = False
         block = encode_block(event, seq, branches(self.topic)[event.type], self._sync)
-        write_whole(self._descriptor, block)
+        write_whole(self._descriptors[-1], block)
         self._segments[-1].size += len(block)
 
     def _open_segment(self, first: int) -> None:
@@ -202,13 +237,12 @@ class TopicLog:
             os.close(descriptor)
             path.unlink()
             raise
-        previous, self._descriptor = self._descriptor, descriptor
         self._sync = sync
-        self._segments.append(_Segment(first, path, len(header)))
-        if previous >= 0:
-            os.close(previous)
+        self._segments.append(Segment(first, path, len(header)))
+        self._unsynced_name = True
+        self._descriptors.append(descriptor)
 
-    def _read_files(self, segments: list[_Segment], start: int, most_bytes: int) -> list[SpooledEvent]:
+    def _read_files(self, segments: list[Segment], start: int, end: int, most_bytes: int) -> list[SpooledEvent]:
         """Read from the segment that holds ``start``; what the next one holds is read by the next call."""
         holding = [segment for segment in segments if segment.first <= start]
         if not holding:
@@ -220,7 +254,7 @@ class TopicLog:
                 continue
             events.append(event)
             room -= event.size
-            if room <= 0:
+            if room <= 0 or event.seq + 1 >= end:
                 break
         self._reader_next = start + len(events)
         return events

@@ -1,6 +1,7 @@
 """The spool of one writer: everything it logged, until the broker has acknowledged it."""
 
 import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -13,7 +14,9 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from runtide.spool import manifest as manifests
-from runtide.spool.acked import AckedPositions
+from runtide.spool.acked import AckedPositions, read_acked
+from runtide.spool.disk import Disk
+from runtide.spool.durability import Durability
 from runtide.spool.keys import KeyTable
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.manifest import Manifest
@@ -68,10 +71,12 @@ class WriterSpool:
         self._source = f"/writers/{manifest.writer_id}"
         self._actor = ""
         self._closed = False
+        self._sent = False
         self._dropped_events = 0
         self._troubled = False
         self.keys = KeyTable(directory)
-        self._logs = {topic: TopicLog(directory, topic) for topic in TOPICS}
+        disk, acked = Disk(), read_acked(directory)
+        self._logs = {topic: TopicLog(directory, topic, acked.get(topic, 0), disk) for topic in TOPICS}
         self._acked = AckedPositions(directory)
         for topic, topic_log in self._logs.items():
             self._acked.advance(topic, topic_log.first_kept)
@@ -79,6 +84,7 @@ class WriterSpool:
         sealed = None if fresh else self._logs[topics.METRICS].tail_end
         self.points = PointTail(directory, limits, lambda: self.size, sealed)
         self.points_sealed = sealed or 0
+        self._durability = Durability(directory, disk, self.keys, self.points, self._logs, self._acked.get)
 
     @classmethod
     def create(cls, root: Path, run_id: str, limits: SpoolLimits, *, creator: bool = False, actor: str = "") -> Self:
@@ -123,7 +129,7 @@ class WriterSpool:
     @property
     def size(self) -> int:
         """Bytes on disk, about."""
-        return sum(log.size for log in self._logs.values()) + self.points.size
+        return sum(log.size for log in self._logs.values()) + self.points.size + self._durability.size
 
     @property
     def dropped(self) -> tuple[int, int]:
@@ -165,6 +171,7 @@ class WriterSpool:
                     chunk = self.points.next_chunk(MOST_POINTS, wait)
                 except TimeoutError:
                     return False
+                self._durability.note_drained()
                 if chunk is None:
                     return True
                 records, end = chunk
@@ -190,14 +197,27 @@ class WriterSpool:
         self.points.prepare_spare()
         for topic in TOPICS:
             self._write_through(topic)
+        self._durability.tidy()
 
-    def read(self, topic: str, start: int, most_bytes: int) -> list[SpooledEvent]:
-        """Return the next events of a topic from number ``start`` on, as many as fit."""
-        return self._logs[topic].read(start, most_bytes)
+    def settle(self) -> None:
+        """Sync what is written, so that it may be sent. For the publisher, which does it before it sends."""
+        self._durability.settle()
+
+    def sendable(self, topic: str) -> int:
+        """Return the number after the last event of a topic that may be sent; see ``durability.py``."""
+        return self._durability.sendable(topic)
+
+    def read(self, topic: str, start: int, most_bytes: int, end: int | None = None) -> list[SpooledEvent]:
+        """Return the next events of a topic from number ``start`` on, below ``end``, as many as fit."""
+        return self._logs[topic].read(start, most_bytes, end)
 
     def forget(self, topic: str, below: int) -> None:
         """Drop from memory what the publisher has taken."""
         self._logs[topic].forget(below)
+
+    def take_back(self, topic: str, seq: int) -> None:
+        """Drop the events of a topic from number ``seq`` on, which were never sent; for recovery."""
+        self._logs[topic].cut(seq)
 
     def written(self, topic: str) -> int:
         """Return the number after the last event of a topic that is on disk."""
@@ -246,29 +266,41 @@ class WriterSpool:
         """Make sure that everything logged so far is on the disk itself (fsync), so that losing power keeps it.
 
         Raises:
-            OSError: the disk failed; do not count on what was logged since the last good ``sync``.
+            OSError: it is not, or an earlier sync has failed: do not count on what was logged since the last good one.
         """
-        self.keys.sync()
-        self.points.sync()
-        for topic_log in self._logs.values():
-            topic_log.sync()
-        descriptor = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with self._sealing:  # whoever seals may hold points that have left the tail
+            if self._closed:
+                raise OSError(errno.EBADF, f"the spool {self.directory} is closed: the run has ended in this process")
+            if self.points.deferred:
+                self.seal(most_events=1)
+        self._durability.sync()
 
     @property
     def finished(self) -> bool:
         """True when the broker has acknowledged everything in the spool, and no point waits to be sealed."""
         return self.unacknowledged == 0 and self.points.empty
 
+    def retire(self) -> None:
+        """Prepare ``close``, where nobody waits for the disk: sync the rest, or mark the spool as sent.
+
+        For the publisher, once it has stopped shipping the spool.
+        """
+        if self._closed:
+            return
+        if self.points.closed and self.unacknowledged == 0 and self.points.is_empty(_POLL_S):
+            self._durability.mark_sent()
+            self._sent = True
+        else:
+            self._durability.settle(at_once=True)
+
     def close(self, remove: bool) -> None:
         """Give the files and the lock back; ``remove`` deletes the spool, if it is ``finished``."""
         with self._sealing:
             if self._closed:
                 return
-            remove = remove and self.finished
+            remove = self._sent or (remove and self.finished)
+            if remove and not self._sent:
+                self._durability.mark_sent()
             self._closed = True
             try:
                 self._acked.save()
@@ -279,6 +311,8 @@ class WriterSpool:
             self._acked.close()
             for topic_log in self._logs.values():
                 topic_log.close()
+            self._durability.release()
+            self.points.release()
         if remove:
             shutil.rmtree(self.directory, ignore_errors=True)
             with contextlib.suppress(OSError):
