@@ -81,7 +81,6 @@ class History:
 
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topic_log, "SEGMENT_BYTES", 13_000)
     monkeypatch.setattr(topic_log, "CACHE_BYTES", 5_000)
     monkeypatch.setattr(point_tail, "FIRST_CAPACITY", 16)
     monkeypatch.setattr(point_tail, "CAPACITY", 32)
@@ -304,6 +303,7 @@ def life(tmp_path: Path, steps: int, dice: random.Random, monkeypatch: pytest.Mo
         recorded.patch(patch)
         ticks = itertools.accumulate(dice.choice((0, 1)) for _ in itertools.count())
         patch.setattr(durability, "time", SimpleNamespace(monotonic=ticks.__next__))
+        patch.setattr(topic_log, "SEGMENT_BYTES", dice.choice((3_500, 13_000)))
         writer = Life(recorded, live / "home" / "spool", dice)
         history = writer.live(steps)
     writer.close()
