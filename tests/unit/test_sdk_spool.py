@@ -2,18 +2,22 @@
 
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from runtide.kafka import KafkaSettings
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.recovery import recover
 from runtide.spool.segment import segment_files
 from runtide.spool.topic_log import SEGMENT_BYTES
 from runtide.spool.writer_spool import SpoolBusy, WriterSpool
+from runtide.sync import find_spools, sync
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
 from runtide_schemas.errors import FatalError, InvalidRequest
@@ -243,3 +247,87 @@ def test_a_full_disk_only_delays_the_note_of_what_is_acknowledged(
     again = WriterSpool.take_over(spool.directory, LIMITS)
     assert again.acked(topics.RUNS) == 39, "the lock was given back, and the last event is sent twice at worst"
     again.close(remove=False)
+
+
+def test_a_segment_stays_until_the_next_one_holds_an_acknowledged_event(tmp_path: Path) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    for number in range(SEGMENT_BYTES // 900_000 + 1):
+        spool.append(params(number, size=900_000))
+    full = spool.written(topics.RUNS)
+    spool.append(params(full))  # opens the next segment
+    assert len([1 for topic, _, _ in segment_files(spool.directory) if topic == topics.RUNS]) == 2
+    spool.acknowledge(topics.RUNS, full)
+    spool.save_acknowledged()
+    assert spool.first_kept(topics.RUNS) == 0, "power loss could take the next one, and with it where numbers go on"
+    spool.acknowledge(topics.RUNS, full + 1)
+    spool.save_acknowledged()
+    assert spool.first_kept(topics.RUNS) == full
+
+
+def test_nothing_is_sent_that_is_not_synced(tmp_path: Path) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    spool.append(params(0))
+    assert spool.sendable(topics.RUNS) == 0
+    spool.settle()
+    assert spool.sendable(topics.RUNS) == 1
+    spool.append(params(1))
+    assert [event.seq for event in spool.read(topics.RUNS, 0, 10**6, spool.sendable(topics.RUNS))] == [0]
+    spool.forget(topics.RUNS, 2)
+    assert [event.seq for event in spool.read(topics.RUNS, 0, 10**6, spool.sendable(topics.RUNS))] == [0]
+
+
+def test_calls_go_on_while_the_disk_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    loss = spool.keys.add("loss")
+    syncing, done = threading.Event(), threading.Event()
+
+    def slow(_: int) -> None:
+        syncing.set()
+        assert done.wait(20)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    flushing = threading.Thread(target=spool.sync)
+    flushing.start()
+    assert syncing.wait(10)
+    spool.points.append(loss, 1, 1, 0.5)
+    spool.append(params(0))
+    assert spool.seal()
+    assert flushing.is_alive()
+    done.set()
+    flushing.join(20)
+    assert not flushing.is_alive()
+
+
+def test_a_durable_flush_says_when_the_disk_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        spool.append(params(0))
+        with pytest.raises(OSError, match="No space left"):
+            spool.sync()
+    spool.sync()
+    assert spool.written(topics.RUNS) == 1, "that was no failed fsync: the disk is trusted"
+    spool.close(remove=False)
+    with pytest.raises(OSError, match="is closed"):
+        spool.sync()
+
+
+def test_a_spool_that_was_delivered_is_none_any_more_before_its_files_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    spool.append(params(0))
+    spool.acknowledge(topics.RUNS, 1)
+    spool.points.close()
+    spool.retire()
+    assert list(find_spools([tmp_path])) == []
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # the process dies here
+    spool.close(remove=True)
+    monkeypatch.undo()
+    assert spool.directory.exists()
+    assert sync([tmp_path], KafkaSettings(bootstrap="127.0.0.1:1")).spools == ()
+    assert not spool.directory.exists()

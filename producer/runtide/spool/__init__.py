@@ -11,5 +11,8 @@ One directory per writer, ``<spool>/<run id>/<writer id>/`` (mode 0700):
 | ``<topic>-<first seq>.avro`` | events, numbered: Avro object container files that any Avro tool reads (``segment.py``) |
 | ``acked`` | per topic the first sequence number that the broker has not acknowledged |
 
-Start reading at ``writer_spool.py``: ``WriterSpool`` owns all of these.
+Not part of it: ``writer.sent.json`` marks a spool that is delivered and being deleted, ``*.unfinished`` are files in
+the making, and ``<writer id>.torn/`` beside it keeps what a power cut left of events that nobody counts on.
+
+What survives which failure, and why: ``durability.py``. Start reading at ``writer_spool.py``: ``WriterSpool`` owns all of these.
 """

@@ -161,14 +161,16 @@ class Run(RunLog):
         """Wait until the broker has acknowledged everything logged so far.
 
         Args:
-            durable: first make sure that it is on the disk itself (fsync), so that losing power keeps it.
+            durable: first make sure that it is on the disk itself (fsync), so that losing power keeps it, whatever this
+                returns.
             timeout: seconds to wait for the broker; the setting ``exit_deadline`` when None, 0 does not wait.
 
         Returns:
             True when the broker has everything; False when some is only in the spool.
 
         Raises:
-            OSError: with ``durable``, the disk failed.
+            OSError: with ``durable``: the disk failed, now or before, so losing power may lose what was logged since the
+                last good durable flush. It is still sent.
         """
         return self.writer.flush(durable, self.exit_deadline if timeout is None else timeout)
 
