@@ -11,6 +11,7 @@ import pytest
 from runtide.schema_registry import SchemaRegistry, SchemaRegistrySettings
 from runtide.schema_registry import exchange as exchange_module
 from runtide.schema_registry.exchange import parse_endpoint
+from runtide.schema_registry.registry import AT_ONCE
 from runtide.schema_registry.rest import FULL_TRANSITIVE, Forbidden
 from runtide_schemas import codec, confluent
 from runtide_schemas.errors import FatalError, TransientError, UnknownSchema
@@ -252,6 +253,17 @@ async def test_a_second_start_only_looks(double: SchemaRegistryDouble) -> None:
     await registry_at(double).register_all()
     assert double.asked("PUT") == double.asked("POST", "/versions") == 0
     assert double.asked("POST") == double.asked("GET") == len(EVENT_TYPES)
+
+
+async def test_one_failure_ends_the_whole_registration_at_once(double: SchemaRegistryDouble) -> None:
+    double.rules.delay_s = 0.05
+    double.rules.faults.append(response("400 Bad Request", b"", "Content-Length: 0"))
+    with pytest.raises(FatalError, match="with 400"):
+        await registry_at(double).register_all()
+    sent = len(double.requests)
+    await asyncio.sleep(0.2)
+    assert len(double.requests) <= sent + AT_ONCE
+    assert sent < len(EVENT_TYPES)
 
 
 async def test_known_schemas_need_no_registry(double: SchemaRegistryDouble) -> None:

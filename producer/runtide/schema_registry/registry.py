@@ -8,8 +8,9 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from functools import cache
+from typing import Any, TypeVar
 
 from runtide.schema_registry.rest import FULL_TRANSITIVE, Forbidden, Missing, RegistryApi
 from runtide.schema_registry.settings import SchemaRegistrySettings
@@ -21,6 +22,8 @@ from runtide_schemas.resolution import Decoder
 from runtide_schemas.soundness import Schema
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 AT_ONCE = 8
 MOST_IDS = 10_000
@@ -96,7 +99,7 @@ class SchemaRegistry:
             async with limit:
                 return await self._register_type(api, name)
 
-        return sum(await asyncio.gather(*map(see_to, EVENT_TYPES)))
+        return sum(await _together(see_to(name) for name in EVENT_TYPES))
 
     async def _register_type(self, api: RegistryApi, name: str) -> int:
         versions = [release.schema() for release in releases_of(name)]
@@ -153,7 +156,7 @@ class SchemaRegistry:
         known = self._decoders.keys() | self._refused.keys()
         unknown = [one for one in wanted - known if self._missing_until.get(one, 0.0) <= now]
         for start in range(0, len(unknown), AT_ONCE):
-            await asyncio.gather(*(self._learn(api, one) for one in unknown[start : start + AT_ONCE]))
+            await _together(self._learn(api, one) for one in unknown[start : start + AT_ONCE])
 
     def decoder(self, identifier: int) -> Decoder:
         """Return the decoder of an id that was learnt.
@@ -204,6 +207,17 @@ def registry_for(settings: SchemaRegistrySettings) -> SchemaRegistry:
 def subject_name(schema: Schema) -> str:
     """Return the subject that versions of a schema are registered under: its full name."""
     return f"{schema['namespace']}.{schema['name']}"
+
+
+async def _together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return what all works return; when one fails, the others are not gone on with."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _known_schema(fingerprint: bytes) -> Schema | None:
