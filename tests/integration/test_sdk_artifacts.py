@@ -1,6 +1,8 @@
 """Files into stores: an S3 double, uploads that break off and are resumed, the bar on a terminal."""
 
+import gc
 import hashlib
+import io
 import json
 import os
 import pty
@@ -100,6 +102,27 @@ def test_an_upload_that_broke_off_is_resumed(run: Run, tmp_path: Path, monkeypat
     opened.clear()
     run.log_artifacts(tree)
     assert opened == ["a", "b", "c", "d"], "unless asked, everything is sent"
+
+
+def test_a_part_of_a_file_is_never_stored(run: Run) -> None:
+    class Broken(io.BytesIO):
+        """A disk that fails in the middle of a file."""
+
+        fails_at = 0
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() >= self.fails_at:
+                raise OSError("the disk is gone")
+            return super().read(size)
+
+    run.log_text("whole", "weights.bin")
+    for megabytes in (1, 60):  # before and after a part of 50 MiB is sent
+        broken = Broken(bytes(80 * 2**20))
+        broken.fails_at = megabytes * 2**20
+        with pytest.raises(runtide.TransientError, match="the disk is gone"):
+            run.store._store(broken, "weights.bin")
+        gc.collect()
+        assert in_bucket(run, "weights.bin") == b"whole"
 
 
 def test_a_store_that_is_away_is_said_and_the_run_goes_on(tmp_path: Path) -> None:

@@ -332,6 +332,22 @@ def test_a_wrapper_that_came_later_stays_and_nothing_more_is_heard(run: Run) -> 
     assert out.getvalue() == "after\n"
 
 
+def test_rich_prints_as_before_and_is_kept(run: Run) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    with streams() as (out, _):
+        capture = ConsoleCapture(run, 0.02)
+        Console(width=40).print("[bold]styled[/bold]")
+        with Live("live", console=Console(width=40, force_terminal=True), refresh_per_second=20):
+            print("inside")  # rich has put its own stream in place of ours
+        capture.stop(10)
+    assert "styled" in out.getvalue()
+    assert "inside" in out.getvalue()
+    assert "styled" in console_of(run)
+    assert "inside" in console_of(run)
+
+
 def test_pieces_are_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "MAX_PIECE_BYTES", 1000)
     monkeypatch.setattr(console, "MAX_PIECES", 3)

@@ -1,5 +1,6 @@
 """Storing a run's files: anywhere that fsspec reaches, atomically where the store is a local directory."""
 
+import contextlib
 import hashlib
 import io
 import mimetypes
@@ -158,10 +159,24 @@ def _copy_remote(data: IO[bytes], uri: str, advance: Advance) -> tuple[int, str]
     import fsspec  # imported late: it costs 60 ms, and local stores do without
 
     try:
-        with fsspec.open(_for_fsspec(uri), "wb") as file:
-            return _copy(data, file, advance)
+        file = fsspec.open(_for_fsspec(uri), "wb").open()
+        try:
+            result = _copy(data, file, advance)
+        except BaseException:
+            _discard(file)
+            raise
+        file.close()
+        return result
     except (ImportError, ValueError) as error:
         raise InvalidRequest(f"cannot store at {uri}: {error}") from error
+
+
+def _discard(file: Any) -> None:
+    """Give up an upload: closing the file, as ``with`` does, would store the part of it in place of what was there."""
+    with contextlib.suppress(OSError):
+        file.discard()
+    with contextlib.suppress(AttributeError):
+        file.closed = True  # else its finaliser closes it
 
 
 def _read_remote(uri: str) -> bytes:

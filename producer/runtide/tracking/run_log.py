@@ -243,8 +243,7 @@ class RunLog:
         if status not in get_args(EndStatus):
             raise InvalidRequest(f"Run status must be one of {', '.join(get_args(EndStatus))}, got {status!r}")
         deadline = time.monotonic() + (self.exit_deadline if timeout is None else timeout)
-        while self._companions:
-            self._companions.pop().stop(max(0.0, deadline - time.monotonic()))
+        self._stop_companions(time.monotonic() + (deadline - time.monotonic()) / 2)
         with self._opening:
             writer, self._writer = self._writer, None
             was_ended, self._ended = self._ended, True
@@ -269,6 +268,11 @@ class RunLog:
             self._writer.abandon_in_child()
             self._inherited = self._writer  # kept, so that nothing of the parent's is finalised here
             self._writer = None
+
+    def _stop_companions(self, deadline: float) -> None:
+        """Stop what accompanies the run; it may take half of an end's time, the other half is the delivery's."""
+        while self._companions:
+            self._companions.pop().stop(max(0.0, deadline - time.monotonic()))
 
     def _begin(self, plan: RunPlan) -> None:
         writer = self.writer
