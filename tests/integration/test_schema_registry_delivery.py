@@ -20,7 +20,16 @@ from runtide_schemas.errors import FatalError
 from runtide_schemas.events.requests import CreateExperiment
 from runtide_schemas.events.runs import ParamsLogged, RunEnded, TagsDeleted, TagsSet
 from tests.broker_process import BrokerProcess, wait_until
-from tests.integration.sdk_log import Logged, assert_complete, bodies, broker_with_topics, points_of, read_log
+from tests.integration.sdk_log import (
+    Logged,
+    assert_complete,
+    bodies,
+    broker_with_topics,
+    child,
+    finished,
+    points_of,
+    read_log,
+)
 from tests.schema_registry_double import Contents, SchemaRegistryDouble
 
 ENDED = "org.runtide.events.RunEnded"
@@ -207,3 +216,16 @@ def test_one_view_of_a_registry_per_process(registry: SchemaRegistryDouble) -> N
     settings = KafkaSettings(bootstrap="h:1").schema_registry
     assert settings.url == registry.url
     assert registry_for(settings) is registry_for(KafkaSettings(bootstrap="h:2").schema_registry)
+
+
+def test_what_a_script_logs_just_before_it_exits_is_framed_and_delivered(
+    broker: BrokerProcess, registry: SchemaRegistryDouble, tmp_path: Path
+) -> None:
+    """While the interpreter exits no thread can be started and executors refuse work: the client needs neither."""
+    script = "import runtide; runtide.init(experiment='exit'); runtide.log_metric('loss', 0.5); print(runtide.active_run().run_id)"
+    url = {"RUNTIDE_SCHEMA_REGISTRY_URL": registry.url}
+    code, out, errors = finished(child(script, broker=broker.address, spool=tmp_path / "spool", variables=url))
+    assert (code, errors) == (0, "")
+    events = read_log(broker.address, out.strip())
+    assert_framed(events)
+    assert_complete(events)

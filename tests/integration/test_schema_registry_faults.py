@@ -10,6 +10,7 @@ import pytest
 
 from runtide.schema_registry import SchemaRegistry, SchemaRegistrySettings
 from runtide.schema_registry import exchange as exchange_module
+from runtide.schema_registry.__main__ import main as command
 from runtide.schema_registry.exchange import parse_endpoint
 from runtide.schema_registry.registry import AT_ONCE
 from runtide.schema_registry.rest import FULL_TRANSITIVE, Forbidden
@@ -323,3 +324,16 @@ async def test_without_a_url_nothing_changes() -> None:
     await registry.learn([confluent.header(1) + b"x"])
     with pytest.raises(confluent.NoRegistry):
         registry.decoder(1)
+
+
+def test_the_command_says_what_it_did_or_why_not(
+    double: SchemaRegistryDouble, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command() == 2
+    assert "RUNTIDE_SCHEMA_REGISTRY_URL is not set" in capsys.readouterr().err
+    monkeypatch.setenv("RUNTIDE_SCHEMA_REGISTRY_URL", double.url)
+    assert command() == 0
+    assert capsys.readouterr().out == f"{double.url} has all {len(EVENT_TYPES)} schemas\n"
+    double.rules.authorization = "Bearer other"
+    assert command() == 1
+    assert "does not accept the credentials" in capsys.readouterr().err
