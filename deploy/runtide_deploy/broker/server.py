@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from runtide_deploy.broker.api.table import APIS
 from runtide_deploy.broker.data_directory import DataDirectory
+from runtide_deploy.broker.fetch_memory import FetchMemory
 from runtide_deploy.broker.groups.coordinator import GroupCoordinator
 from runtide_deploy.broker.groups.offsets import OffsetStore
 from runtide_deploy.broker.listener import Listener, listen
@@ -46,6 +47,7 @@ class Broker:
             topics=Topics(directory.path, settings, self._commit),
             groups=GroupCoordinator(settings, OffsetStore(directory.path / "offsets.log", self._commit)),
             read_buffers=ReadBuffers(settings.read_buffer_bytes),
+            fetch_memory=FetchMemory(settings.max_fetch_memory_bytes),
             served={key: (api.lowest, api.newest) for key, api in APIS.items()},
         )
         self._connections: set[Connection] = set()
@@ -134,8 +136,14 @@ class Broker:
                     connection.close_for(f"it stopped {silent_ms:.0f} ms ago in the middle of a request")
                 elif connection.awaits_authentication and self._is_late(connection, now):
                     connection.close_for("it has not logged in in time (RUNTIDE_BROKER_AUTHENTICATION_TIMEOUT_MS)")
+                elif self._withholds_memory(connection, now):
+                    connection.close_for("it does not read its answers, and others wait for the memory that they take")
                 elif not connection.is_busy and silent_ms > self._settings.idle_connection_ms:
                     connection.abort()
+
+    def _withholds_memory(self, connection: Connection, now: float) -> bool:
+        stalled_ms = connection.unread_for(now) * 1000
+        return self.state.fetch_memory.was_short and stalled_ms > self._settings.stalled_answer_ms
 
     def _is_late(self, connection: Connection, now: float) -> bool:
         return (now - connection.opened_at) * 1000 > self._settings.authentication_timeout_ms

@@ -54,6 +54,11 @@ class BrokerSettings(ListenerSettings):
     read_buffer_bytes: int = setting(
         default=8 * MEBIBYTE, ge=0, description="Memory kept for the reads of Fetch answers while there are some."
     )
+    max_fetch_memory_bytes: int = setting(
+        default=256 * MEBIBYTE,
+        ge=1024,
+        description="Record bytes of all Fetch answers in memory; who finds no room gets its records with a later one.",
+    )
     idle_connection_ms: int = setting(
         default=600_000,
         ge=100,
@@ -61,6 +66,11 @@ class BrokerSettings(ListenerSettings):
     )
     stalled_frame_ms: int = setting(
         default=30_000, ge=100, description="Close a connection that started a request and stopped sending for so long."
+    )
+    stalled_answer_ms: int = setting(
+        default=30_000,
+        ge=100,
+        description="Close a connection that took nothing of an answer for so long while others wait for its memory.",
     )
 
     segment_bytes: int = setting(

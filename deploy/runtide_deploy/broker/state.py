@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from runtide_deploy.broker.data_directory import DataDirectory
+from runtide_deploy.broker.fetch_memory import FetchMemory
 from runtide_deploy.broker.groups.coordinator import GroupCoordinator
 from runtide_deploy.broker.log.read_buffers import ReadBuffers
 from runtide_deploy.broker.settings import BrokerSettings
@@ -31,6 +32,7 @@ class BrokerState:
     topics: Topics
     groups: GroupCoordinator
     read_buffers: ReadBuffers
+    fetch_memory: FetchMemory
     served: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     host: str = ""
     port: int = 0

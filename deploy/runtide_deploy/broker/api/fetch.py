@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -12,6 +12,7 @@ from kio.schema.fetch.v12.response import FetchableTopicResponse, FetchResponse,
 from kio.static.primitive import Records, i32, i64
 
 from runtide_deploy.broker.errors import DamagedLog, Refused
+from runtide_deploy.broker.fetch_memory import Held, HeldAnswer
 from runtide_deploy.broker.log.partition_log import PartitionLog, PlannedRead, refused_damage
 from runtide_deploy.broker.log.segment import ReadResult
 from runtide_deploy.broker.state import BrokerState, RequestContext
@@ -20,6 +21,8 @@ from runtide_deploy.broker.wire.codec import NO_THROTTLE
 READ_ON_LOOP_BYTES: Final = 4 << 20
 """Larger reads leave the event loop; so do those that the disk would make it wait for. Others take less time than a
 hand-over to a thread and back on a busy machine: about 0.3 ms per MiB."""
+
+Answer = FetchResponse | HeldAnswer
 
 _NO_SESSION: Final = 0
 _FULL_FETCH_EPOCHS: Final = frozenset({-1, 0})
@@ -36,7 +39,7 @@ class _Part:
     error: Refused | None = None
 
 
-def handle(request: FetchRequest, context: RequestContext) -> FetchResponse | Awaitable[FetchResponse]:
+def handle(request: FetchRequest, context: RequestContext) -> Answer | Awaitable[Answer]:
     """Answer at once when there is enough or nothing to wait for, else when there is or time is up."""
     if request.session_id != _NO_SESSION or request.session_epoch not in _FULL_FETCH_EPOCHS:
         return _response(ErrorCode.fetch_session_id_not_found, ())
@@ -53,6 +56,8 @@ class _Fetch:
     def __init__(self, request: FetchRequest, broker: BrokerState) -> None:
         self._request = request
         self._broker = broker
+        self._memory = broker.fetch_memory
+        self._held: Held | None = None
         self._parts = [(topic.topic, [_Part(asked) for asked in topic.partitions]) for topic in request.topics]
         self._planned_bytes = 0
 
@@ -65,7 +70,7 @@ class _Fetch:
 
     def plan(self) -> None:
         """Decide what to read of each partition, within the limits of request and broker."""
-        left = min(self._request.max_bytes, self._broker.settings.max_fetch_bytes)
+        left = min(self._request.max_bytes, self._broker.settings.max_fetch_bytes, self._memory.limit)
         self._planned_bytes = 0
         for topic, parts in self._parts:
             for part in parts:
@@ -84,7 +89,7 @@ class _Fetch:
             part.error = refused
             return None
 
-    async def wait_then_answer(self, seconds: float) -> FetchResponse:
+    async def wait_then_answer(self, seconds: float) -> Answer:
         """Wait until there is enough, at most ``seconds``; then answer with what there is."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
@@ -93,42 +98,61 @@ class _Fetch:
             await _wait_for_any(logs, left)
             self.plan()
         answer = self.answer()
-        return answer if isinstance(answer, FetchResponse) else await answer
+        return await answer if isinstance(answer, Awaitable) else answer
 
-    def answer(self) -> FetchResponse | Awaitable[FetchResponse]:
-        """Read what is planned, here or in a thread, and answer."""
+    def answer(self) -> Answer | Awaitable[Answer]:
+        """Read what is planned, here or in a thread, and answer; without records when there is no memory for them."""
+        if not self._planned_bytes:
+            return self._finish()
         if self._planned_bytes <= READ_ON_LOOP_BYTES:
+            self._held = self._memory.take(self._planned_bytes)
             with contextlib.suppress(BlockingIOError):
-                self._read(may_block=False)
-                return self._finish()
+                if self._held is not None:
+                    self._read(may_block=False)
+                    return self._finish()
         return self._answer_from_thread()
 
-    async def _answer_from_thread(self) -> FetchResponse:
-        await asyncio.to_thread(self._read, may_block=True)
+    async def _answer_from_thread(self) -> Answer:
+        size = self._planned_bytes
+        self._held = self._held or self._memory.take(size) or await self._memory.wait(size)
+        if self._held is not None:
+            await asyncio.to_thread(self._read, may_block=True)
         return self._finish()
 
     def _read(self, *, may_block: bool) -> None:
-        for _, parts in self._parts:
-            for part in parts:
-                if part.plan is None or part.result is not None:
-                    continue
+        has_records = False
+        for part in self._all_parts():
+            if part.plan is not None and part.result is None:
                 try:
-                    part.result = part.plan.run(self._broker.read_buffers.take, may_block=may_block)
+                    part.result = part.plan.run(
+                        self._broker.read_buffers.take, may_block=may_block, may_exceed=not has_records
+                    )
                 except DamagedLog as damage:
                     part.error = refused_damage(damage)
+            # Only the first batch of an answer may be larger than asked for (KIP-74), or memory would have no bound.
+            has_records = has_records or (part.result is not None and bool(part.result.records))
 
-    def _finish(self) -> FetchResponse:
+    def _all_parts(self) -> Iterator[_Part]:
         for _, parts in self._parts:
-            for part in parts:
-                if part.plan is not None and part.result is not None:
-                    part.plan.finish(part.result)
-        return _response(
+            yield from parts
+
+    def _finish(self) -> Answer:
+        size = 0
+        for part in self._all_parts():
+            if part.plan is not None and part.result is not None:
+                part.plan.finish(part.result)
+                size += max(part.plan.size, len(part.result.records))
+        response = _response(
             ErrorCode.none,
             tuple(
                 FetchableTopicResponse(topic=topic, partitions=tuple(map(_partition_data, parts)))
                 for topic, parts in self._parts
             ),
         )
+        if self._held is None:
+            return response
+        self._held.resize(size)
+        return HeldAnswer(response, self._held)
 
 
 async def _wait_for_any(logs: set[PartitionLog], seconds: float) -> None:

@@ -57,19 +57,24 @@ class PlannedRead(NamedTuple):
         """Bytes it will read at most, unless one batch is larger."""
         return min(self.max_bytes, self.segment.size - self.position)
 
-    def run(self, take: Callable[[int], memoryview] = new_memory, *, may_block: bool = True) -> ReadResult:
-        """Read and verify.
+    def run(
+        self, take: Callable[[int], memoryview] = new_memory, *, may_block: bool = True, may_exceed: bool = True
+    ) -> ReadResult:
+        """Read and verify; nothing when it may not exceed its size and no batch fits.
 
         Args:
             take: returns so many bytes of memory to read into.
             may_block: whether to wait for the disk; who does gets what follows read ahead.
+            may_exceed: whether a first batch that is larger than the read is returned all the same.
 
         Raises:
             BlockingIOError: not all of it is in the system's cache, and it may not block.
             DamagedLog: what lies there is no valid batch.
         """
         try:
-            result = self.segment.read(self.position, self.max_bytes, self.end_offset, take, may_block=may_block)
+            result = self.segment.read(
+                self.position, self.max_bytes, self.end_offset, take, may_block=may_block, may_exceed=may_exceed
+            )
             if may_block:
                 self.segment.read_ahead(result.end_position, self.max_bytes)
         except BlockingIOError:
@@ -80,7 +85,8 @@ class PlannedRead(NamedTuple):
 
     def finish(self, result: ReadResult) -> None:
         """Remember, back on the event loop, where the read ended: the same consumer will go on from there."""
-        self.segment.remember(result)
+        if result.records:
+            self.segment.remember(result)
 
 
 class PartitionLog:

@@ -159,22 +159,31 @@ class Segment:
             position += header.size
 
     def read(
-        self, position: int, max_bytes: int, end_offset: int, take: Callable[[int], memoryview], *, may_block: bool
+        self,
+        position: int,
+        max_bytes: int,
+        end_offset: int,
+        take: Callable[[int], memoryview],
+        *,
+        may_block: bool,
+        may_exceed: bool,
     ) -> ReadResult:
         """Return whole, verified batches from ``position`` on, below ``end_offset``.
 
-        At least one batch is returned, however large (KIP-74). Damage ends the read before it, so that what is valid
+        If it may exceed ``max_bytes``, at least one batch is returned, however large (KIP-74), else perhaps nothing. Damage ends the read before it, so that what is valid
         stays readable and what is not is never returned. Safe in any thread: it reads only what is stored.
 
         Args:
             take: returns so many bytes of memory to read into.
             may_block: whether to wait for the disk.
+            may_exceed: whether a first batch that is larger is returned.
 
         Raises:
             BlockingIOError: not all of it is in the system's cache, and it may not block.
             DamagedBatch: the batch at ``position`` is not valid.
         """
-        window = self._window(position, max_bytes, take, _WAIT if may_block else _DO_NOT_WAIT)
+        flags = _WAIT if may_block else _DO_NOT_WAIT
+        window = self._window(position, max_bytes, take, flags, may_exceed=may_exceed)
         end, next_offset = 0, -1
         try:
             for at, header in walk_buffer(window, position):
@@ -184,15 +193,20 @@ class Segment:
         except DamagedBatch:
             if not end:
                 raise
+        if not end and not may_exceed:
+            return ReadResult(window[:0], -1, position)
         if not end:
             raise DamagedBatch(position, f"no whole batch below offset {end_offset}")
         return ReadResult(window[:end], next_offset, position + end)
 
-    def _window(self, position: int, max_bytes: int, take: Callable[[int], memoryview], flags: int) -> memoryview:
+    def _window(
+        self, position: int, max_bytes: int, take: Callable[[int], memoryview], flags: int, *, may_exceed: bool
+    ) -> memoryview:
         left = self.size - position
         window = self._read_into(take(min(max(max_bytes, HEADER_BYTES), left)), position, flags)
-        if len(window) >= HEADER_BYTES and len(window) < (size := read_header(window).size) <= left:
-            window = self._read_into(take(size), position, flags)
+        is_cut = len(window) >= HEADER_BYTES and len(window) < read_header(window).size <= left
+        if may_exceed and is_cut:
+            window = self._read_into(take(read_header(window).size), position, flags)
         return window.toreadonly()
 
     def _read_into(self, memory: memoryview, position: int, flags: int) -> memoryview:

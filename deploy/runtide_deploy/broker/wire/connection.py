@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from runtide_deploy.broker.api.registration import Api, codec, implementation
 from runtide_deploy.broker.api.table import API_VERSIONS, APIS
 from runtide_deploy.broker.errors import MalformedRequest
+from runtide_deploy.broker.fetch_memory import Held, HeldAnswer
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import Codec, Message
 from runtide_deploy.broker.wire.frames import FrameReader
@@ -59,6 +60,7 @@ class _Slot:
     correlation_id: int = 0
     codec: Codec | None = None
     response: Message = None
+    held: Held | None = None
     is_ready: bool = False
 
 
@@ -77,6 +79,8 @@ class Connection(asyncio.BufferedProtocol):
         self._tasks: set[asyncio.Future[Message]] = set()
         self._writing: set[asyncio.Future[Message]] = set()
         self._can_write = True
+        self._unsent: list[Held] = []
+        self._unread = (0, 0.0)
         self._large_held = 0
         self._reads = True
         self._draining = False
@@ -101,6 +105,13 @@ class Connection(asyncio.BufferedProtocol):
         """True until the client has logged in, where it must."""
         return self._session is not None and not self._session.is_authenticated
 
+    def unread_for(self, now: float) -> float:
+        """Return for how many seconds the client has taken nothing of its answers; to be asked regularly."""
+        left = 0 if self._can_write or self._transport is None else self._transport.get_write_buffer_size()
+        if not left or left != self._unread[0]:
+            self._unread = (left, now)
+        return now - self._unread[1]
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place among the connections, or be closed at once."""
         self._transport = cast("asyncio.Transport", transport)
@@ -124,6 +135,7 @@ class Connection(asyncio.BufferedProtocol):
         self._server.hold(-sum(slot.size for slot in self._slots) - sum(map(len, self._waiting)))
         self._hold_large(0)
         self._slots.clear()
+        self._unsent.clear()
         self._waiting.clear()
         self._transport = None
         self._server.closed(self)
@@ -163,6 +175,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Go on."""
         self._can_write = True
+        self._unsent.clear()
         self.proceed()
 
     @property
@@ -252,12 +265,16 @@ class Connection(asyncio.BufferedProtocol):
         self.proceed()
 
     def _answer(self, slot: _Slot, response: Message) -> None:
+        if isinstance(response, HeldAnswer):
+            response, slot.held = response
         slot.response, slot.is_ready = response, True
         while self._slots and self._slots[0].is_ready and self._transport is not None:
             ready = self._slots.popleft()
             self._server.hold(-ready.size)
             if ready.response is not None and ready.codec is not None:
                 self._transport.writelines(ready.codec.encode(ready.correlation_id, ready.response))
+            if ready.held is not None and not self._can_write:
+                self._unsent.append(ready.held)
         if self._session is not None:
             self._follow(self._session)
 
