@@ -2,22 +2,28 @@
 
 import asyncio
 import os
+import shutil
+import threading
 from pathlib import Path
 
+import pytest
 from aiokafka import TopicPartition
 from kio.schema.errors import ErrorCode
 from kio.schema.fetch.v12.request import FetchPartition, FetchTopic
 from kio.schema.types import TopicName
 from kio.static.primitive import i32, i64
 
+from runtide_deploy.broker import Broker, BrokerSettings
 from tests.broker_batches import make_batch
 from tests.broker_process import BrokerProcess, RawClient, running_broker, wait_until
+from tests.conformance.test_broker_groups import commit, join_request
 from tests.conformance.test_broker_protocol import fetch, outcome, produce
-from tests.kafka_clients import aiokafka_consumer, create_topic
+from tests.kafka_clients import aiokafka_admin, aiokafka_consumer, aiokafka_producer, create_topic, read_all
 
 MEBIBYTE = 1 << 20
 READERS = 40
 BATCHES = 16
+FULL = ErrorCode.group_max_size_reached
 
 
 def resident_bytes(broker: BrokerProcess) -> int:
@@ -73,3 +79,70 @@ async def test_only_the_first_batch_of_an_answer_may_be_larger_than_asked_for(
     sizes = [len(partition.records) for partition in answer.responses[0].partitions]
     assert sizes[0] > 50_000
     assert sizes[1:] == [0, 0]
+
+
+def test_groups_and_their_members_are_bounded(tmp_path: Path) -> None:
+    with running_broker(tmp_path / "data", max_groups=2, max_group_size=2) as broker:
+        asyncio.run(create_topic(broker.address, "t"))
+        raw = RawClient(broker.port)
+        assert [ask_to_join(raw, "a") for _ in range(3)] == [*[ErrorCode.member_id_required] * 2, FULL]
+        assert commit_alone(raw, "b") is ErrorCode.none
+        assert ask_to_join(raw, "c") is FULL
+        assert commit_alone(raw, "c") is FULL
+        assert commit_alone(raw, "b") is ErrorCode.none
+        raw.close()
+
+
+def ask_to_join(raw: RawClient, group: str) -> ErrorCode:
+    code: ErrorCode = raw.ask(join_request(group)).error_code
+    return code
+
+
+def commit_alone(raw: RawClient, group: str) -> ErrorCode:
+    """Commit as a consumer that manages its partitions itself."""
+    return commit(raw, group, "t", member_id="", generation=-1)
+
+
+async def test_deleting_a_large_topic_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_remove = threading.Event()
+    real = shutil.rmtree
+
+    def slow(path: Path) -> None:
+        may_remove.wait(30)
+        real(path)
+
+    monkeypatch.setattr(shutil, "rmtree", slow)
+    settings = BrokerSettings(data=tmp_path / "data", port=0)
+    async with Broker.start(settings) as broker:
+        for round_number in range(2):
+            await create_topic(broker.address, "t", partitions=3)
+            async with aiokafka_producer(broker.address) as producer:
+                record = await producer.send_and_wait("t", b"%d" % round_number, partition=1)
+                assert record.offset == 0
+            async with aiokafka_admin(broker.address) as admin:
+                await admin.delete_topics(["t"])
+        assert len(list((settings.data / "deleted").iterdir())) == 6
+        assert list((settings.data / "topics").iterdir()) == []
+        may_remove.set()
+        await until_empty(settings.data / "deleted")
+
+
+async def until_empty(folder: Path) -> None:
+    async with asyncio.timeout(10):
+        while await asyncio.to_thread(os.listdir, folder):  # noqa: ASYNC110  # a thread of the broker removes them, nobody signals
+            await asyncio.sleep(0.01)
+
+
+async def test_what_a_crash_leaves_of_a_deletion_is_removed_or_named(tmp_path: Path) -> None:
+    settings = BrokerSettings(data=tmp_path / "data", port=0)
+    async with Broker.start(settings) as broker:
+        await create_topic(broker.address, "kept")
+    (settings.data / "deleted" / "t-0.abc").mkdir(parents=True)
+    (settings.data / "topics" / "t-0").mkdir()
+    (settings.data / "topics" / "t-0" / "00000000000000000000.log").write_bytes(make_batch(b"old"))
+    with running_broker(settings.data) as process:
+        await until_empty(settings.data / "deleted")
+        assert "no topic of topics.json owns: t-0;" in process.log.read_text()
+        await create_topic(process.address, "t")
+        assert await read_all(process.address, "t") == {0: []}
+        await until_empty(settings.data / "deleted")

@@ -118,6 +118,9 @@ class BrokerSettings(ListenerSettings):
     initial_rebalance_delay_ms: int = setting(
         default=200, ge=0, description="Wait for more members before the first generation of an empty group."
     )
+    max_groups: int = setting(
+        default=10_000, ge=1, description="Consumer groups with members or committed offsets; more are refused."
+    )
     max_group_size: int = setting(default=250, ge=1, description="Members of one consumer group.")
     max_offset_metadata_bytes: int = setting(
         default=4096, ge=0, description="Longest text stored beside a group's offset."

@@ -1,8 +1,8 @@
 """The topics of the broker: their durable list, their configuration and their partitions' logs."""
 
 import json
+import logging
 import re
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from kio.schema.errors import ErrorCode
 
+from runtide_deploy.broker.deleted_folders import DeletedFolders
 from runtide_deploy.broker.durable_file import replace_file, sync_folder
 from runtide_deploy.broker.errors import CannotStart, DamagedLog, Refused
 from runtide_deploy.broker.log.group_commit import GroupCommit
@@ -18,6 +19,8 @@ from runtide_deploy.broker.log.partition_log import PartitionLog
 from runtide_deploy.broker.settings import BrokerSettings
 from runtide_deploy.broker.topic_config import check_config, limits_of
 
+_NAMED_STRAYS: Final = 20
+logger = logging.getLogger(__name__)
 _NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}\Z")
 
 
@@ -44,6 +47,7 @@ class Topics:
         self._settings = settings
         self._commit = commit
         self._topics: dict[str, Topic] = {}
+        self._deleted = DeletedFolders(folder / "deleted")
 
     def open(self) -> None:
         """Open every partition that the durable list names.
@@ -52,9 +56,24 @@ class Topics:
             CannotStart: the list is damaged.
         """
         self._folder.mkdir(exist_ok=True)
+        self._deleted.open()
         for listed in read_list(self._file):
             logs = [self._open(listed.name, number, listed.config) for number in range(listed.partitions)]
             self._topics[listed.name] = Topic(listed.name, listed.id, listed.config, logs)
+        self._name_strays()
+
+    def _name_strays(self) -> None:
+        """Name folders that no topic owns; they stay, since it may be the list that is wrong, restored from a copy."""
+        owned = {log.folder.name for topic in self._topics.values() for log in topic.partitions}
+        strays = sorted(path.name for path in self._folder.iterdir() if path.name not in owned)
+        if strays:
+            logger.warning(
+                "%s holds what no topic of %s owns: %s; a crash while topics were created or deleted leaves such folders, "
+                "which may be removed",
+                self._folder,
+                self._file.name,
+                ", ".join(strays[:_NAMED_STRAYS]) + (" …" if len(strays) > _NAMED_STRAYS else ""),
+            )
 
     def close(self) -> None:
         """Note of every partition how it ends, so that the next start is quick; nothing may be written any more."""
@@ -162,7 +181,7 @@ class Topics:
         """Remove folders of a deleted topic that a crash left behind: they are in no list."""
         for folder in self._folder.glob(f"{name}-*"):
             if folder.name.removeprefix(f"{name}-").isdecimal():
-                shutil.rmtree(folder)
+                self._deleted.take(folder)
 
     def add_partitions(self, name: str, total: int, *, validate_only: bool) -> None:
         """Raise the number of a topic's partitions to ``total``, durably.
@@ -208,6 +227,8 @@ class Topics:
     def delete(self, name: str) -> None:
         """Delete a topic and its files; the list goes first, so a crash leaves only folders that nobody lists.
 
+        The files are moved aside before it returns and removed after: a large topic takes its time.
+
         Raises:
             Refused: no such topic, or the disk refuses.
         """
@@ -220,7 +241,10 @@ class Topics:
             raise _cannot_store(error) from error
         for log in topic.partitions:
             log.retire()
-            shutil.rmtree(log.folder, ignore_errors=True)
+            try:
+                self._deleted.take(log.folder)
+            except OSError as error:
+                logger.warning("cannot move %s of a deleted topic aside; it may be removed: %s", log.folder, error)
 
     def _save(self) -> None:
         listed = {

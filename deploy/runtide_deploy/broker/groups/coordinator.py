@@ -70,6 +70,18 @@ class GroupCoordinator:
             group = self._groups[group_id] = Group(group_id, delay)
         return group
 
+    def _check_room(self, group_id: str) -> None:
+        """Refuse one group more than there may be; clients take the code as final."""
+        if group_id in self._groups or self.offsets.has_group(group_id):
+            return
+        self._forget_dead()
+        known = self._groups.keys() | set(self.offsets.group_ids())
+        if len(known) >= self._settings.max_groups:
+            raise Refused(
+                ErrorCode.group_max_size_reached,
+                f"there are {len(known)} groups, the limit (RUNTIDE_BROKER_MAX_GROUPS); delete those no longer used",
+            )
+
     def _forget_dead(self) -> None:
         """Drop groups that have neither members nor offsets, so that passing names do not pile up."""
         for group_id, group in tuple(self._groups.items()):
@@ -83,6 +95,7 @@ class GroupCoordinator:
             Refused: with Kafka's code for the case.
         """
         self._check_join(join)
+        self._check_room(join.group_id)
         group = self._group(join.group_id)
         if not group.supports(join.protocol_type, join.protocols):
             raise Refused(ErrorCode.inconsistent_group_protocol, f"no assignor in common in group {group.id!r}")
@@ -204,6 +217,7 @@ class GroupCoordinator:
         """
         if not claim.group_id:
             raise Refused(ErrorCode.invalid_group_id, "the group id is empty")
+        self._check_room(claim.group_id)
         group = self._groups.get(claim.group_id)
         if claim.generation < 0 and (group is None or group.state is GroupState.EMPTY):
             return
