@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from runtide_deploy.broker.security.sasl_session import SaslSession
 
 _KEY_AND_VERSION_BYTES: Final = 4
+_UNCOUNTED_BYTES: Final = 16 * 1024
+"""What an answer may leave unsent without counting it among the memory of fetch answers."""
 _UNAUTHENTICATED_FRAME_BYTES: Final = 16 * 1024
 """Largest request of a client that has not logged in. Apache Kafka's bound, 512 KiB, is for larger tokens
 than ours (sasl.server.max.receive.size)."""
@@ -175,6 +177,8 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Go on."""
         self._can_write = True
+        if self._unsent and self._transport is not None:
+            self._transport.set_write_buffer_limits()
         self._unsent.clear()
         self.proceed()
 
@@ -272,11 +276,21 @@ class Connection(asyncio.BufferedProtocol):
             ready = self._slots.popleft()
             self._server.hold(-ready.size)
             if ready.response is not None and ready.codec is not None:
-                self._transport.writelines(ready.codec.encode(ready.correlation_id, ready.response))
-            if ready.held is not None and not self._can_write:
-                self._unsent.append(ready.held)
+                self._write(self._transport, ready.codec.encode(ready.correlation_id, ready.response), ready.held)
         if self._session is not None:
             self._follow(self._session)
+
+    def _write(self, transport: asyncio.Transport, chunks: list[bytes | memoryview], held: Held | None) -> None:
+        if held is None or held.size <= _UNCOUNTED_BYTES:
+            transport.writelines(chunks)
+            return
+        # All of an answer's memory lives until its last byte is gone, so we must be told of that, not of the last but few.
+        transport.set_write_buffer_limits(high=0)
+        transport.writelines(chunks)
+        if self._can_write:
+            transport.set_write_buffer_limits()
+        else:
+            self._unsent.append(held)
 
     def _follow(self, session: "SaslSession") -> None:
         """Do what has become of the session: go on with larger requests, or close once the answer is sent."""
