@@ -17,6 +17,7 @@ A test module that wants its schema already there makes a template once and clon
 
 import asyncio
 import itertools
+import os
 import signal
 import socket
 import subprocess
@@ -29,6 +30,8 @@ import asyncpg
 import pytest
 
 from runtide_deploy.standalone.postgres import ADMINISTRATOR, DATABASE, OWNER, PostgresCluster, Role
+from tests.docker.containers import PostgresInAContainer, postgres_in_a_container
+from tests.docker.engine import NoDocker
 
 # Tests kill processes, never the machine: what the kernel has is safe, and a clone costs a third.
 _TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "64MB"}
@@ -37,7 +40,7 @@ _TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit
 class PostgresServer:
     """The session's server. Databases made here go with it."""
 
-    def __init__(self, cluster: PostgresCluster) -> None:
+    def __init__(self, cluster: PostgresCluster | PostgresInAContainer) -> None:
         self.cluster = cluster
         self._numbers = itertools.count(1)
 
@@ -89,7 +92,17 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """One real server, made the way `runtide up` makes it, for all tests of the session."""
+    """One real server, made the way `runtide up` makes it, for all tests of the session.
+
+    With RUNTIDE_TEST_POSTGRES=docker it is one in a container, by testcontainers.
+    """
+    if os.environ.get("RUNTIDE_TEST_POSTGRES") == "docker":
+        try:
+            with postgres_in_a_container(_TEST_SETTINGS) as server:
+                yield PostgresServer(server)
+        except NoDocker as error:
+            pytest.skip(f"no PostgreSQL in a container: {error}")
+        return
     cluster = PostgresCluster(tmp_path_factory.mktemp("postgres"), free_port(), settings=_TEST_SETTINGS)
     cluster.initialise()
     with running(cluster):

@@ -17,6 +17,8 @@ from runtide_deploy.apache_kafka import ApacheKafka, ApacheKafkaSettings, Cannot
 from tests.broker_process import BrokerProcess, RawClient, running_broker
 from tests.crash.load_client import python_load
 from tests.crash.under_load import Programs
+from tests.docker.containers import kafka_in_a_container
+from tests.docker.engine import NoDocker
 from tests.java_programs import JavaPrograms, compile_programs
 from tests.kafka_clients import KafkaAddress, aiokafka_consumer, create_topic
 from tests.kafka_cluster import node_count
@@ -37,8 +39,12 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
 
 @pytest.fixture(scope="session")
 def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaAddress]:
-    """The Apache Kafka that RUNTIDE_TEST_KAFKA names, or one that is run here from Maven's artefacts."""
-    if given := os.environ.get("RUNTIDE_TEST_KAFKA"):
+    """The Apache Kafka that RUNTIDE_TEST_KAFKA names, or one that is run here from Maven's artefacts, else by Docker."""
+    given = os.environ.get("RUNTIDE_TEST_KAFKA", "")
+    if given == "docker":
+        yield from apache_in_a_container("asked for by RUNTIDE_TEST_KAFKA")
+        return
+    if given:
         yield KafkaAddress(given)
         return
     data = tmp_path_factory.mktemp("apache") / "data"
@@ -48,10 +54,21 @@ def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaAddress]:
     try:
         node.prepare()
     except CannotResolve as error:
-        pytest.skip(f"no Apache Kafka: {str(error).splitlines()[0]}")
+        yield from apache_in_a_container(str(error).splitlines()[0])
+        return
     with node.running() as running:
         asyncio.run(until_groups_work(running.address))
         yield KafkaAddress(running.address)
+
+
+def apache_in_a_container(why: str) -> Iterator[KafkaAddress]:
+    """An Apache Kafka by testcontainers."""
+    try:
+        with kafka_in_a_container(LARGEST_MESSAGE, SWEEPS_OFTEN) as address:
+            asyncio.run(until_groups_work(address))
+            yield KafkaAddress(address)
+    except NoDocker as error:
+        pytest.skip(f"no Apache Kafka: {why}; {error}")
 
 
 @pytest.fixture(scope="session")

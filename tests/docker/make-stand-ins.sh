@@ -5,7 +5,7 @@
 #   stand-in/postgres:17               Debian's PostgreSQL
 #   stand-in/kafka:4.4.0               Apache Kafka from Maven's artefacts on Debian's Java
 #
-# Then: RUNTIDE_TEST_STAND_INS=1 makes the tests use them. Needs a Docker engine, debootstrap, Java 17 and Maven.
+# The tests use them when the official ones are not there. Needs a Docker engine with buildx, debootstrap and Maven.
 set -euo pipefail
 cd "$(dirname "$0")"
 scratch=$(mktemp --directory)

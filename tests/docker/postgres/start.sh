@@ -9,11 +9,11 @@ password=${POSTGRES_PASSWORD:-$(cat "${POSTGRES_PASSWORD_FILE:-/dev/null}")}
 [ -n "$password" ] || { echo "POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE is needed" >&2; exit 1; }
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     # shellcheck disable=SC2086 # several options
-    initdb --username="$user" --pwfile=<(echo "$password") ${POSTGRES_INITDB_ARGS:---auth-host=scram-sha-256}
+    initdb --username="$user" --pwfile=<(echo "$password") ${POSTGRES_INITDB_ARGS:---auth=scram-sha-256}
     echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
     if [ "$database" != postgres ]; then
         pg_ctl --wait -o "-c listen_addresses=''" start
-        createdb --username="$user" "$database"
+        PGPASSWORD=$password createdb --username="$user" "$database"
         pg_ctl --wait --mode=fast stop
     fi
 fi
