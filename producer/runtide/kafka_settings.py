@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtide.schema_registry.settings import SchemaRegistrySettings
+from runtide.secret_file import read_secret
 from runtide_schemas.errors import FatalError
 
 REQUEST_TIMEOUT_MS = 15_000
@@ -32,6 +33,9 @@ class KafkaSettings(BaseSettings):
     )
     sasl_username: str = Field(default="", description="SASL user.")
     sasl_password: SecretStr = Field(default=SecretStr(""), description="SASL password; never logged.")
+    sasl_password_file: Path | None = Field(
+        default=None, description="File that holds the SASL password, instead of the variable."
+    )
     tls_ca: Path | None = Field(default=None, description="CA certificates (PEM) to trust; the system's when unset.")
     tls_certificate: Path | None = Field(default=None, description="Client certificate (PEM), for mutual TLS.")
     tls_key: Path | None = Field(default=None, description="Key of the client certificate (PEM).")
@@ -92,7 +96,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
     if settings.uses_sasl:
         options["sasl_mechanism"] = settings.sasl_mechanism
         options["sasl_plain_username"] = settings.sasl_username
-        options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
+        options["sasl_plain_password"] = _password(settings)
     if settings.uses_tls:
         options["ssl_context"] = tls_context(settings)
     return options
@@ -100,9 +104,11 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 
 def _contradictions(settings: KafkaSettings) -> Iterator[str]:
     protocol = f"RUNTIDE_KAFKA_SECURITY_PROTOCOL is {settings.security_protocol}"
-    has_password = bool(settings.sasl_password.get_secret_value())
+    has_password = bool(_password(settings))
+    if settings.sasl_password_file and settings.sasl_password.get_secret_value():
+        yield "give either RUNTIDE_KAFKA_SASL_PASSWORD or RUNTIDE_KAFKA_SASL_PASSWORD_FILE, not both"
     if settings.uses_sasl and not (settings.sasl_username and has_password):
-        yield f"{protocol}: set RUNTIDE_KAFKA_SASL_USERNAME and RUNTIDE_KAFKA_SASL_PASSWORD"
+        yield f"{protocol}: set RUNTIDE_KAFKA_SASL_USERNAME and RUNTIDE_KAFKA_SASL_PASSWORD (or _FILE)"
     if not settings.uses_sasl and (settings.sasl_username or has_password):
         wanted = "SASL_SSL" if settings.uses_tls else "SASL_SSL (or SASL_PLAINTEXT, without TLS)"
         yield f"there is a SASL user or password, but {protocol}, which uses none: set it to {wanted}"
@@ -111,6 +117,15 @@ def _contradictions(settings: KafkaSettings) -> Iterator[str]:
         yield f"there are files for TLS, but {protocol}, which is not encrypted: set it to {wanted}"
     if settings.tls_key and not settings.tls_certificate:
         yield "RUNTIDE_KAFKA_TLS_KEY needs RUNTIDE_KAFKA_TLS_CERTIFICATE"
+
+
+def _password(settings: KafkaSettings) -> str:
+    if settings.sasl_password_file is None:
+        return settings.sasl_password.get_secret_value()
+    try:
+        return read_secret(settings.sasl_password_file, "RUNTIDE_KAFKA_SASL_PASSWORD_FILE")
+    except FatalError as error:
+        raise NoAccess(str(error)) from error
 
 
 def tls_context(settings: KafkaSettings) -> ssl.SSLContext:

@@ -4,7 +4,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from runtide.kafka_settings import KafkaSettings, NoAccess, client_options
 from runtide.secret_file import LONGEST_SECRET, read_secret, with_password
 from runtide_consumers.postgres.settings import PostgresSettings
 from runtide_deploy.cli.gateway import gateway_headers
@@ -59,6 +61,15 @@ def test_the_projector_and_the_gateway_take_the_password_from_a_file(
     gateway = GatewaySettings().with_secrets()
     assert gateway.dsn.get_secret_value() == expected
     assert "w%2Frd" not in repr(gateway)
+
+
+def test_kafkas_password_can_come_from_a_file(secret: Path, tmp_path: Path) -> None:
+    settings = KafkaSettings(security_protocol="SASL_PLAINTEXT", sasl_username="me", sasl_password_file=secret)
+    assert client_options(settings)["sasl_plain_password"] == "p@ss:w/rd"
+    with pytest.raises(NoAccess, match="not both"):
+        client_options(settings.model_copy(update={"sasl_password": SecretStr("other")}))
+    with pytest.raises(NoAccess, match="RUNTIDE_KAFKA_SASL_PASSWORD_FILE"):
+        client_options(settings.model_copy(update={"sasl_password_file": tmp_path / "none"}))
 
 
 def test_the_gateways_token_can_come_from_a_file(secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from runtide.kafka import KafkaSettings, ensure_topics, quiet_loggers
+from runtide.kafka_settings import read_kafka_settings
 from runtide.secret_file import read_secret
 from runtide_deploy.setup.roles import prepare_database
 from runtide_deploy.setup.settings import SetupSettings
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quiet_loggers(logging.ERROR)
     bootstrap = options.pop("bootstrap", None)
     try:
-        kafka = KafkaSettings(bootstrap=bootstrap) if bootstrap else KafkaSettings()
+        kafka = read_kafka_settings(**({"bootstrap": bootstrap} if bootstrap else {}))
         asyncio.run(set_up(SetupSettings(**options), kafka))
     except ValidationError as error:
         parser.error(str(error))
