@@ -112,14 +112,14 @@ def assert_each_wrote_its_own(stack: RunningStack, processes: int, points: int, 
 
 
 def test_ranks_write_one_run_and_processes_write_their_own(stack: RunningStack) -> None:
-    run_id = assert_ranks_wrote_one_run(stack, 6, POINTS, 60)
+    run_id = assert_ranks_wrote_one_run(stack, 4, POINTS, 60)
     apart = stack.get(f"/runs/{run_id}/metrics/loss", by="writer", points=3)
-    assert [curve["rank"] for curve in apart["writers"]] == list(range(6))
-    assert [bucket["points"] for bucket in apart["writers"][5]["buckets"]] == [100, 100, 100]
-    assert apart["writers"][5]["buckets"][-1]["last"] == 5_000_299.0
+    assert [curve["rank"] for curve in apart["writers"]] == list(range(4))
+    assert [bucket["points"] for bucket in apart["writers"][3]["buckets"]] == [100, 100, 100]
+    assert apart["writers"][3]["buckets"][-1]["last"] == 3_000_299.0
     together = stack.get(f"/runs/{run_id}/metrics/loss", points=3)
-    assert [bucket["points"] for bucket in together["buckets"]] == [600, 600, 600]
-    assert_each_wrote_its_own(stack, 10, POINTS, 60)
+    assert [bucket["points"] for bucket in together["buckets"]] == [400, 400, 400]
+    assert_each_wrote_its_own(stack, 6, POINTS, 60)
 
 
 def test_a_rank_that_never_wrote_is_named(stack: RunningStack) -> None:
@@ -149,6 +149,43 @@ def test_a_rank_that_was_killed_is_seen_and_its_points_come_with_sync(stack: Run
     assert by_rank(stack, run_id, "last")[2] == (1, 1, 2.0, 2.0)
     assert by_rank(stack, run_id, "loss")[2] == (POINTS, POINTS, 2_000_000.0, 2_000_299.0)
     assert stack.get(f"/runs/{run_id}")["run"]["info"]["status"] == "FINISHED", "only rank 0's end counts"
+
+
+ATTEMPT = """
+import os, signal, sys
+import runtide
+
+with runtide.start_run("attempts") as run:
+    for step in range(100):
+        run.log_metric("loss", float(sys.argv[1]), step=step)
+    run.flush(timeout=60)
+    run.log_metric("last", float(sys.argv[1]))
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_restarted_attempt_goes_on_and_the_dead_ones_spool_changes_no_end(stack: RunningStack) -> None:
+    run_id = uuid.uuid4().hex
+    for attempt, way in enumerate(("killed", "finished")):
+        given = {"RUNTIDE_RUN_ID": run_id, "RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RESTART_COUNT": str(attempt)}
+        stack.python(ATTEMPT, str(attempt), way, variables=given).communicate(timeout=60)
+
+    def writers() -> list[dict[str, object]]:
+        return sorted(stack.get(f"/runs/{run_id}")["writers"], key=lambda writer: writer["opened_at"])
+
+    eventually(lambda: stack.get(f"/runs/{run_id}")["run"]["info"]["status"] == "FINISHED", "the second attempt ended")
+    assert [str(writer["client"]).endswith("(torchrun; restarts=1)") for writer in writers()] == [False, True]
+    stack.runtide("sync", str(stack.data / "spool" / run_id))
+    complete(stack, run_id)
+    assert [writer["close_reason"] for writer in writers()] == ["recovered", "finished"]
+    both = {(attempt, 100) for attempt in (0.0, 1.0)}
+    counted = f"SELECT value, count(*) FROM metrics WHERE run_id = '{run_id}' AND key = 'loss' GROUP BY ALL"
+    eventually(lambda: {tuple(row.values()) for row in stack.sql(counted)} == both, "the points of both attempts")
+    assert by_rank(stack, run_id, "last")[0] == (2, 2, 0.0, 1.0)
+    info = stack.get(f"/runs/{run_id}")["run"]["info"]
+    assert (info["name"], info["status"], info["end_reason"]) == ("attempts", "FINISHED", "")
+    assert stack.sql(f"SELECT status FROM runs WHERE run_id = '{run_id}'") == [{"status": "FINISHED"}]
 
 
 @pytest.mark.slow

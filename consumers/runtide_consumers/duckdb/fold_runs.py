@@ -81,7 +81,11 @@ def _updated(rows: EntityRows, event: Event) -> None:
 
 
 def _ended(rows: EntityRows, event: Event) -> None:
+    """The latest end wins, by its own time: the spool of an attempt that died may come after its successor's end."""
     body: RunEnded = event.body
+    known = rows["runs"].get(body.run_id)
+    if known is not None and known["end_time"] is not None and known["end_time"] > body.end_time:
+        return
     rows["runs"].change(body.run_id, status=body.status, end_time=body.end_time, end_reason=body.reason)
 
 

@@ -66,8 +66,11 @@ def run_updated(work: Workspace, event: Event) -> None:
 
 
 def run_ended(work: Workspace, event: Event) -> None:
-    """The last one wins."""
+    """The latest end wins, by its own time: the spool of an attempt that died may come after its successor's end."""
     body: RunEnded = event.body
+    known = work.row("runs", body.run_id)["end_time"]
+    if known is not None and known > body.end_time:
+        return
     work.change("runs", body.run_id, status=body.status, end_time=body.end_time, end_reason=body.reason)
 
 
