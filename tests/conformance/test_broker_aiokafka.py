@@ -5,9 +5,14 @@ import os
 import time
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import NewPartitions
-from aiokafka.errors import MessageSizeTooLargeError, OffsetOutOfRangeError
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import NewPartitions, NewTopic
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    MessageSizeTooLargeError,
+    OffsetOutOfRangeError,
+    TransactionalIdAuthorizationFailed,
+)
 
 from tests.broker_process import BrokerProcess
 from tests.kafka_clients import (
@@ -204,3 +209,11 @@ async def test_everything_is_there_after_a_clean_restart(own_broker: BrokerProce
     found = await read_all(own_broker.address, topic, partitions=2)
     assert [record.value for record in found[0]] == [*(b"%d" % n for n in range(0, 100, 2)), b"after"]
     assert [record.value for record in found[1]] == [b"%d" % n for n in range(1, 100, 2)]
+
+
+async def test_what_it_does_not_do_is_an_error_of_its_own(broker: BrokerProcess, topic: str) -> None:
+    with pytest.raises(TransactionalIdAuthorizationFailed):
+        await asyncio.wait_for(AIOKafkaProducer(bootstrap_servers=broker.address, transactional_id=topic).start(), 20)
+    async with aiokafka_admin(broker.address) as admin:
+        response = await admin.create_topics([NewTopic(topic, 1, 3)])
+        assert [error[1] for error in response.topic_errors] == [InvalidReplicationFactorError.errno]

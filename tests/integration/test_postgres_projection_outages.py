@@ -1,11 +1,17 @@
 """PostgreSQL or the broker goes away and comes back: the projector waits, and nothing is lost or doubled."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from runtide.direct import DirectPublisher
-from runtide_consumers.log_reader import LogReader
+from runtide.kafka import KafkaSettings
+from runtide_consumers import log_reader
+from runtide_consumers.log_reader import BatchLimits, LogReader
 from runtide_consumers.postgres.projection import PostgresProjection
 from runtide_consumers.projection import Batch, Event, TopicPartition
 from runtide_deploy.standalone.postgres import PostgresCluster
@@ -79,6 +85,55 @@ async def test_a_position_outside_of_the_log_stops(tmp_path: Path, postgres_dsn:
         beyond = {TopicPartition(topics.RUNS, 0): 7}
         with pytest.raises(LogTruncated, match="read up to offset 7, but the log ends at 0"):
             await LogReader.open(stack.kafka, {topics.RUNS}, beyond)
+
+
+async def delete_everything(kafka: KafkaSettings) -> None:
+    """Delete all records of the metrics, as retention would."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    try:
+        [found] = await admin.describe_topics([topics.METRICS])
+        numbers = range(len(found["partitions"]))
+        places = {KafkaPartition(topics.METRICS, number): RecordsToDelete(before_offset=-1) for number in numbers}
+        assert any((await admin.delete_records(places)).values())
+    finally:
+        await admin.close()
+
+
+async def a_reader_passed_while_it_starts(kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delete everything after the reader has found its position good, before it fetches."""
+    checked = log_reader._checked_ends
+
+    async def then_deleted(consumer: Any, starts: Any) -> Any:
+        ends = await checked(consumer, starts)
+        await delete_everything(kafka)
+        return ends
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log_reader, "_checked_ends", then_deleted)
+        reader = await LogReader.open(kafka, {topics.METRICS}, {})
+    wanted = asyncio.Event()
+    wanted.set()
+    with pytest.raises(LogTruncated, match="does not hold the next offset any more"):
+        for _ in range(10):
+            await reader.fetch(BatchLimits(), wanted)
+    await reader.close()
+
+
+async def test_a_projection_that_retention_has_passed_stops_and_says_so(
+    tmp_path: Path, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_stack(tmp_path, postgres_dsn) as stack, DirectPublisher(stack.kafka, "writer") as publisher:
+        with started(stack.projector()) as projector:
+            await write(publisher, range(2))
+            await stack.becomes(20, "select sum(point_count)::int from metric_summaries")
+            assert projector.stop() == 0
+        await write(publisher, range(2, 4))
+        await a_reader_passed_while_it_starts(stack.kafka, monkeypatch)
+        with started(stack.projector("late")) as late:
+            assert late.wait() == 3
+            assert "retention has passed this projection" in late.log()
+        assert await stack.value("select sum(point_count)::int from metric_summaries") == 20
 
 
 async def test_a_batch_whose_commit_was_heard_of_by_nobody_is_not_applied_again(postgres_dsn: str) -> None:

@@ -289,7 +289,7 @@ class PartitionLog:
         Raises:
             OSError: the disk refuses.
         """
-        if self.is_deleted or self.refusal is not None:
+        if self.is_deleted or self.refusal is not None or self._keeps_everything:
             return None
         count = count_expired(self._segments, self.limits, self.start_offset, self.high_watermark, now_ms)
         if count == len(self._segments) and not self._roll_for_deletion():
@@ -298,6 +298,11 @@ class PartitionLog:
             return None
         folder = SegmentFile(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         return Trim(folder, tuple(self._segments[:count]), self._segments[count])
+
+    @property
+    def _keeps_everything(self) -> bool:
+        has_bound = self.limits.retention_ms >= 0 or self.limits.retention_bytes >= 0
+        return not has_bound and self.start_offset <= self._segments[0].base_offset
 
     def _roll_for_deletion(self) -> bool:
         try:
