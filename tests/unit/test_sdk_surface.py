@@ -215,6 +215,22 @@ def test_a_table_as_parquet_keeps_types_and_grows(run: Run) -> None:
     assert math.isnan(read["score"].tolist()[1])
 
 
+class OnTheGpu:
+    """Refuses as a CUDA tensor does."""
+
+    def __array__(self, dtype: object = None, copy: object = None) -> Any:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
+
+
+def test_what_libraries_refuse_is_our_error_with_their_reason(run: Run) -> None:
+    with pytest.raises(runtide.InvalidRequest, match=r"Tensor\.cpu"):
+        run.log_image(OnTheGpu(), "image.png")
+    with pytest.raises(runtide.InvalidRequest, match="cannot digest column 'boxes'"):
+        run.log_input("d", data=pd.DataFrame({"boxes": [[1, 2], [3]]}))
+    with pytest.raises(runtide.InvalidRequest, match="different names"):
+        run.log_table(pd.DataFrame([[1, 2]], columns=["a", "a"]), "table.json")
+
+
 @pytest.mark.parametrize("data", [{}, [1, 2], {"a": [1, 2], "b": [1]}, "text"])
 def test_what_is_no_table_is_refused(run: Run, data: Any) -> None:
     with pytest.raises(runtide.InvalidRequest, match=r"[Tt]able"):

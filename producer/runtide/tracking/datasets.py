@@ -98,7 +98,10 @@ def _describe_pandas(data: Any) -> dict[str, str]:
     for name, column in (("index", frame.index), *frame.items()):
         digest.update(f"{name} {column.dtype}\n".encode())
         for start in range(0, len(column), _CHUNK_ROWS):
-            hashes = pd.util.hash_pandas_object(column[start : start + _CHUNK_ROWS], index=False)
+            try:
+                hashes = pd.util.hash_pandas_object(column[start : start + _CHUNK_ROWS], index=False)
+            except TypeError as error:  # lists, dicts and the like
+                raise InvalidRequest(f"cannot digest column {name!r} ({error}): give digest=...") from error
             digest.update(hashes.to_numpy().astype("<u8").tobytes())
     return {
         "digest": digest.hexdigest()[:_DIGEST_LENGTH],

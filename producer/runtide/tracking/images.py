@@ -51,7 +51,11 @@ def encode_png(image: Any) -> bytes:
     """Return an array as a PNG of 8 bits per channel."""
     import numpy as np
 
-    pixels = _as_bytes(np.asarray(image))
+    try:
+        array = np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:  # e.g. a tensor on a GPU; its message says what to do
+        raise InvalidRequest(f"cannot make an image of a {type(image).__name__}: {error}") from error
+    pixels = _as_bytes(array)
     height, width, channels = pixels.shape
     rows = np.zeros((height, 1 + width * channels), np.uint8)  # each row opens with its filter: 0, none
     rows[:, 1:] = pixels.reshape(height, -1)

@@ -36,7 +36,10 @@ def as_table(data: Any) -> Table:
         InvalidRequest: it is neither, or its columns are of different lengths.
     """
     if hasattr(data, "to_dict") and hasattr(data, "columns"):
-        data = {str(name): data[name].tolist() for name in data.columns}
+        names = [str(name) for name in data.columns]
+        if len(set(names)) < len(names):
+            raise InvalidRequest(f"Columns of a table must have different names, got {names}")
+        data = {name: data[column].tolist() for name, column in zip(names, data.columns, strict=True)}
     if not isinstance(data, Mapping) or not data:
         raise InvalidRequest(
             f"A table is a pandas DataFrame or a mapping of column names to values, got {type(data).__name__}"
