@@ -1,6 +1,7 @@
 """The foreign clients, set up as the broker's tests need them."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 CONSUME_SECONDS = 60.0
 """Deadlines here are for machines under load; whoever waits is told at once."""
+
+
+GIVEN_KAFKA = os.environ.get("RUNTIDE_TEST_KAFKA", "")
+"""A Kafka that runs already, host:port, and that the tests are to use in place of one of their own."""
+SHORT_SESSION_MS = 6_000 if GIVEN_KAFKA else 1_500
+"""Session of a group member that is killed; Kafka itself allows no less than six seconds."""
 
 
 @dataclass(frozen=True, slots=True)

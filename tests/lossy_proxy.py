@@ -76,7 +76,7 @@ class LossyProxy:
                 if self._seen % self._every == 0:
                     self.lost += 1
                     return
-            writer.write(frame.replace(theirs, ours) if len(frame) < 1 << 16 else frame)
+            writer.write(frame.replace(theirs, ours))
             await writer.drain()
 
 

@@ -20,7 +20,7 @@ from tests.crash.under_load import Programs
 from tests.docker.containers import kafka_in_a_container
 from tests.docker.engine import NoDocker
 from tests.java_programs import JavaPrograms, compile_programs
-from tests.kafka_clients import KafkaAddress, aiokafka_consumer, create_topic
+from tests.kafka_clients import GIVEN_KAFKA, KafkaAddress, aiokafka_admin, aiokafka_consumer, create_topic
 from tests.kafka_cluster import node_count
 
 LARGEST_MESSAGE = 20 << 20
@@ -40,12 +40,12 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
 @pytest.fixture(scope="session")
 def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaAddress]:
     """The Apache Kafka that RUNTIDE_TEST_KAFKA names, or one that is run here from Maven's artefacts, else by Docker."""
-    given = os.environ.get("RUNTIDE_TEST_KAFKA", "")
-    if given == "docker":
+    if GIVEN_KAFKA == "docker":
         yield from apache_in_a_container("asked for by RUNTIDE_TEST_KAFKA")
         return
-    if given:
-        yield KafkaAddress(given)
+    if GIVEN_KAFKA:
+        asyncio.run(until_groups_work(GIVEN_KAFKA))
+        yield KafkaAddress(GIVEN_KAFKA)
         return
     data = tmp_path_factory.mktemp("apache") / "data"
     node = ApacheKafka(
@@ -94,7 +94,10 @@ def programs(request: pytest.FixtureRequest) -> Programs:
 
 async def until_groups_work(address: str) -> None:
     """Apache Kafka makes the topic of its group coordinator when a client first asks for the coordinator."""
-    await create_topic(address, "for-the-coordinator")
+    async with aiokafka_admin(address) as admin:
+        there = "for-the-coordinator" in await admin.list_topics()
+    if not there:
+        await create_topic(address, "for-the-coordinator")
     async with aiokafka_consumer(address, group_id="for-the-coordinator") as consumer:
         place = TopicPartition("for-the-coordinator", 0)
         consumer.assign([place])

@@ -90,7 +90,7 @@ async def test_offsets_by_timestamp(kafka: KafkaAddress, topic: str) -> None:
 
 
 async def test_a_message_of_ten_megabytes(kafka: KafkaAddress, topic: str) -> None:
-    await create_topic(kafka.address, topic)
+    await create_topic(kafka.address, topic, max_message_bytes=str(12 << 20))
     value = os.urandom(10 << 20)
     async with aiokafka_producer(kafka.address, max_request_size=12 << 20) as producer:
         await producer.send_and_wait(topic, value)

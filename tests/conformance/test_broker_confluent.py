@@ -31,7 +31,7 @@ def admin(kafka: KafkaAddress) -> Any:
 @pytest.fixture
 def made(kafka: KafkaAddress, admin: Any, topic: str) -> str:
     """A topic of two partitions."""
-    for done in admin.create_topics([NewTopic(topic, 2, 1)]).values():
+    for done in admin.create_topics([NewTopic(topic, 2, 1, config={"max.message.bytes": str(12 << 20)})]).values():
         done.result(SECONDS)
     wait_until(lambda: in_sync(kafka.address, topic), SECONDS)
     return topic

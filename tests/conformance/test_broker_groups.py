@@ -30,10 +30,9 @@ from kio.schema.types import GroupId, TopicName
 from kio.static.primitive import i32, i32Timedelta, i64
 
 from tests.broker_process import BrokerProcess, RawClient
-from tests.kafka_clients import KafkaAddress, aiokafka_consumer, aiokafka_producer, create_topic
+from tests.kafka_clients import SHORT_SESSION_MS, KafkaAddress, aiokafka_consumer, aiokafka_producer, create_topic
 
 PARTITIONS = 6
-SESSION_MS = 1500
 PATIENT_SESSION_MS = 15_000
 """On a loaded machine a member may be late with its heartbeat; whoever is put out of its group reads records twice."""
 
@@ -131,7 +130,7 @@ async def test_a_member_that_is_killed_is_replaced_after_its_session(kafka: Kafk
         alive = await members.add()
         await until(lambda: shares(alive) == [6])
         doomed = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _MEMBER, kafka.address, topic, str(SESSION_MS), stdout=asyncio.subprocess.PIPE
+            sys.executable, "-c", _MEMBER, kafka.address, topic, str(SHORT_SESSION_MS), stdout=asyncio.subprocess.PIPE
         )
         assert doomed.stdout is not None
         assert await asyncio.wait_for(doomed.stdout.readline(), 60) == b"joined\n"
@@ -140,7 +139,7 @@ async def test_a_member_that_is_killed_is_replaced_after_its_session(kafka: Kafk
         await doomed.wait()
         start = time.monotonic()
         await until(lambda: shares(alive) == [6])
-        assert time.monotonic() - start > SESSION_MS / 1000 / 2
+        assert time.monotonic() - start > SHORT_SESSION_MS / 1000 / 2
 
 
 async def test_committed_offsets_survive_stop_and_kill(own_broker: BrokerProcess, topic: str) -> None:

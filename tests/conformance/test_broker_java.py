@@ -1,13 +1,14 @@
 """What the Java client (org.apache.kafka:kafka-clients) does with a broker: the scenarios of java/JavaClient.java."""
 
-import subprocess
 from collections.abc import Callable
 
 import pytest
 
 from tests.broker_process import BrokerProcess
-from tests.java_programs import JavaPrograms
-from tests.kafka_clients import KafkaAddress
+from tests.java_programs import JavaPrograms, run_java
+from tests.kafka_clients import GIVEN_KAFKA, KafkaAddress
+
+SECONDS = 150.0
 
 Scenario = Callable[..., None]
 
@@ -20,9 +21,8 @@ def scenario(java_programs: JavaPrograms, kafka: KafkaAddress, topic: str) -> Sc
 
 def run(java_programs: JavaPrograms, name: str, *arguments: str) -> None:
     """Run one scenario."""
-    command = [*java_programs("JavaClient"), name, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
-    assert (done.returncode, done.stdout) == (0, f"passed {name}\n"), done.stderr[-4000:]
+    output, errors, status = run_java([*java_programs("JavaClient"), name, *arguments], SECONDS)
+    assert (status, output) == (0, f"passed {name}\n"), errors[-6000:]
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
@@ -45,6 +45,8 @@ def test_idempotent_produce_keeps_order(scenario: Scenario, compression: str) ->
     ],
 )
 def test_scenario(scenario: Scenario, name: str) -> None:
+    if name == "retention" and GIVEN_KAFKA:
+        pytest.skip("the Kafka that RUNTIDE_TEST_KAFKA names looks for expired segments too seldom")
     scenario(name)
 
 

@@ -8,14 +8,12 @@ import pytest
 
 from tests.broker_process import wait_until
 from tests.java_programs import JavaPrograms
-from tests.kafka_clients import KafkaAddress, aiokafka_producer, create_topic
+from tests.kafka_clients import SHORT_SESSION_MS, KafkaAddress, aiokafka_producer, create_topic
 from tests.members.member import Member, python_member
 
 PARTITIONS = 6
 SECONDS = 60.0
 PATIENT_MS = 15_000
-HASTY_MS = 1_500
-"""Session of the member that is killed: whoever stays gets its partitions after that time."""
 
 Join = Callable[..., Member]
 
@@ -86,7 +84,7 @@ def test_members_join_leave_and_die(kafka: KafkaAddress, topic: str, join: Join,
     assert sorted(first.read + second.read) == sorted(values), "while members stay, each record is read once"
     second.leave()
     share([first], 6)
-    doomed = join(client, session_ms=HASTY_MS)
+    doomed = join(client, session_ms=SHORT_SESSION_MS)
     share([first, doomed], 3, 3)
     doomed.kill()
     share([first], 6)

@@ -196,7 +196,7 @@ public final class JavaClient {
         try (Admin admin = admin()) {
             fails(SecurityDisabledException.class, () -> admin.describeAcls(AclBindingFilter.ANY).values().get());
             fails(SecurityDisabledException.class, () -> admin.deleteAcls(List.of(AclBindingFilter.ANY)).all().get());
-            NewTopic replicated = new NewTopic(topic + "-replicated", 1, (short) 3);
+            NewTopic replicated = new NewTopic(topic + "-replicated", 1, (short) 100);
             fails(InvalidReplicationFactorException.class, () -> admin.createTopics(List.of(replicated)).all().get());
         }
     }
