@@ -22,7 +22,7 @@ def server_properties(settings: ApacheKafkaSettings, log_directory: str) -> str:
         "replica.fetch.max.bytes": str(settings.max_message_bytes),
         **_retention(),
         **_replication(settings.voter_count),
-        **_sessions(settings.voter_count),
+        **_sessions(),
         **_durability(settings),
         **_size_of_a_laptop(),
         **settings.properties,
@@ -42,9 +42,9 @@ def _retention() -> dict[str, str]:
     return {"log.retention.ms": "-1", "log.retention.bytes": "-1", "offsets.retention.minutes": str((1 << 31) - 1)}
 
 
-def _sessions(nodes: int) -> dict[str, str]:
-    """A dead node of several is replaced sooner than by default; one alone is not put aside because it was slow."""
-    return {"broker.session.timeout.ms": "5000" if nodes > 1 else "60000", "broker.heartbeat.interval.ms": "500"}
+def _sessions() -> dict[str, str]:
+    """How soon a dead node is replaced; also how long a killed one waits until its successor may register."""
+    return {"broker.session.timeout.ms": "6000", "broker.heartbeat.interval.ms": "500"}
 
 
 def _replication(nodes: int) -> dict[str, str]:
