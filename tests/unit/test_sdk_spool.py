@@ -331,3 +331,23 @@ def test_a_spool_that_was_delivered_is_none_any_more_before_its_files_go(
     assert spool.directory.exists()
     assert sync([tmp_path], KafkaSettings(bootstrap="127.0.0.1:1")).spools == ()
     assert not spool.directory.exists()
+
+
+def test_a_closing_that_outlived_what_it_counts_is_taken_back(tmp_path: Path) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    loss = spool.keys.add("loss")
+    for step in range(4):
+        spool.points.append(loss, step, 1, 0.5)
+        spool.seal()
+    counts = {topics.RUNS: 2, topics.METRICS: 4}
+    spool.append(params(0))
+    spool.append(WriterClosed(run_id=RUN, writer_id=spool.manifest.writer_id, counts=counts, reason="ended", at=1))
+    spool.close(remove=False)
+    (lost,) = (path for topic, _, path in segment_files(spool.directory) if topic == topics.METRICS)
+    lost.unlink()  # power was lost before it was synced
+    again = recover(spool.directory, LIMITS)
+    _, closed = events_in(again, topics.RUNS)
+    assert isinstance(closed, WriterClosed)
+    assert (closed.reason, closed.counts) == ("recovered", {topics.RUNS: 2, topics.METRICS: 1})
+    assert again.counts == closed.counts
+    again.close(remove=False)

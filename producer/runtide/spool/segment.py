@@ -30,6 +30,7 @@ READABLE_FORMATS = {"1", "2"}
 """Format 1 had no checksum."""
 SECTOR_BYTES = 512
 NOT_METRICS = -1
+ENVELOPE_TEXTS = ("id", "type", "subject", "writer", "source", "actor", "cause")
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
 _NAME = re.compile(r"(\w+)-(\d{12})\.avro\Z")
@@ -93,7 +94,6 @@ class SpooledEvent:
 def segment_schema(topic: str) -> dict[str, Any]:
     """Return the Avro schema of a topic's segments."""
     branches = [published_schema(name) for name in sorted(EVENT_TYPES) if EVENT_TYPES[name].topic == topic]
-    texts = ("id", "type", "subject", "writer", "source", "actor", "cause")
     return {
         "type": "record",
         "name": "SpooledEvent",
@@ -103,7 +103,7 @@ def segment_schema(topic: str) -> dict[str, Any]:
             {"name": "checksum", "type": "long", "doc": "CRC-32 of the record's bytes after this field."},
             {"name": "seq", "type": "long", "doc": "Number in the writer's sequence of this topic, from 0."},
             {"name": "time", "type": {"type": "long", "logicalType": "timestamp-millis"}, "doc": "When."},
-            *({"name": name, "type": "string", "doc": f"Envelope: {name}."} for name in texts),
+            *({"name": name, "type": "string", "doc": f"Envelope: {name}."} for name in ENVELOPE_TEXTS),
             {"name": "key", "type": ["null", "bytes"], "doc": "Record key."},
             {"name": "tail_end", "type": "long", "doc": "Points of the tail accounted for so far; -1: no metrics."},
             {"name": "body", "type": branches, "doc": "The event, of the type that `type` names."},
@@ -143,7 +143,7 @@ def file_header(topic: str, tail_start: int, sync: bytes) -> bytes:
 
 def encode_block(event: SpooledEvent, seq: int, place: int, sync: bytes) -> bytes:
     """Return the block of an event that gets the number ``seq``."""
-    texts = (event.id, event.type, event.subject, event.writer, event.source, event.actor, event.cause)
+    texts = [getattr(event, name) for name in ENVELOPE_TEXTS]
     key = encode_long(0) if event.key is None else encode_long(1) + encode_long(len(event.key)) + event.key
     rest = b"".join(
         (

@@ -94,7 +94,7 @@ class TailFile:
         """
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            first, capacity = cls._read_header(path, descriptor)
+            first, capacity = _read_header(path, descriptor)
             size = HEADER_BYTES + capacity * RECORD.size
             if not capacity:
                 os.close(descriptor)
@@ -106,17 +106,6 @@ class TailFile:
             os.close(descriptor)
             raise
         return cls(path, descriptor, mapping, _number(path), first, capacity)
-
-    @staticmethod
-    def _read_header(path: Path, descriptor: int) -> tuple[int, int]:
-        """Return first index and capacity; capacity 0 when the header was never written."""
-        header = os.pread(descriptor, _HEADER.size, 0).ljust(_HEADER.size, b"\0")
-        magic, version, record_size, first, capacity = _HEADER.unpack(header)
-        if not any(header):
-            return 0, 0
-        if (magic, version, record_size) != (MAGIC, FORMAT, RECORD.size):
-            raise FatalError(f"{path} is no tail file of format {FORMAT}; a newer Runtide wrote it? Use that version")
-        return first, capacity
 
     def read(self, start: int, most: int) -> NDArray[Any]:
         """Return a copy of at most ``most`` records from point index ``start``, up to the last written one.
@@ -155,6 +144,32 @@ class TailFile:
 def tail_files(directory: Path) -> Iterator[Path]:
     """Yield the tail files of a writer, oldest first."""
     yield from sorted(path for path in directory.iterdir() if _NAME.match(path.name))
+
+
+def read_tail(path: Path) -> tuple[int, NDArray[Any]]:
+    """Return a tail file's first index and its records up to the last written one, without changing the file.
+
+    Raises:
+        FatalError: it is no tail file of a format that this version knows.
+    """
+    with path.open("rb") as file:
+        first, capacity = _read_header(path, file.fileno())
+        file.seek(HEADER_BYTES)
+        content = file.read(capacity * RECORD.size)
+    records = np.frombuffer(content[: len(content) // RECORD.size * RECORD.size], RECORD_TYPE)
+    written = np.flatnonzero(records["key"])
+    return first, records[: int(written[-1]) + 1] if len(written) else records[:0]
+
+
+def _read_header(path: Path, descriptor: int) -> tuple[int, int]:
+    """Return first index and capacity; capacity 0 when the header was never written."""
+    header = os.pread(descriptor, _HEADER.size, 0).ljust(_HEADER.size, b"\0")
+    magic, version, record_size, first, capacity = _HEADER.unpack(header)
+    if not any(header):
+        return 0, 0
+    if (magic, version, record_size) != (MAGIC, FORMAT, RECORD.size):
+        raise FatalError(f"{path} is no tail file of format {FORMAT}; a newer Runtide wrote it? Use that version")
+    return first, capacity
 
 
 def _number(path: Path) -> int:
