@@ -230,3 +230,20 @@ def test_the_java_client_is_told(
         properties = wrong.java() + "default.api.timeout.ms=4000\nrequest.timeout.ms=3000\n"
         done = java_program(java_client, wrong.address, properties, tmp_path, "administration", topic)
         assert done.returncode != 0
+
+
+async def test_megabytes_go_through_tls_both_ways(tmp_path: Path, topic: str) -> None:
+    """More than any buffer on the way takes, under a bound for answers that one of them nearly fills."""
+    values = [os.urandom(900_000) for _ in range(12)]
+    with secured_broker(tmp_path, "SSL", max_fetch_memory_bytes=5 << 20) as (_, secured):
+        create(secured, topic)
+        options = secured.aiokafka()
+        async with aiokafka_producer(secured.address, **options) as producer:
+            for value in values:
+                await producer.send_and_wait(topic, value)
+        async with asyncio.timeout(30), aiokafka_consumer(secured.address, topic, **options) as consumer:
+            found: list[bytes] = []
+            while len(found) < len(values):
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    found += [record.value for record in records]
+    assert found == values

@@ -83,6 +83,8 @@ def restore_producers(first: Segment, producers: ProducerStates) -> None:
 
 def remove_leftovers(folder: Path, first: Segment) -> None:
     """Remove what a crash during a deletion left of segments that are gone."""
+    if not first.base_offset:
+        return
     for suffix in (".index", ".producers"):
         for path in folder.glob(f"*{suffix}"):
             if path.stem.isdecimal() and int(path.stem) < first.base_offset:

@@ -285,7 +285,8 @@ class Connection(asyncio.BufferedProtocol):
             transport.writelines(chunks)
             return
         # All of an answer's memory lives until its last byte is gone, so we must be told of that, not of the last but few.
-        transport.set_write_buffer_limits(high=0)
+        # Not 0: asyncio's TLS takes an empty buffer for a full one then.
+        transport.set_write_buffer_limits(high=1, low=0)
         transport.writelines(chunks)
         if self._can_write:
             transport.set_write_buffer_limits()
