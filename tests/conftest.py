@@ -1,3 +1,9 @@
 """Fixtures that every test may use; each lives in the module that says how it works."""
 
+from hypothesis import HealthCheck, settings
+
 pytest_plugins = ["tests.postgres"]
+
+# How long an example takes says how busy the machine is: a slow one is no failure of the property.
+settings.register_profile("runtide", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("runtide")
