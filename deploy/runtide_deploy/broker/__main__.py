@@ -7,7 +7,7 @@ if __name__ == "__main__":
     # memory, and no use to a broker. None makes the import fail as if it were not installed, in this process only.
     sys.modules["hypothesis"] = None  # type: ignore[assignment]  # documented: None blocks a module's import
 
-from runtide_deploy.broker.command import main  # noqa: E402  # after the line above, which it is for
+from runtide_deploy.broker.command import main  # after the line above, which it is for
 
 if __name__ == "__main__":
     sys.exit(main())
