@@ -24,6 +24,7 @@ from aiokafka.errors import (
 )
 
 from runtide.kafka import KafkaSettings, describe, explained, new_consumer
+from runtide.kafka_access import AccessWatch
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_consumers.decoding import UnreadableRecord
 from runtide_consumers.projection import TopicPartition
@@ -62,8 +63,10 @@ class LogReader:
         starts: dict[TopicPartition, int],
         ends: dict[TopicPartition, int],
         schemas: SchemaRegistry,
+        access: AccessWatch,
     ) -> None:
         self._consumer = consumer
+        self._access = access
         self.schemas = schemas
         """Knows the schemas of all records that were fetched."""
         self._topics = frozenset(partition.topic for partition in starts)
@@ -102,7 +105,7 @@ class LogReader:
         except BaseException:
             await _stop(consumer)
             raise
-        return cls(consumer, starts, ends, schemas)
+        return cls(consumer, starts, ends, schemas, AccessWatch(settings, consumer._client))
 
     def reached(self, applied: Mapping[TopicPartition, int]) -> bool:
         """Return whether ``applied`` is at or past the ends that the log had when the reader was opened."""
@@ -144,6 +147,7 @@ class LogReader:
 
         Raises:
             TransientError: the broker is away, or the schema registry that a record refers to.
+            NoAccess: the broker lets us in no more.
             LogTruncated: the log does not hold the next offset any more.
             FatalError: a record cannot be read, or may not be.
         """
@@ -183,6 +187,7 @@ class LogReader:
             return []
         if not chunks:
             self._check_alive()
+            await self._access.check()
         return self._taken(chunks)
 
     async def _careful_chunk(self, wait_s: float) -> list[Any]:
@@ -272,5 +277,9 @@ async def _checked_ends(consumer: AIOKafkaConsumer, starts: Mapping[TopicPartiti
 
 
 async def _stop(consumer: AIOKafkaConsumer) -> None:
-    with contextlib.suppress(KafkaError, OSError, TimeoutError):
-        await asyncio.wait_for(consumer.stop(), STOP_TIMEOUT_S)
+    """Stop it, however that ends: aiokafka lets the cancellation of its own tasks out (0.14), which is not ours."""
+    for step in (consumer.stop(), consumer._client.close()):
+        stopping = asyncio.ensure_future(step)
+        await asyncio.wait({stopping}, timeout=STOP_TIMEOUT_S)
+        if not stopping.cancel() and not stopping.cancelled() and (error := stopping.exception()) is not None:
+            log.debug("a consumer was not stopped cleanly: %s", describe(error))

@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from runtide.kafka import KafkaSettings, NoAccess, describe, discard, new_producer, quiet_loggers
-from runtide.kafka_access import why_no_access
+from runtide.kafka_access import UNCONNECTED_S, AccessWatch, why_no_access
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_schemas.envelope import Headers
 from runtide_schemas.errors import RuntideError, TransientError
@@ -114,25 +114,38 @@ class DeliveryWindow:
         """Deliver until cancelled."""
         while True:
             producer: AIOKafkaProducer | None = None
-            started = False
+            watching: asyncio.Task[None] | None = None
             try:
                 registry = registry_for(self._settings.schema_registry)
                 producer = new_producer(self._settings)
                 await asyncio.wait_for(producer.start(), START_TIMEOUT_S)
-                started, self.refused = True, ""
+                self.refused = ""
+                watching = asyncio.create_task(self._watch(producer), name="watch-access")
                 self._unsent = deque(record for record in self._queue if not record.settled)
                 self._failure = None
                 await self._pump(producer, registry)
             except Exception as error:  # noqa: BLE001 - whatever it is, records must go on being delivered
-                await self._look_for_reason(error, started)
+                await self._look_for_reason(error, started=watching is not None)
                 why = self.refused or describe(error)
                 self._trouble(f"delivery to {self._settings.bootstrap} failed: {why}")
             finally:
+                if watching is not None:
+                    watching.cancel()
                 if producer is not None:
                     await discard(producer)
             await self._wait()
 
-    async def _look_for_reason(self, error: Exception, started: bool) -> None:
+    async def _watch(self, producer: AIOKafkaProducer) -> None:
+        """Fail the delivery when the broker lets us in no more; a started producer would never say so."""
+        watch = AccessWatch(self._settings, producer.client)
+        try:
+            while True:
+                await asyncio.sleep(UNCONNECTED_S / 2)
+                await watch.check()
+        except NoAccess as refused:
+            self._fail(refused)
+
+    async def _look_for_reason(self, error: Exception, *, started: bool) -> None:
         refused = error if started or isinstance(error, NoAccess) else await why_no_access(self._settings)
         self.refused = str(refused) if isinstance(refused, NoAccess) else ""
 

@@ -8,8 +8,10 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from typing import Any, Final
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
 from aiokafka.errors import KafkaError, SaslAuthenticationFailed
 from aiokafka.protocol.admin import SaslHandShakeRequest
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 
 KNOCK_S: Final = 5.0
 """Longest time that looking for the reason takes."""
+UNCONNECTED_S: Final = 4.0
+"""A client without any connection for so long makes us look for the reason."""
 _MOST_BROKERS: Final = 3
 _PAUSE_S: Final = 0.25
 _NO_ERROR, _UNSUPPORTED_MECHANISM, _ILLEGAL_SASL_STATE = 0, 33, 34
@@ -58,6 +62,32 @@ def _bootstrap(settings: KafkaSettings) -> list[tuple[str, int]]:
         raise NoAccess(
             f"RUNTIDE_KAFKA_BOOTSTRAP={settings.bootstrap!r} is not host:port, or several with commas"
         ) from error
+
+
+class AccessWatch:
+    """Asks whether we may still get in, once a started client has had no connection for a while.
+
+    aiokafka itself tries again for ever, whatever it is told: a password that was changed looks like a quiet log.
+    """
+
+    def __init__(self, settings: KafkaSettings, client: AIOKafkaClient) -> None:
+        self._settings = settings
+        self._client = client
+        self._connected_at = time.monotonic()
+
+    async def check(self) -> None:
+        """Return when there is a connection, or was one lately, or the brokers are merely away.
+
+        Raises:
+            NoAccess: they will not let us in.
+        """
+        now = time.monotonic()
+        if any(connection.connected() for connection in self._client._conns.values()):
+            self._connected_at = now
+        elif now - self._connected_at > UNCONNECTED_S:
+            self._connected_at = now  # ask again only after as long
+            if (refused := await why_no_access(self._settings)) is not None:
+                raise refused
 
 
 async def _knock(settings: KafkaSettings, host: str, port: int) -> list[tuple[str, int]]:

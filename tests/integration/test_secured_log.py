@@ -18,9 +18,9 @@ from runtide.kafka import NoAccess, ensure_topics
 from runtide.kafka_access import why_no_access
 from runtide.kafka_settings import KafkaSettings
 from runtide_schemas.errors import TransientError
-from tests.broker_process import BrokerProcess, running_broker
+from tests.broker_process import BrokerProcess, running_broker, wait_until
 from tests.certificates import Authority
-from tests.secured_kafka import MECHANISMS, PASSWORD, USER, Secured, secured_broker
+from tests.secured_kafka import MECHANISMS, PASSWORD, USER, Secured, add_user, secured_broker
 
 PATIENCE_S = 30.0
 
@@ -229,3 +229,63 @@ async def test_debug_logs_do_not_show_the_password(secured: Secured, caplog: pyt
     await ensure_topics(secured.but(mechanism="PLAIN").settings())
     assert PASSWORD not in caplog.text
     assert repr(PASSWORD.encode())[2:-1] not in caplog.text
+
+
+def test_a_running_service_ends_when_its_password_is_changed(tmp_path: Path) -> None:
+    """Nobody is put out of a connection; the next one, after the broker came back, is refused."""
+    with secured_broker(tmp_path, "SASL_PLAINTEXT") as (broker, secured):
+        asyncio.run(ensure_topics(secured.settings(), spread=2))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runtide_consumers.registrar"],
+            env=environment(secured, tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=(tmp_path / "errors").open("w"),
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ready")
+            add_user(tmp_path / "users.json", password="changed")
+            broker.restart()
+            wait_until(lambda: process.poll() is not None, 60)
+        finally:
+            errors = (tmp_path / "errors").read_text()
+            print(errors[-3000:])
+            process.kill()
+            process.communicate()
+    assert process.returncode == 3, errors[-2000:]
+    assert "Check RUNTIDE_KAFKA_SASL_USERNAME and RUNTIDE_KAFKA_SASL_PASSWORD" in errors
+
+
+def test_a_running_training_says_that_its_password_was_changed_and_goes_on(tmp_path: Path) -> None:
+    code = (
+        "import runtide, sys\n"
+        "with runtide.start_run() as run:\n"
+        "    run.log_metric('loss', 1.0, step=0)\n"
+        "    run.flush()\n"
+        "    print('half', flush=True)\n"
+        "    sys.stdin.readline()\n"
+        "    run.log_metric('loss', 0.5, step=1)\n"
+        "    sys.stdin.readline()\n"
+        "print('trained')\n"
+    )
+    with secured_broker(tmp_path, "SASL_PLAINTEXT") as (broker, secured):
+        asyncio.run(ensure_topics(secured.settings(), spread=2))
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=environment(secured, tmp_path / "data"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(tmp_path / "errors").open("w"),
+            text=True,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "half\n"
+        add_user(tmp_path / "users.json", password="changed")
+        broker.restart()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        wait_until(lambda: "Check RUNTIDE_KAFKA_SASL_USERNAME" in (tmp_path / "errors").read_text(), 60)
+        out, _ = process.communicate("\n", timeout=60)
+        assert (process.returncode, out) == (0, "trained\n")
+        assert sync(secured.but(password="changed"), tmp_path / "data").returncode == 0
