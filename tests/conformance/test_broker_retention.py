@@ -24,10 +24,17 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
     ResourcePatternType,
     ResourceType,
 )
+from kio.schema.errors import ErrorCode
+from kio.schema.incremental_alter_configs.v1.request import (
+    AlterableConfig,
+    AlterConfigsResource,
+    IncrementalAlterConfigsRequest,
+)
+from kio.static.primitive import i8
 
 from runtide.kafka import KafkaSettings, ensure_topics
 from runtide_schemas.topics import TOPICS
-from tests.broker_process import BrokerProcess
+from tests.broker_process import BrokerProcess, RawClient
 from tests.kafka_clients import (
     KafkaAddress,
     aiokafka_admin,
@@ -190,6 +197,40 @@ async def test_changes_that_cannot_be_are_refused(
     with pytest.raises(KafkaException) as refused:
         alter(admin, f"no-{topic}", "retention.ms", "1", AlterConfigOpType.SET)
     assert refused.value.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
+def resource(name: str, *changes: tuple[str, str | None], kind: int = 2) -> AlterConfigsResource:
+    return AlterConfigsResource(
+        resource_type=i8(kind),
+        resource_name=name,
+        configs=tuple(AlterableConfig(name=key, config_operation=i8(0), value=value) for key, value in changes),
+    )
+
+
+async def test_changes_that_make_no_sense_are_refused(kafka: KafkaAddress, topic: str, raw_kafka: RawClient) -> None:
+    await create_topic(kafka.address, topic)
+    cases = (
+        (resource(topic, ("segment.ms", "5"), ("segment.ms", "6")),),
+        (resource(topic, ("segment.ms", None)),),
+        (resource(topic, ("segment.ms", "5")), resource(topic, ("retention.ms", "5"))),
+        (resource(topic, ("segment.ms", "5"), kind=99),),
+    )
+    for resources in cases:
+        answer = raw_kafka.ask(IncrementalAlterConfigsRequest(resources=resources, validate_only=False))
+        assert {found.error_code for found in answer.responses} == {ErrorCode.invalid_request}
+    checked = IncrementalAlterConfigsRequest(resources=(resource(topic, ("segment.ms", "5")),), validate_only=True)
+    [found] = raw_kafka.ask(checked).responses
+    assert found.error_code is ErrorCode.none
+    assert described(AdminClient({"bootstrap.servers": kafka.address}), topic)["segment.ms"].value == "604800000"
+
+
+def test_the_settings_of_a_running_broker_stay(raw: RawClient) -> None:
+    request = IncrementalAlterConfigsRequest(
+        resources=(resource("1", ("log.retention.ms", "5"), kind=4),), validate_only=False
+    )
+    [found] = raw.ask(request).responses
+    assert found.error_code is ErrorCode.invalid_request
+    assert "restart it with other options" in found.error_message
 
 
 def test_access_control_is_refused_as_disabled(kafka: KafkaAddress) -> None:
