@@ -1,7 +1,9 @@
 """A disk that stalls or takes nothing: nothing that was logged is lost, and nothing incomplete reads as complete."""
 
 import errno
+import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import runtide
 from runtide.kafka import KafkaSettings
 from runtide.publisher.pool import stop_all
+from runtide.spool.tail import FIRST_CAPACITY
 from runtide.sync import sync
 from runtide_schemas.events.runs import WriterClosed
 from tests.broker_process import BrokerProcess, wait_until
@@ -77,3 +80,33 @@ def test_a_spool_is_served_on_after_the_disk_was_full(
     run.end(timeout=20)
     assert [value for _, value in points_of(read_log(broker.address, run.run_id), "loss")] == [0.5, 0.25]
     assert not list((tmp_path / "spool").glob("*/*/writer.json"))
+
+
+def test_a_run_that_ends_on_a_full_disk_is_left_over_whole(
+    broker: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    runtide.init(broker=broker.address, spool=tmp_path / "spool")
+    run = runtide.start_run("full at its end")
+    run.log_metric("loss", 0.0, step=0)
+    assert run.flush(timeout=20)
+    directory = run.writer.spool.directory
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        for step in range(1, FIRST_CAPACITY + 10):
+            run.log_metric("loss", step * 0.5, step=step)
+        began = time.monotonic()
+        run.end(timeout=1)
+        assert time.monotonic() - began < 8, "an end does not hang"
+    assert "could not be written as events in time" in capfd.readouterr().err
+    assert bodies(read_log(broker.address, run.run_id), WriterClosed) == []
+    assert len(list(directory.glob("*.tail"))) == 2, "points that are only in memory as events stay in the tail"
+
+    assert sync([tmp_path / "spool"], KafkaSettings(bootstrap=broker.address)).complete
+    events = read_log(broker.address, run.run_id)
+    assert_complete(events)
+    assert points_of(events, "loss") == [(step, step * 0.5) for step in range(FIRST_CAPACITY + 10)]
+    assert not directory.exists()
