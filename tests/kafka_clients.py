@@ -119,14 +119,19 @@ async def aiokafka_consumer(address: str, *topics: str, **options: Any) -> Async
 
 
 async def read_all(address: str, topic: str, partitions: int = 1, **options: Any) -> dict[int, list[Any]]:
-    """Return every record of a topic by partition, read from the beginning to the end that it has now."""
+    """Return every record of a topic by partition, read from the beginning to the end that it has now.
+
+    Raises:
+        TimeoutError: no record came for a minute.
+    """
     places = [TopicPartition(topic, number) for number in range(partitions)]
     async with aiokafka_consumer(address, **options) as consumer:
         consumer.assign(places)
         ends = await consumer.end_offsets(places)
         found: dict[int, list[Any]] = {place.partition: [] for place in places}
-        async with asyncio.timeout(CONSUME_SECONDS):
+        async with asyncio.timeout(CONSUME_SECONDS) as deadline:
             while any((found[p.partition][-1].offset + 1 if found[p.partition] else 0) < ends[p] for p in places):
                 for place, records in (await consumer.getmany(timeout_ms=500)).items():
                     found[place.partition] += records
+                    deadline.reschedule(asyncio.get_running_loop().time() + CONSUME_SECONDS)
     return found

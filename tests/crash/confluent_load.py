@@ -38,7 +38,7 @@ def main(name: str, address: str, topic: str, partitions: int) -> None:
         producer.poll(0)
         if number % PAUSE_EVERY == 0 or len(producer) >= UNANSWERED:
             time.sleep(PAUSE_SECONDS)
-    left = producer.flush(80)
+    left = producer.flush(120)
     if left:
         raise TimeoutError(f"{left} records were not answered")
     print("done", number, flush=True)

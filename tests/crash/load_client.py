@@ -18,10 +18,10 @@ from runtide_deploy.tied_child import tied
 VALUE_BYTES = 200
 UNANSWERED = 200
 """Records that a client has under way at most."""
-PAUSE_SECONDS = 0.005
+PAUSE_SECONDS = 0.01
 PAUSE_EVERY = 10
-"""After so many records a client pauses: some 2,000 records/s, so that nothing grows without a bound."""
-_END_SECONDS = 90.0
+"""After so many records a client pauses: at most 1,000 records/s, so that nothing grows without a bound."""
+_END_SECONDS = 150.0
 
 
 class Acknowledged(NamedTuple):

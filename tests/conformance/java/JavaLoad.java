@@ -32,7 +32,7 @@ public final class JavaLoad {
                     room.release();
                 });
                 if (number % 10 == 0) {
-                    Thread.sleep(5);
+                    Thread.sleep(10);
                 }
             }
             producer.flush();
