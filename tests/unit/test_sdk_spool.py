@@ -351,3 +351,16 @@ def test_a_closing_that_outlived_what_it_counts_is_taken_back(tmp_path: Path) ->
     assert (closed.reason, closed.counts) == ("recovered", {topics.RUNS: 2, topics.METRICS: 1})
     assert again.counts == closed.counts
     again.close(remove=False)
+
+
+def test_a_spool_whose_directory_was_deleted_is_sent_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    spool.append(params(0))
+    shutil.rmtree(tmp_path / RUN)
+    spool.settle()
+    assert "could not be synced" in caplog.text
+    assert spool.sendable(topics.RUNS) == 1
+    with pytest.raises(OSError, match="has failed before"):
+        spool.sync()

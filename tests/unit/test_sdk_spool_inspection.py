@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,20 @@ def test_the_state_of_a_spool_whose_writer_is_gone(spool: WriterSpool, monkeypat
 
 def test_nothing_to_list_is_said(tmp_path: Path) -> None:
     assert "There is no spool" in run("ls", str(tmp_path))[1]
+
+
+def test_a_spool_that_goes_while_one_looks_is_no_error(spool: WriterSpool) -> None:
+    directory = spool.directory
+    shutil.rmtree(directory)
+    assert (summarize(directory).state, summarize(directory).bytes) == ("unreadable", 0)
+
+
+def test_a_spool_without_a_note_of_what_is_acknowledged_is_sound(spool: WriterSpool) -> None:
+    (spool.directory / "acked").unlink()
+    assert list(verify(spool.directory)) == []
+    (spool.directory / "acked").write_bytes(b"{")
+    (finding,) = verify(spool.directory)
+    assert not finding.damage
 
 
 def test_a_sound_spool_is_called_so(spool: WriterSpool) -> None:

@@ -47,6 +47,9 @@ from runtide_schemas import topics
 
 log = logging.getLogger(__name__)
 
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Nothing was synced, but nothing has failed to be either: the next try may do it."""
+
 
 class Durability:
     """Syncs one spool's files and deletes the tail files that are safe to go."""
@@ -111,6 +114,8 @@ class Durability:
                 self._found()
                 self._sync_logs(TopicLog.settle)
         except OSError as error:
+            if error.errno not in _PASSING:
+                self._disk.failure = self._disk.failure or error
             self._say(error)
         self._remove_drained()
         self._settle_again_at = 2 * time.monotonic() - began
@@ -177,7 +182,7 @@ class Durability:
     def _say(self, error: OSError) -> None:
         if not self._said:
             log.warning(
-                "the disk of the spool %s failed: %s. Nothing in it counts as durable from now on; all of it is still "
+                "the spool %s could not be synced: %s. Nothing in it counts as durable from now on; all of it is still "
                 "sent",
                 self._directory,
                 error,

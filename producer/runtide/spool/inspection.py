@@ -1,5 +1,6 @@
 """Looking into spools without touching them: no lock is held, no file changed, whether their writers live or not."""
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ def summarize(directory: Path) -> SpoolSummary:
         events=events,
         unsent=unsent,
         points=points,
-        bytes=sum(path.stat().st_blocks * 512 for path in directory.iterdir()),
+        bytes=_bytes(directory),
         created=created,
         problem=problem,
     )
@@ -101,7 +102,7 @@ def verify(directory: Path) -> Iterator[Finding]:
     except FatalError as error:
         yield Finding(directory, str(error))
     acked = read_acked(directory)
-    if not acked and (directory / ACKED_FILE).stat().st_size:
+    if not acked and (directory / ACKED_FILE).exists() and (directory / ACKED_FILE).stat().st_size:
         yield Finding(directory / ACKED_FILE, "cannot be read; everything in the spool is sent again", damage=False)
     expected: dict[str, int] = {}
     for topic, first, path in segment_files(directory):
@@ -169,6 +170,12 @@ def _verify_tail(directory: Path) -> Iterator[Finding]:
         unknown = set(records["key"].tolist()) - names.keys() - {0}
         if unknown:
             yield Finding(directory / KEYS_FILE, f"lacks the names of keys {sorted(unknown)}, which {path.name} uses")
+
+
+def _bytes(directory: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):  # its owner is deleting it
+        return sum(path.stat().st_blocks * 512 for path in directory.iterdir())
+    return 0
 
 
 def _state(directory: Path, manifest: Manifest) -> State:
