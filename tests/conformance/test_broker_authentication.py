@@ -229,9 +229,10 @@ def test_random_exchanges_never_get_in_or_hurt(running: tuple[BrokerProcess, Sec
 
 
 @pytest.mark.parametrize("size", [16 * 1024 + 1, 1 << 20, 99 << 20])
-def test_frames_before_a_login_are_small(client: RawClient, size: int) -> None:
+def test_frames_before_a_login_are_small(running: tuple[BrokerProcess, Secured], client: RawClient, size: int) -> None:
     client.send_bytes(size.to_bytes(4, "big") + b"\x00\x24")
     assert client.is_closed_by_broker()
+    assert f"a frame of {size} bytes is announced" in running[0].log.read_text()
 
 
 def test_frames_after_a_login_are_not(client: RawClient) -> None:
