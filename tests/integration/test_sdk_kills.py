@@ -87,6 +87,6 @@ def test_twenty_kills_lose_nothing_that_had_returned(broker: BrokerProcess, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_two_hundred_kills_lose_nothing_that_had_returned(broker: BrokerProcess, tmp_path: Path) -> None:
     check_kills(broker, tmp_path, count=200, seed=2)
