@@ -7,11 +7,13 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from runtide.kafka import KafkaSettings
+from runtide.publisher.publisher import Publisher
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.recovery import recover
 from runtide.spool.segment import segment_files
@@ -364,3 +366,25 @@ def test_a_spool_whose_directory_was_deleted_is_sent_all_the_same(
     assert spool.sendable(topics.RUNS) == 1
     with pytest.raises(OSError, match="has failed before"):
         spool.sync()
+
+
+def test_a_spool_is_given_back_only_when_the_publisher_has_retired_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = WriterSpool.create(tmp_path, RUN, LIMITS)
+    publisher = Publisher(None, linger=0.001)
+    entered, done = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        entered.set()
+        assert done.wait(20)
+
+    monkeypatch.setattr(spool, "retire", slow)
+    publisher.add(spool)
+    while spool not in publisher._shipments:
+        time.sleep(0.001)
+    assert not publisher.remove(spool, timeout=0.2), "it is still at work on it"
+    assert entered.is_set()
+    done.set()
+    assert publisher.remove(spool, timeout=20)
+    publisher.stop()

@@ -171,7 +171,8 @@ class Publisher:
         for gone in self._shipments.keys() - set(spools):
             if watch := self._watches.pop(gone, None):
                 watch.tell(self._shipments[gone].lag(self.trouble))
-            self._shipments.pop(gone).release()
+            self._shipments[gone].release()  # ``remove`` waits for what comes next
+            del self._shipments[gone]
             self._failing.discard(gone)
         for spool in spools:
             if spool not in self._shipments:
