@@ -11,7 +11,7 @@ import pytest
 from kio.schema.errors import ErrorCode
 
 from runtide_deploy.broker.errors import DamagedLog, Refused
-from runtide_deploy.broker.log import recovery
+from runtide_deploy.broker.log import partition_log, recovery
 from runtide_deploy.broker.log.gaps import Gaps
 from runtide_deploy.broker.log.producers import ProducerStates
 from runtide_deploy.broker.log.segment import Segment
@@ -110,19 +110,70 @@ async def test_what_is_not_stored_is_not_noted_at_a_stop(logs: Logs) -> None:
     assert not list(logs.folder.glob("*.index"))
 
 
-async def test_a_tail_that_changed_after_a_clean_stop_is_scanned(
-    logs: Logs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("keep", [0, 1, 3000, -1, None], ids=str)
+async def test_what_was_noted_at_a_clean_stop_is_never_taken_for_a_torn_tail(logs: Logs, keep: int | None) -> None:
+    log = logs.create()
+    await fill(log, values(50))
+    log.close()
+    whole = logs.files[0].read_bytes()
+    damaged = whole[:keep] if keep is not None else whole[:-1] + bytes([whole[-1] ^ 1])
+    for grown in (b"", b"torn"):  # as a killed broker leaves it
+        logs.files[0].write_bytes(damaged + grown)
+        with pytest.raises(DamagedLog, match=r"they were acknowledged.*repair"):
+            logs.open()
+        assert logs.files[0].read_bytes() == damaged + grown
+
+
+async def test_what_was_noted_may_be_followed_by_a_torn_tail(logs: Logs) -> None:
     log = logs.create()
     expected = await fill(log, values(50))
     log.close()
-    content = bytearray(logs.files[0].read_bytes())
-    content[-1] ^= 1
-    logs.files[0].write_bytes(content)
-    scanned = noted_scans(monkeypatch)
-    assert records(logs.open()) == expected[:-1]
-    assert scanned == logs.files
-    assert "does not end as it did when the broker stopped" in caplog.text
+    logs.files[0].write_bytes(logs.files[0].read_bytes() + b"torn")
+    assert records(logs.open()) == expected
+
+
+@pytest.mark.parametrize("place", [2, 7], ids=["far behind", "before"])
+async def test_a_batch_whose_offset_is_damaged_is_not_served(logs: Logs, place: int) -> None:
+    log = logs.create()
+    expected = await fill(log, values(60))
+    log.close()
+    size = logs.files[0].stat().st_size // 60
+    assert size == 75
+    with logs.files[0].open("r+b") as file:
+        file.seek(4 * size + place)
+        file.write(b"\x01")  # no checksum covers it, and a start after a clean stop reads the end only
+    again = logs.open()
+    for offset, end in ((0, 4), (2, 4)):
+        plan = again.plan_read(offset, LIMIT)
+        assert plan is not None
+        assert plan.run().next_offset == end
+    damaged = again.plan_read(4, LIMIT)
+    assert damaged is not None
+    with pytest.raises(DamagedLog, match="byte 300"):
+        damaged.run()
+    if place == 7:
+        assert records(again, 5) == expected[5:]
+
+
+async def test_nothing_is_written_to_a_segment_whose_name_is_not_on_disk(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs.segment_bytes = 300
+    log = logs.create()
+    expected = await fill(log, values(3))
+
+    def refuse(_: Path) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(partition_log, "sync_folder", refuse)
+        for _ in range(2):
+            with pytest.raises(Refused):
+                log.append(make_batch(b"x" * 100), LIMIT)
+        assert len(logs.files) == 1
+    await append(log, b"x" * 100)
+    assert len(logs.files) == 2
+    assert records(logs.open()) == [*expected, (3, b"x" * 100)]
 
 
 async def test_every_torn_tail_is_cut_and_the_rest_kept(logs: Logs, caplog: pytest.LogCaptureFixture) -> None:

@@ -195,6 +195,40 @@ async def test_a_damaged_start_and_a_log_that_ends_before_it(logs: Logs) -> None
     assert logs.open().start_offset == 0
 
 
+@pytest.mark.parametrize("place", [2, 7], ids=["far behind", "before"])
+async def test_a_batch_whose_offset_is_damaged_costs_itself_only(logs: Logs, place: int) -> None:
+    logs.segment_bytes = 1 << 20
+    log = logs.create()
+    await fill(log, values(BATCHES))
+    flip(logs.files[0], 4 * (logs.files[0].stat().st_size // BATCHES) + place)
+    repaired(logs, 4)
+
+
+@pytest.mark.parametrize("keep", [0, 90, 160, -1], ids=str)
+async def test_a_tail_that_was_stored_at_a_clean_stop_is_lost_and_its_offsets_stay_used(logs: Logs, keep: int) -> None:
+    logs.segment_bytes = 1 << 20
+    log = logs.create()
+    await fill(log, values(BATCHES))
+    size = logs.files[0].stat().st_size // BATCHES
+    log.close()
+    logs.files[0].write_bytes(logs.files[0].read_bytes()[:keep])
+    whole = (keep if keep >= 0 else BATCHES * size - 1) // size
+    log = repaired_end(logs, whole)
+    assert log.end_offset == BATCHES
+    assert await append(log, b"next") == BATCHES
+    assert records(logs.open(), log.start_offset) == [*without(*range(whole, BATCHES)), (BATCHES, b"next")]
+
+
+def repaired_end(logs: Logs, whole: int) -> PartitionLog:
+    with pytest.raises(DamagedLog, match=r"broker\.repair"):
+        logs.open()
+    report = examine_partition(logs.folder)
+    assert report.lost == (Gap(whole, BATCHES),)
+    repair.apply(report)
+    assert examine_partition(logs.folder).is_sound
+    return logs.open()
+
+
 async def test_a_folder_without_segments_cannot_be_repaired(logs: Logs) -> None:
     logs.folder.mkdir()
     report = examine_partition(logs.folder)

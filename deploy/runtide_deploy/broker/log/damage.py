@@ -50,13 +50,14 @@ class Examined(NamedTuple):
     torn_bytes: int = 0
 
 
-def examine(path: Path, expected: int, limit: int | None) -> Examined:
+def examine(path: Path, expected: int, limit: int | None, known: int = 0) -> Examined:
     """Read a whole segment file.
 
     Args:
         path: the file; its name says its base offset.
         expected: the offset that is due first.
         limit: base offset of the next segment, None for the last one, whose torn tail is no damage.
+        known: offset up to which the log is known to have been stored: a tail that is due below it is not torn.
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -64,7 +65,7 @@ def examine(path: Path, expected: int, limit: int | None) -> Examined:
             return Examined(path, int(path.stem), (), (), expected)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             walk = _Walk(path, content, expected, NO_LIMIT if limit is None else limit)
-            torn = walk.run(is_last=limit is None)
+            torn = walk.run(known, is_last=limit is None)
     return Examined(path, int(path.stem), tuple(walk.valid), tuple(walk.damage), walk.expected, torn)
 
 
@@ -75,14 +76,14 @@ class _Walk:
         self.valid: list[tuple[int, int]] = []
         self.damage: list[Damage] = []
 
-    def run(self, *, is_last: bool) -> int:
+    def run(self, known: int, *, is_last: bool) -> int:
         """Walk to the end; return the bytes of a torn tail."""
         position = 0
         while position < self._size:
             header, reason = self._batch_at(position)
             if header is None:
                 found = next(self._candidates(position), None)
-                if found is None and is_last:
+                if found is None and is_last and self.expected >= known:
                     return self._size - position
                 position = self._skip(position, found, reason)
                 continue
@@ -111,6 +112,16 @@ class _Walk:
 
     def _batch_at(self, position: int) -> tuple[BatchHeader | None, str]:
         """Return the valid batch at a position, else None and why there is none."""
+        header, reason = self._verified_at(position)
+        if header is None or header.base_offset == self.expected:
+            return header, reason
+        # No checksum covers a batch's offset: one that leaves a gap is wrong if the next one lies in that gap.
+        following, _ = self._verified_at(position + header.size)
+        if following is not None and following.base_offset <= header.last_offset:
+            return None, f"offset is {header.base_offset}, but {following.base_offset} follows"
+        return header, ""
+
+    def _verified_at(self, position: int) -> tuple[BatchHeader | None, str]:
         if position + HEADER_BYTES > self._size:
             return None, f"only {self._size - position} bytes are left, less than a header"
         header = read_header(self._content[position : position + HEADER_BYTES])

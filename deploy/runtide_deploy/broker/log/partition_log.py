@@ -18,7 +18,7 @@ from kio.schema.errors import ErrorCode
 from runtide_deploy.broker.durable_file import sync_folder
 from runtide_deploy.broker.errors import DamagedBatch, DamagedLog, Refused
 from runtide_deploy.broker.log.batch import BatchHeader, check_produced
-from runtide_deploy.broker.log.gaps import read_gaps
+from runtide_deploy.broker.log.gaps import Gaps, read_gaps
 from runtide_deploy.broker.log.group_commit import GroupCommit
 from runtide_deploy.broker.log.producers import ProducerStates
 from runtide_deploy.broker.log.recovery import REPAIR, check_continues, open_last, recover_sealed
@@ -50,7 +50,9 @@ class PlannedRead(NamedTuple):
     segment: Segment
     position: int
     max_bytes: int
+    offset: int
     end_offset: int
+    gaps: Gaps
 
     @property
     def size(self) -> int:
@@ -73,7 +75,9 @@ class PlannedRead(NamedTuple):
         """
         try:
             result = self.segment.read(
-                self.position, self.max_bytes, self.end_offset, take, may_block=may_block, may_exceed=may_exceed
+                *(self.position, self.max_bytes, self.offset, self.end_offset, self.gaps, take),
+                may_block=may_block,
+                may_exceed=may_exceed,
             )
             if may_block:
                 self.segment.read_ahead(result.end_position, self.max_bytes)
@@ -112,6 +116,7 @@ class PartitionLog:
         self._commit = commit
         self._segments: list[Segment] = []
         self._noted_end = -1
+        self._gaps = Gaps()
 
     def create(self) -> None:
         """Make the first, empty segment; a folder left by a crash during creation is taken over.
@@ -134,7 +139,7 @@ class PartitionLog:
         self._segments = [Segment.open(path) for path in sorted(self.folder.glob("*.log"))]
         if not self._segments:
             raise DamagedLog(f"the segment files in {self.folder} are missing: restore the folder from a copy")
-        gaps = read_gaps(self.folder)
+        gaps = self._gaps = read_gaps(self.folder)
         restore_producers(self._segments[0], self._producers)
         for segment, following in pairwise(self._segments):
             if read_sidecar(segment, self._producers):
@@ -220,8 +225,14 @@ class PartitionLog:
         last = self._segments[-1]
         # A segment is complete on disk before its successor exists: only the last one can be torn.
         self._commit.sync_now(last.file)
-        self._segments.append(Segment.create(self.folder, last.next_offset))
-        sync_folder(self.folder)
+        following = Segment.create(self.folder, last.next_offset)
+        try:
+            sync_folder(self.folder)
+        except OSError:
+            # Nothing may be written to a file whose name could vanish with the power.
+            following.path.unlink()
+            raise
+        self._segments.append(following)
         write_sidecar(last, self._producers)
 
     def unflushed(self) -> tuple[SegmentFile, int]:
@@ -257,7 +268,8 @@ class PartitionLog:
         if offset >= self.high_watermark:
             return None
         try:
-            return PlannedRead(segment, segment.locate(offset), max_bytes, self.high_watermark)
+            position = segment.locate(offset)
+            return PlannedRead(segment, position, max_bytes, offset, self.high_watermark, self._gaps)
         except (DamagedBatch, OSError) as error:
             raise refused_damage(DamagedLog(f"{segment.path}: {error}")) from error
 

@@ -13,7 +13,7 @@ from runtide_deploy.broker.log.batch import HEADER_BYTES, LEADER_EPOCH, MAGIC, r
 from runtide_deploy.broker.log.gaps import Gaps
 from runtide_deploy.broker.log.producers import ProducerStates
 from runtide_deploy.broker.log.segment import Segment
-from runtide_deploy.broker.log.sidecar import read_sidecar, write_sidecar
+from runtide_deploy.broker.log.sidecar import NotedEnd, noted_end, read_sidecar, write_sidecar
 
 REPAIR: Final = (
     "stop the broker and run `python -m runtide_deploy.broker.repair --data DIR` to see what is lost and to give it up"
@@ -27,7 +27,8 @@ def open_last(segment: Segment, producers: ProducerStates, gaps: Gaps) -> Segmen
     """Fill the segment that was written last: from what was noted of it, else from a scan, which is noted; return it.
 
     Only what was synced is noted, and a segment only grows: where its size is still what was noted, so is its content.
-    What was noted is believed once the batches behind the last index entry are valid and end where it says.
+    What was noted is believed once the batches behind the last index entry are valid and end where it says. A segment
+    that has grown since must still reach as far: what was noted is no torn tail.
 
     Raises:
         DamagedLog: as ``recover_last``.
@@ -39,7 +40,7 @@ def open_last(segment: Segment, producers: ProducerStates, gaps: Gaps) -> Segmen
         logger.warning("%s does not end as it did when the broker stopped; scanning all of it", segment.path)
         producers.restore(before)
         segment = Segment.open(segment.path)
-    recover_last(segment, producers, gaps)
+    recover_last(segment, producers, gaps, noted_end(segment.path))
     if segment.size:
         write_sidecar(segment, producers)
     return segment
@@ -55,19 +56,21 @@ def _ends_as_noted(segment: Segment) -> bool:
     return end == segment.next_offset
 
 
-def recover_last(segment: Segment, producers: ProducerStates, gaps: Gaps) -> None:
+def recover_last(segment: Segment, producers: ProducerStates, gaps: Gaps, noted: NotedEnd) -> None:
     """Scan the segment that was being written, rebuild index and producer states, cut a torn tail.
 
     Raises:
-        DamagedLog: valid batches follow the damage; nothing was changed.
+        DamagedLog: valid batches follow the damage, or it begins before what is noted as stored; nothing was changed.
     """
     file_size = os.fstat(segment.file.number).st_size
     if not file_size:
+        _check_reaches(segment, noted, "it is empty")
         return
     try:
         scan(segment, file_size, producers, gaps)
     except DamagedBatch as damage:
         _refuse_if_data_follows(segment, damage, file_size)
+        _check_reaches(segment, noted, damage.reason)
         logger.warning(
             "%s: cut %d torn bytes at the tail (from byte %d, %s); they were never acknowledged",
             segment.path,
@@ -76,8 +79,19 @@ def recover_last(segment: Segment, producers: ProducerStates, gaps: Gaps) -> Non
             damage.reason,
         )
         os.ftruncate(segment.file.number, segment.size)
+    _check_reaches(segment, noted, "the file ends there")
     # What a killed process wrote may lie in the page cache only: it becomes readable now, so it must be stored now.
     os.fdatasync(segment.file.number)
+
+
+def _check_reaches(segment: Segment, noted: NotedEnd, reason: str) -> None:
+    """Raise DamagedLog when the valid part of a segment ends before what is known to have been stored of it."""
+    if segment.size < noted.size:
+        raise DamagedLog(
+            f"{segment.path} is damaged at byte {segment.size} ({reason}): it held {noted.size} bytes, up to offset "
+            f"{noted.next_offset - 1}, when the broker noted its end, and they were acknowledged. This partition is not "
+            f"served. Restore the file from a copy, or {REPAIR}; other partitions are served"
+        )
 
 
 def recover_sealed(segment: Segment, next_base_offset: int, producers: ProducerStates, gaps: Gaps) -> None:

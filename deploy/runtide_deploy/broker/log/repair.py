@@ -17,6 +17,7 @@ from runtide_deploy.broker.log.damage import Damage, Examined, examine
 from runtide_deploy.broker.log.gaps import FILE_NAME as GAPS_FILE
 from runtide_deploy.broker.log.gaps import Gap, Gaps, read_gaps, write_gaps
 from runtide_deploy.broker.log.segment import Segment
+from runtide_deploy.broker.log.sidecar import noted_end
 from runtide_deploy.broker.log.start_offset import FILE_NAME as START_FILE
 from runtide_deploy.broker.log.start_offset import read_start_offset
 
@@ -29,6 +30,7 @@ class PartitionReport(NamedTuple):
         damage: what is wrong in them, without what was given up before.
         lost: offsets that are not there and were not given up before.
         start: where the log begins because records were deleted on request, 0 when they were not.
+        known_end: offset up to which the log was stored for certain, as its start or the last clean stop tells.
         unreadable: small files that are not as they were written.
     """
 
@@ -38,12 +40,14 @@ class PartitionReport(NamedTuple):
     lost: tuple[Gap, ...]
     known: Gaps
     start: int
+    known_end: int
     unreadable: tuple[Path, ...]
 
     @property
     def is_sound(self) -> bool:
         """True when the broker serves all of it."""
-        return bool(self.segments) and not (self.damage or self.lost or self.unreadable)
+        has_end = self.known_end <= self.end
+        return bool(self.segments) and has_end and not (self.damage or self.lost or self.unreadable)
 
     @property
     def end(self) -> int:
@@ -67,29 +71,30 @@ def examine_partition(folder: Path) -> PartitionReport:
         start = read_start_offset(folder)
     except DamagedLog:
         unreadable.append(folder / START_FILE)
-    segments = tuple(_examine_segments(folder))
+    paths = sorted(folder.glob("*.log"))
+    known_end = max(start, noted_end(paths[-1]).next_offset) if paths else start
+    segments = tuple(_examine_segments(paths, known_end))
     damage = tuple(
         found
         for segment in segments
         for found in segment.damage
         if found.end > found.start or not known.allow(found.first_lost, found.following)
     )
-    lost = tuple(gap for gap in _lost(segments, damage, start) if not known.allow(*gap))
-    return PartitionReport(folder, segments, damage, lost, known, start, tuple(unreadable))
+    lost = tuple(gap for gap in _lost(segments, damage, known_end) if not known.allow(*gap))
+    return PartitionReport(folder, segments, damage, lost, known, start, known_end, tuple(unreadable))
 
 
-def _examine_segments(folder: Path) -> Iterator[Examined]:
-    paths = sorted(folder.glob("*.log"))
+def _examine_segments(paths: list[Path], known_end: int) -> Iterator[Examined]:
     bases = [int(path.stem) for path in paths]
     for path, base, following in zip_longest(paths, bases, bases[1:]):
-        yield examine(path, base, following)
+        yield examine(path, base, following, known_end)
 
 
-def _lost(segments: tuple[Examined, ...], damage: tuple[Damage, ...], start: int) -> Iterator[Gap]:
+def _lost(segments: tuple[Examined, ...], damage: tuple[Damage, ...], known_end: int) -> Iterator[Gap]:
     found = [Gap(one.first_lost, one.following) for one in damage]
     found += [Gap(one.next_offset, following.base_offset) for one, following in pairwise(segments)]
     if segments:
-        found.append(Gap(segments[-1].next_offset, start))
+        found.append(Gap(segments[-1].next_offset, known_end))
     yield from Gaps().joined(tuple(gap for gap in found if gap.following > gap.first)).ranges
 
 
@@ -110,12 +115,14 @@ def apply(report: PartitionReport) -> Path:
     for path in report.unreadable:
         path.rename(aside / path.name)
     write_gaps(report.folder, report.known.joined(report.lost))
+    if report.known_end > report.end:
+        # No offset that was acknowledged is ever given to another record. First, because what tells of it goes below.
+        Segment.create(report.folder, report.known_end)
+        sync_folder(report.folder)
     damaged = {found.path for found in report.damage if found.end > found.start}
     for segment in report.segments:
         if segment.path in damaged:
             _exchange(segment, aside)
-    if report.start > report.end:
-        Segment.create(report.folder, report.start)
     for folder in (aside, aside.parent, report.folder):
         sync_folder(folder)
     return aside

@@ -17,6 +17,7 @@ from runtide_deploy.broker.log.batch import (
     stored_prefix,
     walk_buffer,
 )
+from runtide_deploy.broker.log.gaps import Gaps
 from runtide_deploy.broker.log.index import NO_TIMESTAMP, SparseIndex
 
 _SCAN_BYTES: Final = 4 << 20
@@ -162,7 +163,9 @@ class Segment:
         self,
         position: int,
         max_bytes: int,
+        offset: int,
         end_offset: int,
+        gaps: Gaps,
         take: Callable[[int], memoryview],
         *,
         may_block: bool,
@@ -174,6 +177,11 @@ class Segment:
         stays readable and what is not is never returned. Safe in any thread: it reads only what is stored.
 
         Args:
+            position: where the batch of ``offset`` lies.
+            max_bytes: how much to return at most.
+            offset: the first one wanted; from it on each batch must begin where the one before ended.
+            end_offset: nothing from here on is returned.
+            gaps: offsets that may be missing all the same.
             take: returns so many bytes of memory to read into.
             may_block: whether to wait for the disk.
             may_exceed: whether a first batch that is larger is returned.
@@ -184,11 +192,12 @@ class Segment:
         """
         flags = _WAIT if may_block else _DO_NOT_WAIT
         window = self._window(position, max_bytes, take, flags, may_exceed=may_exceed)
-        end, next_offset = 0, -1
+        end, next_offset = 0, offset
         try:
             for at, header in walk_buffer(window, position):
                 if header.base_offset >= end_offset:
                     break
+                _check_offset(header, next_offset, position + at, gaps, is_first=not end)
                 end, next_offset = at + header.size, header.last_offset + 1
         except DamagedBatch:
             if not end:
@@ -229,6 +238,13 @@ class Segment:
         if len(self._read_ends) >= _REMEMBERED_READS:
             del self._read_ends[next(iter(self._read_ends))]
         self._read_ends[result.next_offset] = result.end_position
+
+
+def _check_offset(header: BatchHeader, due: int, position: int, gaps: Gaps, *, is_first: bool) -> None:
+    """Check a batch's offset, which no checksum covers: a wrong one would make consumers skip or repeat records."""
+    is_due = header.base_offset <= due <= header.last_offset if is_first else header.base_offset == due
+    if not is_due and not gaps.allow(due, header.base_offset):
+        raise DamagedBatch(position, f"offset is {header.base_offset}, expected {due}")
 
 
 def _write_all(descriptor: int, prefix: bytes, body: memoryview, position: int) -> None:

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from runtide_deploy.broker.durable_file import open_line, seal_line
 from runtide_deploy.broker.log.index import SparseIndex
@@ -54,6 +54,19 @@ def read_sidecar(segment: Segment, producers: ProducerStates) -> bool:
     segment.index = SparseIndex.from_columns(content["index"])
     producers.restore(content["producers"])
     return True
+
+
+class NotedEnd(NamedTuple):
+    """Where a segment ended when its cache was written: all up to there was on disk by then."""
+
+    size: int = 0
+    next_offset: int = 0
+
+
+def noted_end(segment_path: Path) -> NotedEnd:
+    """Return what a segment's cache knows to be stored of it, also when the segment has grown; nothing without one."""
+    content = _content(segment_path.with_suffix(".index"))
+    return NotedEnd() if content is None else NotedEnd(content["size"], content["next_offset"])
 
 
 def read_producers(path: Path, offset: int, producers: ProducerStates) -> bool:
