@@ -131,6 +131,32 @@ async def test_a_damaged_partition_is_refused_and_others_are_served(own_broker: 
         assert (await asyncio.wait_for(consumer.getone(), 10)).value == b"1"
 
 
+@pytest.mark.parametrize("is_noticed_at_start", [True, False], ids=["refused partition", "damage met while reading"])
+async def test_who_asks_for_what_is_damaged_is_answered_in_time_and_fills_no_log(
+    own_broker: BrokerProcess, topic: str, is_noticed_at_start: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    await create_topic(own_broker.address, topic)
+    async with aiokafka_producer(own_broker.address) as producer:
+        for number in range(3):
+            await producer.send_and_wait(topic, b"%d" % number)
+    if is_noticed_at_start:
+        own_broker.kill()
+    [file] = (own_broker.data / "topics" / f"{topic}-0").glob("*.log")
+    with file.open("r+b") as damaged:
+        damaged.seek(30)
+        damaged.write(b"\xff")
+    if is_noticed_at_start:
+        own_broker.start()
+    size_before = own_broker.log.stat().st_size
+    async with aiokafka_consumer(own_broker.address, fetch_max_wait_ms=200) as consumer:
+        consumer.assign([TopicPartition(topic, 0)])
+        consumer.seek(TopicPartition(topic, 0), 0)
+        assert not await consumer.getmany(timeout_ms=2000)
+    # Clients ask again at once: hundreds of times a second, and each answer would be a line in both logs.
+    assert 2 <= sum("while fetching" in record.getMessage() for record in caplog.records) <= 20
+    assert own_broker.log.stat().st_size - size_before < 1000
+
+
 async def test_a_full_disk_delays_but_loses_nothing(own_broker: BrokerProcess, topic: str) -> None:
     await create_topic(own_broker.address, topic)
     assert own_broker.process is not None

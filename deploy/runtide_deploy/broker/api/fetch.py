@@ -13,7 +13,7 @@ from kio.static.primitive import Records, i32, i64
 
 from runtide_deploy.broker.errors import DamagedLog, Refused
 from runtide_deploy.broker.fetch_memory import Held, HeldAnswer
-from runtide_deploy.broker.log.partition_log import PartitionLog, PlannedRead, refused_damage
+from runtide_deploy.broker.log.partition_log import PartitionLog, PlannedRead
 from runtide_deploy.broker.log.segment import ReadResult
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
@@ -26,6 +26,8 @@ Answer = FetchResponse | HeldAnswer
 
 _NO_SESSION: Final = 0
 _FULL_FETCH_EPOCHS: Final = frozenset({-1, 0})
+_LASTING: Final = frozenset({ErrorCode.corrupt_message, ErrorCode.kafka_storage_error})
+"""Errors that asking again does not mend. Clients ask again at once, so an answer with nothing else takes its time."""
 
 
 @dataclass(slots=True)
@@ -63,10 +65,16 @@ class _Fetch:
 
     @property
     def is_ready(self) -> bool:
-        """True when the client gets as much as it asked for, or an error it must see."""
+        """True when the client gets as much as it asked for, or an error that it can do something about."""
         return self._planned_bytes >= self._request.min_bytes or any(
-            part.error is not None for _, parts in self._parts for part in parts
+            part.error is not None and part.error.code not in _LASTING for part in self._all_parts()
         )
+
+    @property
+    def _found_only_damage(self) -> bool:
+        """True when what was planned turned out to be damaged, and there is nothing else to tell."""
+        has_records = any(part.result is not None and part.result.records for part in self._all_parts())
+        return not has_records and any(part.plan is not None and part.error is not None for part in self._all_parts())
 
     def plan(self) -> None:
         """Decide what to read of each partition, within the limits of request and broker."""
@@ -80,6 +88,7 @@ class _Fetch:
                     self._planned_bytes += part.plan.size
 
     def _plan_part(self, topic: str, part: _Part, left: int) -> PlannedRead | None:
+        part.error = None
         try:
             part.log = self._broker.topics.partition(topic, part.asked.partition)
             if left <= 0:
@@ -93,12 +102,14 @@ class _Fetch:
         """Wait until there is enough, at most ``seconds``; then answer with what there is."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        logs = {part.log for _, parts in self._parts for part in parts if part.log is not None}
         while not self.is_ready and (left := deadline - loop.time()) > 0:
-            await _wait_for_any(logs, left)
+            await self._wait_for_any(left)
             self.plan()
         answer = self.answer()
         return await answer if isinstance(answer, Awaitable) else answer
+
+    async def _wait_for_any(self, seconds: float) -> None:
+        await _wait_for_any({part.log for part in self._all_parts() if part.log is not None}, seconds)
 
     def answer(self) -> Answer | Awaitable[Answer]:
         """Read what is planned, here or in a thread, and answer; without records when there is no memory for them."""
@@ -109,7 +120,7 @@ class _Fetch:
             with contextlib.suppress(BlockingIOError):
                 if self._held is not None:
                     self._read(may_block=False)
-                    return self._finish()
+                    return self._finish_in_time() if self._found_only_damage else self._finish()
         return self._answer_from_thread()
 
     async def _answer_from_thread(self) -> Answer:
@@ -117,18 +128,23 @@ class _Fetch:
         self._held = self._held or self._memory.take(size) or await self._memory.wait(size)
         if self._held is not None:
             await asyncio.to_thread(self._read, may_block=True)
+        return await self._finish_in_time() if self._found_only_damage else self._finish()
+
+    async def _finish_in_time(self) -> Answer:
+        self._held = None
+        await self._wait_for_any(self._request.max_wait.total_seconds())
         return self._finish()
 
     def _read(self, *, may_block: bool) -> None:
         has_records = False
         for part in self._all_parts():
-            if part.plan is not None and part.result is None:
+            if part.log is not None and part.plan is not None and part.result is None:
                 try:
                     part.result = part.plan.run(
                         self._broker.read_buffers.take, may_block=may_block, may_exceed=not has_records
                     )
                 except DamagedLog as damage:
-                    part.error = refused_damage(damage)
+                    part.error = part.log.refused_damage(damage)
             # Only the first batch of an answer may be larger than asked for (KIP-74), or memory would have no bound.
             has_records = has_records or (part.result is not None and bool(part.result.records))
 

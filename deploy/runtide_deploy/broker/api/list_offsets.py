@@ -12,7 +12,7 @@ from kio.schema.list_offsets.v7.response import (
 from kio.static.primitive import i32, i64
 
 from runtide_deploy.broker.errors import DamagedLog, Refused
-from runtide_deploy.broker.log.partition_log import PartitionLog, refused_damage
+from runtide_deploy.broker.log.partition_log import PartitionLog
 from runtide_deploy.broker.log.time_search import TimedOffset
 from runtide_deploy.broker.state import LEADER_EPOCH, BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
@@ -60,4 +60,4 @@ async def _look_up(log: PartitionLog, timestamp: int) -> TimedOffset:
     try:
         return await asyncio.to_thread(search.run) or _UNKNOWN
     except DamagedLog as damage:
-        raise refused_damage(damage) from damage
+        raise log.refused_damage(damage) from damage

@@ -117,6 +117,7 @@ class PartitionLog:
         self._segments: list[Segment] = []
         self._noted_end = -1
         self._gaps = Gaps()
+        self._told_damage = ""
 
     def create(self) -> None:
         """Make the first, empty segment; a folder left by a crash during creation is taken over.
@@ -271,7 +272,7 @@ class PartitionLog:
             position = segment.locate(offset)
             return PlannedRead(segment, position, max_bytes, offset, self.high_watermark, self._gaps)
         except (DamagedBatch, OSError) as error:
-            raise refused_damage(DamagedLog(f"{segment.path}: {error}")) from error
+            raise self.refused_damage(DamagedLog(f"{segment.path}: {error}")) from error
 
     def _number_of_segment(self, offset: int) -> int:
         return bisect_right(self._segments, offset, key=lambda segment: segment.base_offset) - 1
@@ -361,15 +362,16 @@ class PartitionLog:
             ) from error
         self.start_offset = before
 
+    def refused_damage(self, damage: DamagedLog) -> Refused:
+        """Return the answer to a read that met damage; the log is told once, however often clients ask again."""
+        message = f"{damage}; restore the file from a copy, or {REPAIR}"
+        if message != self._told_damage:
+            self._told_damage = message
+            logger.error("%s", message)
+        return Refused(ErrorCode.corrupt_message, message)
+
     def retire(self) -> None:
         """Refuse everything from now on, because the topic was deleted; waiting readers wake up to learn so."""
         self.is_deleted = True
         for watcher in tuple(self.watchers):
             watcher()
-
-
-def refused_damage(damage: DamagedLog) -> Refused:
-    """Return the answer to a read that met damage, after logging it."""
-    message = f"{damage}; restore the file from a copy, or {REPAIR}"
-    logger.error("%s", message)
-    return Refused(ErrorCode.corrupt_message, message)
