@@ -135,13 +135,14 @@ class RawClient:
         return self._exactly(int.from_bytes(self._exactly(4), "big"))
 
     def _exactly(self, count: int) -> bytes:
-        received = b""
-        while len(received) < count:
-            more = self.socket.recv(count - len(received))
+        received = bytearray(count)
+        left = memoryview(received)
+        while left:
+            more = self.socket.recv_into(left)
             if not more:
                 raise ConnectionError("the broker closed the connection")
-            received += more
-        return received
+            left = left[more:]
+        return bytes(received)
 
     def is_closed_by_broker(self) -> bool:
         """Return whether the broker ends this connection without an answer."""

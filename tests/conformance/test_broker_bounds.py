@@ -3,19 +3,24 @@
 import asyncio
 import os
 import shutil
+import socket
+import ssl
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
 from kio.schema.errors import ErrorCode
-from kio.schema.fetch.v12.request import FetchPartition, FetchTopic
+from kio.schema.fetch.v12.request import FetchPartition, FetchRequest, FetchTopic
 from kio.schema.types import TopicName
 from kio.static.primitive import i32, i64
 
 from runtide_deploy.broker import Broker, BrokerSettings
 from tests.broker_batches import make_batch
+from tests.broker_logs import decode
 from tests.broker_process import BrokerProcess, RawClient, running_broker, wait_until
+from tests.certificates import Authority
 from tests.conformance.test_broker_groups import commit, join_request
 from tests.conformance.test_broker_protocol import fetch, outcome, produce
 from tests.kafka_clients import aiokafka_admin, aiokafka_consumer, aiokafka_producer, create_topic, read_all
@@ -61,6 +66,50 @@ async def test_readers_who_do_not_read_take_bounded_memory_and_starve_nobody(tmp
             reader.close()
         assert outcome(writer.ask(produce("t", make_batch(b"v"))))[0] is ErrorCode.none
         writer.close()
+
+
+async def test_over_tls_too_readers_who_do_not_read_take_bounded_memory(tmp_path: Path) -> None:
+    with running_broker(tmp_path / "data") as broker:
+        await create_topic(broker.address, "t")
+        writer = RawClient(broker.port)
+        for _ in range(8):
+            assert outcome(writer.ask(produce("t", make_batch(os.urandom(MEBIBYTE - 100)))))[0] is ErrorCode.none
+        writer.close()
+        broker.stop()
+        certificate = Authority(tmp_path).issue("broker").both
+        bounds = {"max_fetch_bytes": 8 * MEBIBYTE, "max_fetch_memory_bytes": 16 * MEBIBYTE, "read_buffer_bytes": 0}
+        broker.settings = bounds | {"stalled_answer_ms": 1000, "tls_certificate": certificate}
+        broker.start()
+        trust = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
+        before = most = resident_bytes(broker)
+        idle = [over_tls(broker, trust) for _ in range(READERS // 2)]
+        for reader in idle:
+            reader.send(fetch("t", max_bytes=8 * MEBIBYTE))
+        deadline = time.monotonic() + 20
+        while "it does not read its answers" not in broker.log.read_text():
+            assert time.monotonic() < deadline
+            most = max(most, resident_bytes(broker))
+            await asyncio.sleep(0.02)
+        # All answers together would be 160 MiB, and as much again encrypted.
+        assert most - before < 48 * MEBIBYTE
+        for reader in idle:
+            reader.close()
+        eager = over_tls(broker, trust)
+        for _ in range(3):  # behind one another, so that a paced answer is followed by the next
+            eager.send(fetch("t", max_bytes=8 * MEBIBYTE))
+        answers = [eager.receive(FetchRequest).responses[0].partitions[0].records for _ in range(3)]
+        offsets = [[record.offset for record in decode(memoryview(bytes(answer)))] for answer in answers]
+        assert offsets == 3 * [list(range(len(offsets[0])))]
+        assert len(offsets[0]) >= 7
+        eager.close()
+
+
+def over_tls(broker: BrokerProcess, trust: ssl.SSLContext) -> RawClient:
+    client = RawClient(broker.port)
+    # Else the kernel itself would take a whole answer for a client that reads nothing.
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    client.socket = trust.wrap_socket(client.socket, server_hostname="127.0.0.1")
+    return client
 
 
 async def test_only_the_first_batch_of_an_answer_may_be_larger_than_asked_for(

@@ -14,6 +14,7 @@ from runtide_deploy.broker.fetch_memory import Held, HeldAnswer
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import Codec, Message
 from runtide_deploy.broker.wire.frames import FrameReader
+from runtide_deploy.broker.wire.paced_writer import PacedWriter
 
 if TYPE_CHECKING:
     from runtide_deploy.broker.security.sasl_session import SaslSession
@@ -82,6 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writing: set[asyncio.Future[Message]] = set()
         self._can_write = True
         self._unsent: list[Held] = []
+        self._paced: PacedWriter | None = None
         self._unread = (0, 0.0)
         self._large_held = 0
         self._reads = True
@@ -110,6 +112,7 @@ class Connection(asyncio.BufferedProtocol):
     def unread_for(self, now: float) -> float:
         """Return for how many seconds the client has taken nothing of its answers; to be asked regularly."""
         left = 0 if self._can_write or self._transport is None else self._transport.get_write_buffer_size()
+        left += 0 if self._paced is None else self._paced.left
         if not left or left != self._unread[0]:
             self._unread = (left, now)
         return now - self._unread[1]
@@ -117,6 +120,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place among the connections, or be closed at once."""
         self._transport = cast("asyncio.Transport", transport)
+        if transport.get_extra_info("sslcontext") is not None:
+            self._paced = PacedWriter(self._transport)
         host, port = (transport.get_extra_info("peername") or ("?", 0))[:2]
         self.peer, self._host = f"{host}:{port}", str(host)
         self._session = self._server.new_session(self.peer)
@@ -139,7 +144,7 @@ class Connection(asyncio.BufferedProtocol):
         self._slots.clear()
         self._unsent.clear()
         self._waiting.clear()
-        self._transport = None
+        self._paced = self._transport = None
         self._server.closed(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the protocol's signature
@@ -177,9 +182,12 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Go on."""
         self._can_write = True
-        if self._unsent and self._transport is not None:
-            self._transport.set_write_buffer_limits()
-        self._unsent.clear()
+        if self._paced is not None and self._paced.left:
+            self._push(self._paced)
+        else:
+            if self._unsent and self._transport is not None:
+                self._transport.set_write_buffer_limits()
+            self._unsent.clear()
         self.proceed()
 
     @property
@@ -281,7 +289,13 @@ class Connection(asyncio.BufferedProtocol):
             self._follow(self._session)
 
     def _write(self, transport: asyncio.Transport, chunks: list[bytes | memoryview], held: Held | None) -> None:
-        if held is None or held.size <= _UNCOUNTED_BYTES:
+        is_small = held is None or held.size <= _UNCOUNTED_BYTES
+        if self._paced is not None and (self._paced.left or not is_small):
+            self._unsent += [] if held is None else [held]
+            self._paced.add(chunks)
+            self._push(self._paced)
+            return
+        if held is None or is_small:
             transport.writelines(chunks)
             return
         # All of an answer's memory lives until its last byte is gone, so we must be told of that, not of the last but few.
@@ -292,6 +306,11 @@ class Connection(asyncio.BufferedProtocol):
             transport.set_write_buffer_limits()
         else:
             self._unsent.append(held)
+
+    def _push(self, paced: PacedWriter) -> None:
+        paced.push(lambda: self._can_write)
+        if not paced.left:
+            self._unsent.clear()
 
     def _follow(self, session: "SaslSession") -> None:
         """Do what has become of the session: go on with larger requests, or close once the answer is sent."""
