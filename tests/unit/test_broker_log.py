@@ -149,7 +149,7 @@ async def test_a_batch_whose_offset_is_damaged_is_not_served(logs: Logs, place: 
         assert plan.run().next_offset == end
     damaged = again.plan_read(4, LIMIT)
     assert damaged is not None
-    with pytest.raises(DamagedLog, match="byte 300"):
+    with pytest.raises(DamagedLog, match=r"byte (300|375)"):
         damaged.run()
     if place == 7:
         assert records(again, 5) == expected[5:]
