@@ -72,6 +72,25 @@ async def test_a_damaged_list_of_topics_is_refused(own_broker: BrokerProcess, to
     assert "topics.json is damaged" in result.stderr
 
 
+async def test_a_missing_list_of_topics_that_hold_records_is_refused(own_broker: BrokerProcess, topic: str) -> None:
+    await create_topic(own_broker.address, topic)
+    own_broker.kill()
+    listed = own_broker.data / "topics.json"
+    content = listed.read_bytes()
+    listed.unlink()  # as after a crash while the first topic was created: nothing can be lost
+    own_broker.start()
+    own_broker.kill()
+    listed.write_bytes(content)
+    own_broker.start()
+    async with aiokafka_producer(own_broker.address) as producer:
+        await producer.send_and_wait(topic, b"v")
+    own_broker.stop()
+    listed.unlink()
+    result = run_broker("--data", own_broker.data, "--port", 0)
+    assert result.returncode == 2
+    assert "topics.json is missing beside topics that hold records" in result.stderr
+
+
 def test_settings_that_make_no_sense_are_named(tmp_path: Path) -> None:
     result = run_broker("--data", tmp_path, "--max-connections", 0)
     assert result.returncode == 2

@@ -6,11 +6,13 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kio.schema.errors import ErrorCode
 
+from runtide_deploy.broker import retention
 from runtide_deploy.broker.errors import DamagedLog, Refused
 from runtide_deploy.broker.log.partition_log import PartitionLog
 from tests.broker_batches import make_batch
@@ -62,6 +64,22 @@ async def test_everything_is_kept_unless_told_otherwise(logs: Logs) -> None:
     log = await log_of(logs, 5)
     assert sweep(log, now_ms=1 << 60) == 0
     assert records(log) == expected(0, 5)
+
+
+async def test_a_look_that_finds_no_thread_is_not_the_last(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = await log_of(logs, 3)
+    keep(log, retention_bytes=0)
+    topics: Any = [SimpleNamespace(partitions=[log])]
+
+    async def refuse(_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("asyncio.to_thread", refuse)
+        await retention.sweep(topics, NOW)
+    assert starts(logs)[0] == 0
+    await retention.sweep(topics, NOW)
+    assert starts(logs) == [3]
 
 
 async def test_segments_go_while_what_stays_reaches_the_size(logs: Logs) -> None:

@@ -27,7 +27,7 @@ async def sweep(topics: Topics, now_ms: int) -> None:
             trim = log.plan_trim(now_ms)
             if trim is not None:
                 log.finish_trim(trim, await _finished(asyncio.to_thread(trim.run)))
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # also that no thread can be started: the next look may find one
             logger.error("cannot delete what retention gives up of %s: %s", log.folder, error)
         await asyncio.sleep(0)
 

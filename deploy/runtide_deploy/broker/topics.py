@@ -53,14 +53,20 @@ class Topics:
         """Open every partition that the durable list names.
 
         Raises:
-            CannotStart: the list is damaged.
+            CannotStart: the list is damaged, or missing.
         """
         self._folder.mkdir(exist_ok=True)
+        self._check_list_is_there()
         self._deleted.open()
         for listed in read_list(self._file):
             logs = [self._open(listed.name, number, listed.config) for number in range(listed.partitions)]
             self._topics[listed.name] = Topic(listed.name, listed.id, listed.config, logs)
         self._name_strays()
+
+    def _check_list_is_there(self) -> None:
+        """Refuse to take the records of topics for leftovers: a topic that is created anew would remove them."""
+        if not self._file.exists() and any(log.stat().st_size for log in self._folder.glob("*/*.log")):
+            raise CannotStart(f"{self._file} is missing beside topics that hold records; restore it from a copy")
 
     def _name_strays(self) -> None:
         """Name folders that no topic owns; they stay, since it may be the list that is wrong, restored from a copy."""
