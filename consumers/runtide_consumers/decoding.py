@@ -11,7 +11,7 @@ from runtide_consumers.projection import Event, Origin, Parked, ParkedKind
 from runtide_consumers.validation import check_event
 from runtide_schemas import confluent, topics
 from runtide_schemas.codec import decode, is_body_of
-from runtide_schemas.confluent import DecoderById, NoRegistry, no_registry
+from runtide_schemas.confluent import DecoderById, NoRegistry, SchemaPending, no_registry
 from runtide_schemas.envelope import from_headers
 from runtide_schemas.errors import PoisonEvent, TransientError, UndecodableEvent
 from runtide_schemas.registry import EVENT_TYPES
@@ -63,7 +63,7 @@ def decode_record(record: Record, by_id: DecoderById = no_registry) -> Event | P
 
     Raises:
         NoRegistry: it is an event that refers to a schema registry, and none is configured.
-        TransientError: its schema id was not asked for.
+        TransientError: its schema id was not asked for, or it is an event whose schema the registry may have soon.
     """
     if isinstance(record, UnreadableRecord):
         return park(record, ParkedKind.UNDECODABLE, record.reason)
@@ -73,6 +73,10 @@ def decode_record(record: Record, by_id: DecoderById = no_registry) -> Event | P
             raise UndecodableEvent("the record has no value")
         body = decode(record.value, by_id)
         check_event(record.topic, envelope, body)
+    except SchemaPending as error:
+        if _is_framed_event(record):
+            raise TransientError(str(error)) from error
+        return park(record, error.code, str(error))
     except PoisonEvent as error:
         return park(record, error.code, str(error))
     except NoRegistry as error:

@@ -7,7 +7,7 @@ The body is the same as in single-object encoding; only the header differs. For 
 from collections.abc import Callable
 from typing import NoReturn
 
-from runtide_schemas.errors import FatalError
+from runtide_schemas.errors import FatalError, UnknownSchema
 from runtide_schemas.resolution import Decoder
 
 MAGIC = b"\x00"
@@ -15,6 +15,10 @@ HEADER_SIZE = len(MAGIC) + 4
 
 DecoderById = Callable[[int], Decoder]
 """Schema id to decoder. Raises UnknownSchema for an id that is of no schema of ours."""
+
+
+class SchemaPending(UnknownSchema):
+    """A registry lacks a schema id that it may have soon: it follows another one, or is being restored."""
 
 
 class NoRegistry(FatalError):

@@ -12,7 +12,7 @@ from runtide.schema_registry import SchemaRegistry, SchemaRegistrySettings
 from runtide.schema_registry import exchange as exchange_module
 from runtide.schema_registry.__main__ import main as command
 from runtide.schema_registry.exchange import parse_endpoint
-from runtide.schema_registry.registry import AT_ONCE
+from runtide.schema_registry.registry import AT_ONCE, MISSING_FOR_S
 from runtide.schema_registry.rest import FULL_TRANSITIVE, Forbidden
 from runtide_schemas import codec, confluent
 from runtide_schemas.errors import FatalError, TransientError, UnknownSchema
@@ -286,7 +286,7 @@ async def test_known_schemas_need_no_registry(double: SchemaRegistryDouble) -> N
 async def test_an_unknown_id_is_asked_for_again_after_a_while(
     double: SchemaRegistryDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer, reader = registry_at(double), registry_at(double)
+    writer, reader = registry_at(double), registry_at(double, patience=0)
     value = confluent.header(1) + ENCODED[10:]
     await reader.learn([value])
     await writer.frame(ENCODED)
@@ -295,8 +295,26 @@ async def test_an_unknown_id_is_asked_for_again_after_a_while(
         with pytest.raises(UnknownSchema, match="does not know schema id 1"):
             codec.decode(value, reader.decoder)
     assert double.asked("GET", "/schemas/ids/1") == 1
-    reader._missing_until[1] = time.monotonic() - 1
+    reader._missing[1].asked -= MISSING_FOR_S
     await reader.learn([value])
+    assert codec.decode(value, reader.decoder) == sample("RunDeleted")
+
+
+async def test_an_id_that_is_missing_for_a_moment_is_pending(double: SchemaRegistryDouble) -> None:
+    reader, value = registry_at(double), confluent.header(1) + ENCODED[10:]
+    await reader.learn([value])
+    with pytest.raises(confluent.SchemaPending, match="does not know schema id 1"):
+        codec.decode(value, reader.decoder)
+    await registry_at(double).frame(ENCODED)
+    await reader.learn([value])
+    assert codec.decode(value, reader.decoder) == sample("RunDeleted")
+
+
+async def test_a_schema_is_missing_only_when_every_address_lacks_it(double: SchemaRegistryDouble) -> None:
+    value = await registry_at(double).frame(ENCODED)
+    with SchemaRegistryDouble() as behind:
+        reader = SchemaRegistry(SchemaRegistrySettings(url=f"{behind.url},{double.url}"))
+        await reader.learn([value])
     assert codec.decode(value, reader.decoder) == sample("RunDeleted")
 
 
@@ -305,7 +323,7 @@ async def test_ids_at_random_take_bounded_memory(double: SchemaRegistryDouble, m
     registry = registry_at(double)
     for start in range(100, 200, 10):
         await registry.learn([confluent.header(start + place) + b"x" for place in range(10)])
-        assert len(registry._missing_until) <= 30
+        assert len(registry._missing) <= 30
 
 
 async def test_a_body_of_an_unknown_version_is_sent_as_it_is(

@@ -67,10 +67,11 @@ async def publish_with_unknown_id(kafka: KafkaSettings) -> None:
 
 
 async def test_it_waits_for_the_registry_and_parks_only_what_nobody_knows(
-    stack: Stack, registry: SchemaRegistryDouble
+    stack: Stack, registry: SchemaRegistryDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await publish_with_unknown_id(stack.kafka)
     registry.stop()
+    monkeypatch.setenv("RUNTIDE_SCHEMA_REGISTRY_PATIENCE", "1")
     stack.history.start()
     await asyncio.to_thread(until, lambda: "the schema registry is away" in stack.history.log(), "it says what is away")
     registry.start()

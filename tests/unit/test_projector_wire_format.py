@@ -8,7 +8,7 @@ from runtide_consumers.decoding import decode_record
 from runtide_consumers.projection import Event, Parked
 from runtide_schemas import codec, confluent
 from runtide_schemas.codec import encode
-from runtide_schemas.confluent import NoRegistry
+from runtide_schemas.confluent import NoRegistry, SchemaPending
 from runtide_schemas.errors import TransientError, UnknownSchema
 from runtide_schemas.events.runs import RunDeleted
 from runtide_schemas.registry import published_schema
@@ -20,9 +20,11 @@ SCHEMA_ID = 7
 
 
 def by_id(identifier: int) -> Decoder:
-    """Know one id; the next is not asked for yet, all others are unknown."""
+    """Know one id; the next is not asked for yet, the one after it may come, all others are unknown."""
     if identifier == SCHEMA_ID + 1:
         raise TransientError("schema id 8 was not asked for")
+    if identifier == SCHEMA_ID + 2:
+        raise SchemaPending("the schema registry does not know schema id 9")
     if identifier != SCHEMA_ID:
         raise UnknownSchema(f"the schema registry does not know schema id {identifier}")
     return codec.decoder_of(published_schema("RunDeleted"))
@@ -54,6 +56,15 @@ def test_a_body_of_another_type_than_the_envelope_says_is_parked() -> None:
 def test_what_only_has_to_be_asked_for_is_not_parked() -> None:
     with pytest.raises(TransientError):
         decode_record(framed(record_of(RunDeleted(run_id=RUN, at=AT)), SCHEMA_ID + 1), by_id)
+
+
+def test_an_event_waits_for_an_id_that_may_come_and_garbage_does_not() -> None:
+    record = record_of(RunDeleted(run_id=RUN, at=AT))
+    with pytest.raises(TransientError, match="schema id 9"):
+        decode_record(framed(record, SCHEMA_ID + 2), by_id)
+    garbage = decode_record(replace(record, value=confluent.header(SCHEMA_ID + 2) + b"garbage"), by_id)
+    assert isinstance(garbage, Parked)
+    assert garbage.kind == "unknown_schema"
 
 
 @pytest.mark.parametrize("name", ["RunStarted", "WriterOpened", "AliasMoved", "EventParked"])

@@ -12,8 +12,10 @@ from runtide_consumers.registrar.folding import apply
 from runtide_consumers.registrar.service import answer_records
 from runtide_consumers.registrar.state import Catalogue
 from runtide_schemas import topics
-from runtide_schemas.codec import encode
+from runtide_schemas.codec import HEADER_SIZE, encode
+from runtide_schemas.confluent import SchemaPending, header
 from runtide_schemas.envelope import to_headers
+from runtide_schemas.errors import TransientError
 from runtide_schemas.events.catalog import ExperimentCreated, ModelVersionRegistered, RequestRejected
 from runtide_schemas.events.requests import CreateExperiment, RegisterModelVersion
 from tests.random_history import request, request_event
@@ -133,3 +135,18 @@ def test_a_request_whose_answer_the_broker_would_refuse_is_rejected_and_the_next
     assert isinstance(rejected, RequestRejected)
     assert "less text and tags" in rejected.message
     assert isinstance(created, ExperimentCreated)
+
+
+def test_a_request_whose_schema_may_come_leaves_the_state_alone() -> None:
+    """Were a request before it answered, its fact would be in the state and nowhere else."""
+
+    def pending(identifier: int) -> Any:
+        raise SchemaPending(f"the schema registry does not know schema id {identifier}")
+
+    first, second = (record_of(CreateExperiment(name=name), offset) for offset, name in enumerate(("one", "two")))
+    assert second.value is not None
+    framed = replace(second, value=header(7) + second.value[HEADER_SIZE:])
+    state = Catalogue()
+    with pytest.raises(TransientError, match="schema id 7"):
+        answer_records(state, [first, framed], pending)
+    assert asdict(state) == asdict(Catalogue())

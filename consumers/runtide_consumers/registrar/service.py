@@ -150,16 +150,17 @@ def answer_records(
     A request that was answered before (its writer sent it again) gets no second answer. One that cannot be read but
     says who asks is rejected; one that does not even say that is logged and left out.
     """
+    # All are decoded before one is answered: what stops the decoding must not stop between the state and its facts.
+    requests = [(record, decode_record(record, by_id)) for record in records]
     answers = []
-    for record in records:
-        if (answer := _answer(state, record, by_id)) is not None:
+    for record, request in requests:
+        if (answer := _answer(state, record, request)) is not None:
             apply(state, answer[1])
             answers.append(answer)
     return answers
 
 
-def _answer(state: Catalogue, record: Any, by_id: DecoderById) -> tuple[Envelope, Any] | None:
-    request = decode_record(record, by_id)
+def _answer(state: Catalogue, record: Any, request: Event | Parked) -> tuple[Envelope, Any] | None:
     envelope = request.envelope if isinstance(request, Event) else _envelope_of(record)
     if envelope is None:
         log.error("request %d is skipped, it has no readable envelope: %s", record.offset, _reason(request))

@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
@@ -28,8 +29,16 @@ T = TypeVar("T")
 AT_ONCE = 8
 MOST_IDS = 10_000
 MISSING_FOR_S = 10.0
-"""How long an id that the registry does not know is not asked for again."""
+"""How long an id that the registry does not know is not asked for again, once patience is over."""
 COMMAND = "python -m runtide.schema_registry"
+
+
+@dataclass(slots=True)
+class _Missing:
+    """An id that the registry lacks: since when, and when it was asked for it last (monotonic seconds)."""
+
+    since: float
+    asked: float
 
 
 class SchemaRegistry:
@@ -45,7 +54,7 @@ class SchemaRegistry:
         self._headers: dict[bytes, bytes] = {}
         self._decoders: dict[int, Decoder] = {}
         self._refused: dict[int, str] = {}
-        self._missing_until: dict[int, float] = {}
+        self._missing: dict[int, _Missing] = {}
         self._said: set[str] = set()
 
     @property
@@ -149,12 +158,11 @@ class SchemaRegistry:
         if api is None:
             return
         wanted = {confluent.schema_id(value) for value in values if value and confluent.is_framed(value)}
-        if len(self._refused) + len(self._missing_until) > MOST_IDS:  # somebody sends ids at random
+        if len(self._refused) + len(self._missing) > MOST_IDS:  # somebody sends ids at random
             self._refused.clear()
-            self._missing_until.clear()
-        now = time.monotonic()
+            self._missing.clear()
         known = self._decoders.keys() | self._refused.keys()
-        unknown = [one for one in wanted - known if self._missing_until.get(one, 0.0) <= now]
+        unknown = [one for one in wanted - known if self._may_ask(one)]
         for start in range(0, len(unknown), AT_ONCE):
             await _together(self._learn(api, one) for one in unknown[start : start + AT_ONCE])
 
@@ -162,6 +170,7 @@ class SchemaRegistry:
         """Return the decoder of an id that was learnt.
 
         Raises:
+            SchemaPending: the registry lacks the id, and has not lacked it for long.
             UnknownSchema: the registry has no such id, or its schema is of no event type of ours.
             NoRegistry: there is none.
             TransientError: it was not learnt.
@@ -172,8 +181,9 @@ class SchemaRegistry:
             return found
         if (reason := self._refused.get(identifier)) is not None:
             raise UnknownSchema(f"schema id {identifier}: {reason}")
-        if identifier in self._missing_until:
-            raise UnknownSchema(f"the schema registry {self._api} does not know schema id {identifier}")
+        if (missing := self._missing.get(identifier)) is not None:
+            text = f"the schema registry {self._api} does not know schema id {identifier}"
+            raise confluent.SchemaPending(text) if self._is_young(missing) else UnknownSchema(text)
         raise TransientError(f"schema id {identifier} was not asked for")
 
     async def _learn(self, api: RegistryApi, identifier: int) -> None:
@@ -181,12 +191,21 @@ class SchemaRegistry:
             schema = await api.schema(identifier)
         except Missing as error:
             log.warning("schema id %d: %s", identifier, error)
-            self._missing_until[identifier] = time.monotonic() + MISSING_FOR_S
+            now = time.monotonic()
+            self._missing.setdefault(identifier, _Missing(now, now)).asked = now
             return
+        self._missing.pop(identifier, None)
         try:
             self._decoders[identifier] = codec.decoder_of(schema)
         except UnknownSchema as error:
             self._refused[identifier] = str(error)
+
+    def _may_ask(self, identifier: int) -> bool:
+        missing = self._missing.get(identifier)
+        return missing is None or self._is_young(missing) or time.monotonic() - missing.asked >= MISSING_FOR_S
+
+    def _is_young(self, missing: _Missing) -> bool:
+        return time.monotonic() - missing.since < self._settings.patience
 
     def _say_once(self, text: str) -> None:
         if text not in self._said:

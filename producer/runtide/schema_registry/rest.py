@@ -98,8 +98,9 @@ class RegistryApi:
         return ",".join(map(str, self.endpoints))
 
     async def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Return the first answer; that something is missing only once every address was asked, as some may lag."""
         request = self._request(method, path, body)
-        failure = ""
+        failure, missing = "", None
         for attempt in range(ROUNDS):
             for endpoint in self.endpoints:
                 try:
@@ -109,9 +110,15 @@ class RegistryApi:
                 except ExchangeFailed as error:
                     failure = f"{endpoint}: {error}"
                     continue
-                if not _is_passing(response.status):
+                if _is_passing(response.status):
+                    failure = f"{endpoint} answered {response.status} {_message(response)}"
+                    continue
+                try:
                     return _answer(response, endpoint, request)
-                failure = f"{endpoint} answered {response.status} {_message(response)}"
+                except Missing as error:
+                    missing = error
+            if missing is not None:
+                raise missing
             if attempt + 1 < ROUNDS:
                 await asyncio.sleep(FIRST_PAUSE_S * 2**attempt)
         raise TransientError(f"the schema registry is away: {method} {path}: {failure}")

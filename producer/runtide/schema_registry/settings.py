@@ -22,6 +22,11 @@ class SchemaRegistrySettings(BaseSettings):
     tls_certificate: Path | None = Field(default=None, description="Client certificate (PEM), for mutual TLS.")
     tls_key: Path | None = Field(default=None, description="Key of the client certificate (PEM).")
     timeout: float = Field(default=5.0, gt=0, description="Seconds that one request may take.")
+    patience: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds that sound events wait for a schema id which the registry lacks, before they are parked.",
+    )
     register_schemas: bool = Field(
         default=True, description="Register schemas that the registry lacks; else it is an error when it lacks one."
     )
