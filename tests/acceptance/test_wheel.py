@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from runtide_schemas.registry import EVENT_TYPES
+
 ROOT = Path(__file__).parents[2]
 SOURCE_ROOTS = ("schemas", "producer", "consumers", "queries", "deploy")
 PACKAGES = ("runtide_schemas", "runtide", "runtide_consumers", "runtide_queries", "runtide_deploy")
@@ -55,7 +57,8 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path
     expected = shipped_files()
     assert expected <= names, sorted(expected - names)[:10]
     assert {name.split("/", 1)[0] for name in names} == set(PACKAGES)
-    assert sum(name.endswith(".avsc") for name in names) == 66
+    assert sum(name.startswith("runtide_schemas/avro/") for name in names) == len(EVENT_TYPES)
+    assert sum(name.startswith("runtide_schemas/released/") for name in names) >= len(EVENT_TYPES)
     assert any(name.endswith(".sql") for name in names)
 
 
