@@ -71,7 +71,8 @@ class LogReader:
         """Knows the schemas of all records that were fetched."""
         self._topics = frozenset(partition.topic for partition in starts)
         self._starts = starts
-        self._positions = dict(starts)
+        self._handed = dict(starts)  # what follows the last record that was handed over
+        self._positions = dict(starts)  # that, or what follows offsets without records behind it
         self._ends = ends
         self._careful_until = 0.0
         self._opened_at = time.time()
@@ -108,8 +109,8 @@ class LogReader:
         return cls(consumer, starts, ends, schemas, AccessWatch(settings, consumer._client))
 
     def reached(self, applied: Mapping[TopicPartition, int]) -> bool:
-        """Return whether ``applied`` is at or past the ends that the log had when the reader was opened."""
-        return all(applied.get(partition, 0) >= end for partition, end in self._ends.items())
+        """Return whether ``applied`` is at or past the last records that the log had when the reader was opened."""
+        return all(self._passed(partition, applied) >= end for partition, end in self._ends.items())
 
     @property
     def read_to_end(self) -> bool:
@@ -133,7 +134,15 @@ class LogReader:
 
     def lag(self, applied: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Return per partition how many offsets the log is ahead of ``applied``, as far as the broker has told."""
-        return {partition: max(0, self._end_of(partition) - applied.get(partition, 0)) for partition in self._positions}
+        return {
+            partition: max(0, self._end_of(partition) - self._passed(partition, applied))
+            for partition in self._positions
+        }
+
+    def _passed(self, partition: TopicPartition, applied: Mapping[TopicPartition, int]) -> int:
+        """Return where ``applied`` stands once offsets that no record has (lost, compacted) count as applied."""
+        offset = applied.get(partition, 0)
+        return max(offset, self._positions[partition]) if offset >= self._handed[partition] else offset
 
     def heard_at(self) -> float:
         """Return the Unix time in seconds of the last answer about the partition that was longest without one."""
@@ -188,7 +197,7 @@ class LogReader:
         if not chunks:
             self._check_alive()
             await self._access.check()
-        return self._taken(chunks)
+        return await self._taken(chunks)
 
     async def _careful_chunk(self, wait_s: float) -> list[Any]:
         """Read partition by partition, record by record, so that it is known which record cannot be parsed."""
@@ -202,25 +211,29 @@ class LogReader:
             except Exception as error:  # noqa: BLE001 - see above
                 return [self._skipped(partition, error)]
             if chunks:
-                return self._taken(chunks)
+                return await self._taken(chunks)
         await asyncio.sleep(min(wait_s, 0.02))
         return []
 
     def _skipped(self, partition: TopicPartition, error: Exception) -> UnreadableRecord:
         offset = self._positions[partition]
         self._careful_until = time.monotonic() + CAREFUL_S
-        self._positions[partition] = offset + 1
+        self._positions[partition] = self._handed[partition] = offset + 1
         self._rewind()
         return UnreadableRecord(*partition, offset, f"the record batch cannot be parsed: {describe(error)}")
 
     def _rewind(self) -> None:
-        # An error of one partition makes aiokafka forget what it had already taken from others.
-        for partition, offset in self._positions.items():
+        # An error of one partition makes aiokafka forget what it had already taken from others. Its own position is not
+        # gone back to, because it moves past a record that is too large before it says so.
+        for partition, offset in self._handed.items():
             self._consumer.seek(KafkaPartition(*partition), offset)
 
-    def _taken(self, chunks: Mapping[KafkaPartition, list[Any]]) -> list[Any]:
+    async def _taken(self, chunks: Mapping[KafkaPartition, list[Any]]) -> list[Any]:
         for partition, chunk in chunks.items():
-            self._positions[TopicPartition(*partition)] = chunk[-1].offset + 1
+            self._handed[TopicPartition(*partition)] = chunk[-1].offset + 1
+        for partition in self._positions:
+            # Past an empty batch, which is all that may stand at a log's end, only aiokafka's own position goes.
+            self._positions[partition] = await self._consumer.position(KafkaPartition(*partition))
         return [record for chunk in chunks.values() for record in chunk]
 
     def _check_alive(self) -> None:

@@ -3,9 +3,11 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatch
 
 from runtide_deploy.broker.errors import DamagedLog
 from runtide_deploy.broker.log import repair
@@ -292,3 +294,77 @@ async def test_a_compacted_reader_meets_the_high_watermark_in_a_gap(logs: Logs) 
     assert again.plan_read(20, LIMIT) is None
     await append(again, b"v")
     assert records(again, offset=20) == [(20, b"v")]
+
+
+LOST_ENDS: dict[str, Callable[[list[Path]], object]] = {
+    "a truncated last segment": lambda files: files[3].write_bytes(files[3].read_bytes()[:100]),
+    "an empty last segment": lambda files: files[3].write_bytes(b""),
+    "the last batch": lambda files: flip(files[3], files[3].stat().st_size - 1),
+    "the only batch of the last segment": lambda files: flip(files[4], 70),
+}
+
+
+async def log_with_a_lost_end(logs: Logs, lose: str) -> int:
+    """Return where the log ends whose end is lost in a way."""
+    log = await filled(logs)
+    if "only" in lose:
+        await append(log, b"value-%d" % BATCHES)
+    log.close()
+    LOST_ENDS[lose](logs.files)
+    return log.end_offset
+
+
+@pytest.mark.parametrize("lose", LOST_ENDS)
+async def test_who_reads_a_log_that_ends_in_a_gap_gets_to_its_end(logs: Logs, lose: str) -> None:
+    end = await log_with_a_lost_end(logs, lose)
+    report = examine_partition(logs.folder)
+    assert report.ends_in_gap
+    repair.apply(report)
+    log = logs.open()
+    [lost] = report.lost
+    assert (lost.following, log.end_offset, log.high_watermark) == (end, end, end)
+    for offset in range(lost.first, end):
+        plan = log.plan_read(offset, 1)
+        assert plan is not None
+        result = plan.run()
+        assert result.next_offset == end
+        batch = DefaultRecordBatch(bytes(result.records))
+        assert batch.validate_crc()
+        assert (batch.base_offset, batch.next_offset, list(batch)) == (end - 1, end, [])
+    assert await append(log, b"next") == end
+    assert records(logs.open(), lost.first) == [(end, b"next")]
+
+
+@pytest.mark.parametrize("lose", LOST_ENDS)
+async def test_a_kill_while_the_end_is_repaired(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lose: str
+) -> None:
+    end = await log_with_a_lost_end(logs, lose)
+    whole = tmp_path / "whole"
+    shutil.copytree(logs.folder, whole)
+    for call in range(100):
+        shutil.rmtree(logs.folder)
+        shutil.copytree(whole, logs.folder)
+        with killed_at(monkeypatch, call) as made, contextlib.suppress(Killed):
+            repair.apply(examine_partition(logs.folder))
+        report = examine_partition(logs.folder)
+        if not report.is_sound:
+            repair.apply(report)
+        log = logs.open()
+        plan = log.plan_read(end - 1, 1)
+        assert plan is not None
+        assert (plan.run().next_offset, log.end_offset) == (end, end)
+        if len(made) < call:
+            break
+    assert call > 5
+
+
+async def test_a_log_that_was_repaired_without_an_empty_batch_gets_one(logs: Logs) -> None:
+    await log_with_a_lost_end(logs, "a truncated last segment")
+    repair.apply(examine_partition(logs.folder))
+    logs.files[-2].unlink()  # what an earlier version left behind
+    report = examine_partition(logs.folder)
+    assert not report.is_sound
+    repair.apply(report)
+    assert examine_partition(logs.folder).is_sound
+    assert (logs.open().plan_read(BATCHES - 1, 1) or pytest.fail("nothing to read")).run().next_offset == BATCHES

@@ -89,6 +89,8 @@ def _lines(report: PartitionReport) -> Iterator[str]:
     yield from map(_damage_line, report.damage)
     for gap in report.lost:
         yield f"  lost for good: offsets {gap.first} to {gap.following - 1} ({gap.following - gap.first} records)"
+    if report.ends_in_gap:
+        yield "  nothing follows the last lost offset: consumers wait there until a repair puts an empty batch behind it"
     if report.segments[-1].torn_bytes:
         yield f"  {report.segments[-1].torn_bytes} torn bytes at the end were never acknowledged; a start cuts them"
 

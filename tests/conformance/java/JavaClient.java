@@ -73,6 +73,7 @@ public final class JavaClient {
             case "order-per-key" -> client.orderPerKey();
             case "offset-reset" -> client.offsetReset();
             case "long-poll" -> client.longPoll();
+            case "to-the-end" -> client.toTheEnd(Long.parseLong(arguments[3]));
             case "ten-megabytes" -> client.tenMegabytes();
             default -> throw new IllegalArgumentException(arguments[0]);
         }
@@ -115,6 +116,20 @@ public final class JavaClient {
             found.computeIfAbsent(record.partition(), key -> new ArrayList<>()).add(new String(record.value()));
         }
         same(sent, found);
+    }
+
+    /** Reads from an offset on until the consumer stands at the end, which nothing but an empty batch may lead to. */
+    private void toTheEnd(long start) {
+        TopicPartition place = new TopicPartition(topic, 0);
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
+            consumer.assign(List.of(place));
+            consumer.seek(place, start);
+            long end = consumer.endOffsets(List.of(place)).get(place);
+            await("the end", () -> {
+                consumer.poll(SHORT);
+                return consumer.position(place) == end;
+            });
+        }
     }
 
     private void groupOfTwo() throws Exception {

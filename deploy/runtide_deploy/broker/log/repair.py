@@ -1,7 +1,8 @@
 """Giving up what is damaged in a partition's log, so that the rest can be served again.
 
 Nothing is deleted: a damaged file moves into ``damaged/`` beside the segments. What is lost is written down first
-(``gaps``), then each file is exchanged by a rename, so a crash leaves a log that can be repaired again.
+(``gaps``), then each file is exchanged by a rename, so a crash leaves a log that can be repaired again. A log that
+would end in a gap gets an empty batch there (``filler``).
 """
 
 import os
@@ -11,9 +12,10 @@ from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from runtide_deploy.broker.durable_file import sync_folder
+from runtide_deploy.broker.durable_file import replace_file, sync_folder
 from runtide_deploy.broker.errors import DamagedLog
 from runtide_deploy.broker.log.damage import Damage, Examined, examine
+from runtide_deploy.broker.log.filler import empty_batch
 from runtide_deploy.broker.log.gaps import FILE_NAME as GAPS_FILE
 from runtide_deploy.broker.log.gaps import Gap, Gaps, read_gaps, write_gaps
 from runtide_deploy.broker.log.segment import Segment
@@ -47,12 +49,21 @@ class PartitionReport(NamedTuple):
     def is_sound(self) -> bool:
         """True when the broker serves all of it."""
         has_end = self.known_end <= self.end
-        return bool(self.segments) and has_end and not (self.damage or self.lost or self.unreadable)
+        is_whole = has_end and not (self.damage or self.lost or self.unreadable)
+        return bool(self.segments) and is_whole and not self.ends_in_gap
 
     @property
     def end(self) -> int:
         """Offset that follows the last batch."""
         return self.segments[-1].next_offset if self.segments else 0
+
+    @property
+    def ends_in_gap(self) -> bool:
+        """True when offsets at the end are lost and no batch follows them, where consumers would wait."""
+        end = max(self.end, self.known_end)
+        is_lost = any(gap.following == end for gap in self.known.joined(self.lost).ranges)
+        has_begun = bool(self.segments) and max(self.start, self.segments[0].base_offset) < end
+        return is_lost and has_begun and not any(one.valid and one.next_offset == end for one in self.segments)
 
 
 def examine_partition(folder: Path) -> PartitionReport:
@@ -114,18 +125,33 @@ def apply(report: PartitionReport) -> Path:
     aside.mkdir(parents=True)
     for path in report.unreadable:
         path.rename(aside / path.name)
-    write_gaps(report.folder, report.known.joined(report.lost))
     if report.known_end > report.end:
         # No offset that was acknowledged is ever given to another record. First, because what tells of it goes below.
         Segment.create(report.folder, report.known_end)
         sync_folder(report.folder)
     damaged = {found.path for found in report.damage if found.end > found.start}
+    if report.ends_in_gap:
+        # Before the gap is known, because a crash in between must not leave a log that passes for whole.
+        damaged.discard(_fill(report, aside))
+    write_gaps(report.folder, report.known.joined(report.lost))
     for segment in report.segments:
         if segment.path in damaged:
             _exchange(segment, aside)
     for folder in (aside, aside.parent, report.folder):
         sync_folder(folder)
     return aside
+
+
+def _fill(report: PartitionReport, aside: Path) -> Path:
+    """Give the last offset an empty batch, in a file of its own; return the file. One that is there has nothing valid."""
+    offset = max(report.end, report.known_end) - 1
+    path = report.folder / Segment.name(offset)
+    if path.exists():
+        os.link(path, aside / path.name)
+        sync_folder(aside)
+        path.with_suffix(".index").unlink(missing_ok=True)
+    replace_file(path, empty_batch(offset))
+    return path
 
 
 def _exchange(segment: Examined, aside: Path) -> None:
