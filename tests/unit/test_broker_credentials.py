@@ -54,6 +54,23 @@ def test_the_file_is_its_owners_and_holds_no_password(file: Path, monkeypatch: p
     assert "stored_key" not in repr(Credentials.read(file).users)
 
 
+def test_unknown_users_look_like_most_users(file: Path) -> None:
+    users = Credentials.new()
+    assert iterations_of(users, "eve") == 16_384
+    for name in ("ann", "bob"):
+        users = users.with_user(name, b"secret", iterations=5000)
+    users = users.with_user("joe", b"secret", iterations=6000)
+    users.write(file)
+    for found in (users, Credentials.read(file)):
+        assert [iterations_of(found, name) for name in ("ann", "eve", "mallory")] == [5000, 5000, 5000]
+    assert iterations_of(users.without_user("ann"), "eve") == 6000
+
+
+def iterations_of(users: Credentials, name: str) -> int:
+    [found] = {users.verifier(name, mechanism).iterations for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")}
+    return found
+
+
 @pytest.mark.parametrize(
     ("arguments", "said", "why"),
     [

@@ -44,7 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     add = commands.add_parser("add", help="add a user or change its password, which is asked for or read from stdin")
     add.add_argument("user")
-    add.add_argument("--iterations", type=int, default=ITERATIONS, help="of the hash (default: %(default)s)")
+    add.add_argument(
+        "--iterations",
+        type=int,
+        default=ITERATIONS,
+        help="of the hash (default: %(default)s); clients are told, and unknown users have what most users have",
+    )
     commands.add_parser("remove", help="remove a user").add_argument("user")
     commands.add_parser("list", help="print the users' names")
     return parser
