@@ -84,8 +84,8 @@ class BrokerProcess:
 class RawClient:
     """Sends requests of any version, well formed or not, over one socket."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection((host, port), timeout=20)
+    def __init__(self, port: int, host: str = "127.0.0.1", source: str = "") -> None:
+        self.socket = socket.create_connection((host, port), 20, (source, 0) if source else None)
         self._correlation = 0
 
     def ask(self, request: Any) -> Any:

@@ -193,6 +193,35 @@ def test_an_unknown_user_looks_like_a_wrong_password(running: tuple[BrokerProces
     assert unknown[1:] == known[1:]
 
 
+def test_many_wrong_passwords_of_one_address_hold_up_no_other(tmp_path: Path) -> None:
+    with secured_broker(tmp_path, "SASL_PLAINTEXT") as (broker, _):
+        guessing = [RawClient(broker.port) for _ in range(200)]
+        for raw in guessing:
+            raw.ask(PLAIN)
+        for raw in guessing:
+            raw.send(WRONG)
+        began = time.monotonic()
+        other = RawClient(broker.port, source="127.0.0.2")
+        other.ask(PLAIN)
+        assert other.ask(RIGHT).error_code is ErrorCode.none
+        waited = time.monotonic() - began
+        closed = sum(is_closed_without_answer(raw) for raw in guessing)
+        took = time.monotonic() - began
+        assert closed >= 100
+        assert waited < took / 2, (waited, took)
+        for raw in (*guessing, other):
+            raw.close()
+        assert "wait to be checked already; try again later" in broker.log.read_text()
+        assert login(broker, RIGHT) is ErrorCode.none
+
+
+def is_closed_without_answer(raw: RawClient) -> bool:
+    try:
+        return not raw.socket.recv(1)
+    except ConnectionResetError:
+        return True
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -25,6 +25,10 @@ class MalformedRequest(BrokerError):
     """The bytes on the connection are no Kafka request we serve: close that connection."""
 
 
+class Overloaded(BrokerError):
+    """Too much of the same waits already: close that connection without an answer, which clients try again after."""
+
+
 class CannotStart(BrokerError):
     """The broker refuses to start; the message says what the operator must change."""
 

@@ -10,9 +10,12 @@ from runtide_deploy.broker.listener_settings import ListenerSettings
 from runtide_deploy.broker.security.credential_file import BadCredentials, Credentials
 from runtide_deploy.broker.security.sasl_session import SaslSession
 from runtide_deploy.broker.security.scram import Verifier, password_fits
+from runtide_deploy.broker.security.turns import Turns
 
 logger = logging.getLogger(__name__)
 _PLAIN_VERIFIER = "SCRAM-SHA-512"
+_MOST_CHECKS_WAITING = 64
+"""Of one address: what takes about a second."""
 _Stamp = tuple[int, int, int]
 
 
@@ -34,6 +37,7 @@ class Authenticator:
         self.failure_delay = settings.failed_authentication_delay_ms / 1000
         self._path = path
         # One thread: whoever tries passwords gets one at a time, and never the threads that sync the log.
+        self._turns = Turns(_MOST_CHECKS_WAITING)
         self._checks = ThreadPoolExecutor(1, thread_name_prefix="password-check")
         try:
             self._stamp = _stamp(path)
@@ -52,11 +56,16 @@ class Authenticator:
         self._refresh()
         return self._credentials.verifier(user, mechanism)
 
-    async def password_fits(self, user: str, password: bytes) -> bool:
-        """Return whether the user has this password."""
-        verifier = self.verifier(user, _PLAIN_VERIFIER)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._checks, password_fits, _PLAIN_VERIFIER, verifier, password)
+    async def password_fits(self, user: str, password: bytes, address: str) -> bool:
+        """Return whether the user has this password; ``address``, where the client is, takes turns with others.
+
+        Raises:
+            Overloaded: too many of that address wait already.
+        """
+        async with self._turns.turn(address):
+            verifier = self.verifier(user, _PLAIN_VERIFIER)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._checks, password_fits, _PLAIN_VERIFIER, verifier, password)
 
     def close(self) -> None:
         """End the thread."""

@@ -115,6 +115,7 @@ class SaslSession:
 
         Raises:
             Refused: (when awaited) the credentials are wrong; some time later, so that trying many takes long.
+            Overloaded: (when awaited) too many logins from the client's address wait to be checked.
         """
         self._state = _State.CHECKING
         return self._checked(token)
@@ -143,7 +144,7 @@ class SaslSession:
             raise _Failed("", told, "malformed message") from error
         if len(parts) != _PLAIN_PARTS or not user or not parts[2]:
             raise _Failed(user, told, "malformed message")
-        if not await self._authenticator.password_fits(user, parts[2]):
+        if not await self._authenticator.password_fits(user, parts[2], self._peer.rpartition(":")[0]):
             raise _Failed(user, told, "wrong password or unknown user")
         self._admit(user, authorization)
         return b""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from runtide_deploy.broker.api.registration import Api, codec, implementation
 from runtide_deploy.broker.api.table import API_VERSIONS, APIS
-from runtide_deploy.broker.errors import MalformedRequest
+from runtide_deploy.broker.errors import MalformedRequest, Overloaded
 from runtide_deploy.broker.fetch_memory import Held, HeldAnswer
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.wire.codec import Codec, Message
@@ -269,6 +269,9 @@ class Connection(asyncio.BufferedProtocol):
         if task.cancelled():
             return
         error = task.exception()
+        if isinstance(error, Overloaded):
+            self.close_for(error)
+            return
         if error is not None:
             logger.error("closing connection from %s: a request could not be handled", self.peer, exc_info=error)
             self.abort()
@@ -319,7 +322,7 @@ class Connection(asyncio.BufferedProtocol):
         elif session.is_over and self._transport is not None:
             self._transport.close()
 
-    def close_for(self, error: MalformedRequest | str) -> None:
+    def close_for(self, error: MalformedRequest | Overloaded | str) -> None:
         """Close this connection, and say why in the log."""
         if self._transport is not None and not self._transport.is_closing():
             logger.warning("closing connection from %s: %s", self.peer, error)
