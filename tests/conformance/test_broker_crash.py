@@ -1,6 +1,7 @@
 """Kills, torn files, full disks: what was acknowledged is there afterwards, once and in order."""
 
 import asyncio
+import logging
 import random
 import resource
 from pathlib import Path
@@ -148,6 +149,7 @@ async def test_who_asks_for_what_is_damaged_is_answered_in_time_and_fills_no_log
     if is_noticed_at_start:
         own_broker.start()
     size_before = own_broker.log.stat().st_size
+    caplog.set_level(logging.WARNING, "aiokafka")  # whatever tests before this one made of it
     async with aiokafka_consumer(own_broker.address, fetch_max_wait_ms=200) as consumer:
         consumer.assign([TopicPartition(topic, 0)])
         consumer.seek(TopicPartition(topic, 0), 0)

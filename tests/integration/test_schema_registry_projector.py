@@ -38,6 +38,7 @@ async def stack(
         async with DirectPublisher(kafka, "test") as publisher:
             await publisher.publish(RunStarted(run_id=OTHER, name="plain", start_time=AT))
         monkeypatch.setenv("RUNTIDE_SCHEMA_REGISTRY_URL", registry.url)
+        monkeypatch.setenv("RUNTIDE_SCHEMA_REGISTRY_PATIENCE", "1")
         kafka = KafkaSettings(bootstrap=broker.bootstrap)
         async with DirectPublisher(kafka, "test") as publisher:
             await publisher.publish(RunStarted(run_id=RUN, name="framed", start_time=AT))
@@ -67,11 +68,10 @@ async def publish_with_unknown_id(kafka: KafkaSettings) -> None:
 
 
 async def test_it_waits_for_the_registry_and_parks_only_what_nobody_knows(
-    stack: Stack, registry: SchemaRegistryDouble, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, registry: SchemaRegistryDouble
 ) -> None:
     await publish_with_unknown_id(stack.kafka)
     registry.stop()
-    monkeypatch.setenv("RUNTIDE_SCHEMA_REGISTRY_PATIENCE", "1")
     stack.history.start()
     await asyncio.to_thread(until, lambda: "the schema registry is away" in stack.history.log(), "it says what is away")
     registry.start()
