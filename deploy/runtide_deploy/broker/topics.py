@@ -212,23 +212,29 @@ class Topics:
             del topic.partitions[present:]
             raise _cannot_store(error) from error
 
-    def configure(self, name: str, config: Mapping[str, str | None], *, validate_only: bool) -> None:
-        """Give a topic another configuration, durably; it is in force from then on.
+    def configure(self, configs: Mapping[str, dict[str, str]]) -> None:
+        """Give topics other configurations, durably and all or none; they are in force from then on.
+
+        Args:
+            configs: of topics that exist, as ``check_config`` returned them. However many, they are one write.
 
         Raises:
-            Refused: no such topic, INVALID_CONFIG, or the disk refuses.
+            Refused: the disk refuses.
         """
-        topic, checked = self.existing(name), check_config(config)
-        if validate_only or topic.config == checked:
+        before = {name: self._topics[name].config for name in configs}
+        if before == configs:
             return
-        before, topic.config = topic.config, checked
+        for name, config in configs.items():
+            self._topics[name].config = config
         try:
             self._save()
         except OSError as error:
-            topic.config = before
+            for name, config in before.items():
+                self._topics[name].config = config
             raise _cannot_store(error) from error
-        for log in topic.partitions:
-            log.limits = limits_of(checked, self._settings)
+        for name, config in configs.items():
+            for log in self._topics[name].partitions:
+                log.limits = limits_of(config, self._settings)
 
     def delete(self, name: str) -> None:
         """Delete a topic and its files; the list goes first, so a crash leaves only folders that nobody lists.

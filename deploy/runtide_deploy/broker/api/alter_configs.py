@@ -4,39 +4,34 @@ from kio.schema.alter_configs.v2.request import AlterConfigsRequest, AlterConfig
 from kio.schema.alter_configs.v2.response import AlterConfigsResourceResponse, AlterConfigsResponse
 from kio.schema.errors import ErrorCode
 
-from runtide_deploy.broker.api.config_resources import check_keys, check_resources
+from runtide_deploy.broker.api.config_resources import alter, check_keys
 from runtide_deploy.broker.errors import Refused
-from runtide_deploy.broker.state import BrokerState, RequestContext
+from runtide_deploy.broker.state import RequestContext
 from runtide_deploy.broker.wire.codec import NO_THROTTLE
 
 
 def handle(request: AlterConfigsRequest, context: RequestContext) -> AlterConfigsResponse:
-    """Replace, or only check, each topic's configuration on its own; durable before it is answered."""
-    refused = check_resources(request.resources)
+    """Replace, or only check, each topic's configuration on its own; durable, by one write, before it is answered."""
+    refused = alter(
+        context.broker.topics,
+        request.resources,
+        _wanted,
+        validate_only=request.validate_only,
+    )
     return AlterConfigsResponse(
         throttle_time=NO_THROTTLE,
         responses=tuple(
-            _response(
-                resource,
-                refused.get((resource.resource_type, resource.resource_name))
-                or _alter(context.broker, resource, validate_only=request.validate_only),
-            )
-            for resource in request.resources
+            _response(resource, reason) for resource, reason in zip(request.resources, refused, strict=True)
         ),
     )
 
 
-def _alter(broker: BrokerState, resource: AlterConfigsResource, *, validate_only: bool) -> Refused | None:
-    try:
-        check_keys(
-            (entry.name for entry in resource.configs),
-            (entry.name for entry in resource.configs if entry.value is None),
-        )
-        config = {entry.name: entry.value for entry in resource.configs}
-        broker.topics.configure(resource.resource_name, config, validate_only=validate_only)
-    except Refused as refused:
-        return refused
-    return None
+def _wanted(resource: AlterConfigsResource) -> dict[str, str | None]:
+    check_keys(
+        (entry.name for entry in resource.configs),
+        (entry.name for entry in resource.configs if entry.value is None),
+    )
+    return {entry.name: entry.value for entry in resource.configs}
 
 
 def _response(resource: AlterConfigsResource, refused: Refused | None) -> AlterConfigsResourceResponse:

@@ -1,12 +1,14 @@
-"""What AlterConfigs and IncrementalAlterConfigs refuse alike, with Apache Kafka's codes (``ConfigAdminManager``)."""
+"""What AlterConfigs and IncrementalAlterConfigs do and refuse alike, with Apache Kafka's codes (``ConfigAdminManager``)."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
 
 from kio.schema.errors import ErrorCode
 
 from runtide_deploy.broker.errors import Refused
+from runtide_deploy.broker.topic_config import check_config
+from runtide_deploy.broker.topics import Topics
 
 TOPIC: Final = 2
 BROKER: Final = 4
@@ -24,6 +26,43 @@ class ConfigResource(Protocol):
     def resource_name(self) -> str:
         """A topic's name, or a broker's id."""
         ...
+
+
+Resource = TypeVar("Resource", bound=ConfigResource)
+
+
+def alter(
+    topics: Topics,
+    resources: Sequence[Resource],
+    wanted: Callable[[Resource], Mapping[str, str | None]],
+    *,
+    validate_only: bool,
+) -> list[Refused | None]:
+    """Configure, or only check, topics; return per resource why it was refused.
+
+    What is acceptable is stored in one write: syncs hold up everybody, and a request may name any number of topics.
+
+    Args:
+        topics: of the broker.
+        resources: what is to be configured.
+        wanted: returns the whole configuration that a resource is to have, or raises Refused.
+        validate_only: whether nothing is to change.
+    """
+    refused, accepted = dict(check_resources(resources)), {}
+    for resource in resources:
+        key = (resource.resource_type, resource.resource_name)
+        if key not in refused:
+            try:
+                config = wanted(resource)
+                accepted[topics.existing(resource.resource_name).name] = check_config(config)
+            except Refused as reason:
+                refused[key] = reason
+    if not validate_only:
+        try:
+            topics.configure(accepted)
+        except Refused as reason:
+            refused |= dict.fromkeys(((TOPIC, name) for name in accepted), reason)
+    return [refused.get((resource.resource_type, resource.resource_name)) for resource in resources]
 
 
 def check_resources(resources: Sequence[ConfigResource]) -> Mapping[tuple[int, str], Refused]:

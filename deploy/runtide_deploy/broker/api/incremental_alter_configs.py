@@ -1,6 +1,7 @@
 """IncrementalAlterConfigs (KIP-339): single entries of a topic's configuration."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from kio.schema.errors import ErrorCode
 from kio.schema.incremental_alter_configs.v1.request import (
@@ -13,7 +14,7 @@ from kio.schema.incremental_alter_configs.v1.response import (
     IncrementalAlterConfigsResponse,
 )
 
-from runtide_deploy.broker.api.config_resources import check_keys, check_resources
+from runtide_deploy.broker.api.config_resources import alter, check_keys
 from runtide_deploy.broker.errors import Refused
 from runtide_deploy.broker.state import BrokerState, RequestContext
 from runtide_deploy.broker.topic_config import ConfigType, find_config, values_of
@@ -23,37 +24,33 @@ SET, DELETE, APPEND, SUBTRACT = range(4)
 
 
 def handle(request: IncrementalAlterConfigsRequest, context: RequestContext) -> IncrementalAlterConfigsResponse:
-    """Change, or only check, each topic's configuration on its own; durable before it is answered."""
-    refused = check_resources(request.resources)
+    """Change, or only check, each topic's configuration on its own; durable, by one write, before it is answered."""
+    refused = alter(
+        context.broker.topics,
+        request.resources,
+        partial(_wanted, context.broker),
+        validate_only=request.validate_only,
+    )
     return IncrementalAlterConfigsResponse(
         throttle_time=NO_THROTTLE,
         responses=tuple(
-            _response(
-                resource,
-                refused.get((resource.resource_type, resource.resource_name))
-                or _alter(context.broker, resource, validate_only=request.validate_only),
-            )
-            for resource in request.resources
+            _response(resource, reason) for resource, reason in zip(request.resources, refused, strict=True)
         ),
     )
 
 
-def _alter(broker: BrokerState, resource: AlterConfigsResource, *, validate_only: bool) -> Refused | None:
-    try:
-        changes = resource.configs
-        nulls = (change.name for change in changes if change.value is None and change.config_operation != DELETE)
-        check_keys((change.name for change in changes), nulls)
-        topic = broker.topics.existing(resource.resource_name)
-        config: dict[str, str | None] = {**topic.config}
-        for change in changes:
-            if change.config_operation == DELETE:
-                config.pop(change.name, None)
-            else:
-                config[change.name] = _changed(broker, topic.config, change)
-        broker.topics.configure(resource.resource_name, config, validate_only=validate_only)
-    except Refused as refused:
-        return refused
-    return None
+def _wanted(broker: BrokerState, resource: AlterConfigsResource) -> dict[str, str | None]:
+    changes = resource.configs
+    nulls = (change.name for change in changes if change.value is None and change.config_operation != DELETE)
+    check_keys((change.name for change in changes), nulls)
+    topic = broker.topics.existing(resource.resource_name)
+    config: dict[str, str | None] = {**topic.config}
+    for change in changes:
+        if change.config_operation == DELETE:
+            config.pop(change.name, None)
+        else:
+            config[change.name] = _changed(broker, topic.config, change)
+    return config
 
 
 def _changed(broker: BrokerState, own: Mapping[str, str], change: AlterableConfig) -> str:
