@@ -14,7 +14,7 @@ python=stand-in/python:3.13-slim-trixie
 
 if ! docker image inspect "$python" > /dev/null 2>&1; then
     packages=python3,python3-venv,python3-pip,python-is-python3,ca-certificates
-    debootstrap --variant=minbase --include="$packages" trixie "$scratch/root" http://deb.debian.org/debian
+    debootstrap --variant=minbase --include="$packages" trixie "$scratch/root"
     tar --directory "$scratch/root" --exclude=./var/cache/apt --exclude=./var/lib/apt/lists --create . \
         | docker import --change 'CMD ["python3"]' - "$python"
 fi
