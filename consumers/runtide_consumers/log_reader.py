@@ -23,7 +23,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from runtide.kafka import KafkaSettings, describe, explained, new_consumer
+from runtide.kafka import KafkaSettings, describe, explained, new_consumer, stop_consumer
 from runtide.kafka_access import AccessWatch
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_consumers.decoding import UnreadableRecord
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 CHUNK_RECORDS = 500
 FETCH_BYTES = 16 * 1024 * 1024
-STOP_TIMEOUT_S = 5.0
 CAREFUL_S = 2.0
 """How long to go on record by record after one that could not be parsed."""
 
@@ -99,12 +98,12 @@ class LogReader:
             for partition, offset in starts.items():
                 consumer.seek(KafkaPartition(*partition), offset)
         except (KafkaError, OSError, TimeoutError) as error:
-            await _stop(consumer)
+            await stop_consumer(consumer)
             raise await explained(
                 settings, f"cannot read the log at {settings.bootstrap}: {describe(error)}"
             ) from error
         except BaseException:
-            await _stop(consumer)
+            await stop_consumer(consumer)
             raise
         return cls(consumer, starts, ends, schemas, AccessWatch(settings, consumer._client))
 
@@ -179,7 +178,7 @@ class LogReader:
 
     async def close(self) -> None:
         """Close the connections; never raises, never hangs."""
-        await _stop(self._consumer)
+        await stop_consumer(self._consumer)
 
     async def _chunk(self, wait_s: float) -> list[Any]:
         if time.monotonic() < self._careful_until:
@@ -287,12 +286,3 @@ async def _checked_ends(consumer: AIOKafkaConsumer, starts: Mapping[TopicPartiti
                 f"{end}: it is another log, or has lost its end. Point this projection at its own log, or rebuild it"
             )
     return {TopicPartition(*partition): end for partition, end in ends.items()}
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    """Stop it, however that ends: aiokafka lets the cancellation of its own tasks out (0.14), which is not ours."""
-    for step in (consumer.stop(), consumer._client.close()):
-        stopping = asyncio.ensure_future(step)
-        await asyncio.wait({stopping}, timeout=STOP_TIMEOUT_S)
-        if not stopping.cancel() and not stopping.cancelled() and (error := stopping.exception()) is not None:
-            log.debug("a consumer was not stopped cleanly: %s", describe(error))

@@ -77,7 +77,7 @@ def ask(writer: "Writer", body: object, wait: float) -> Any:
 async def _answer(settings: "KafkaSettings", request: _Request, deadline: float) -> Any:
     from aiokafka import TopicPartition
 
-    from runtide.kafka import new_consumer
+    from runtide.kafka import new_consumer, stop_consumer
     from runtide.schema_registry import registry_for
 
     catalog = TopicPartition(topics.CATALOG, 0)
@@ -96,7 +96,7 @@ async def _answer(settings: "KafkaSettings", request: _Request, deadline: float)
                     if (fact := _fact_for(request.id, record.value, schemas.decoder)) is not None:
                         return fact
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
 
 async def _learn(schemas: "SchemaRegistry", records: list[Any]) -> None:

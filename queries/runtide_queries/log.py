@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
-from runtide.kafka import KafkaSettings, describe, explained, new_consumer
+from runtide.kafka import KafkaSettings, describe, explained, new_consumer, stop_consumer
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
@@ -68,7 +68,7 @@ class Log:
         """Close the connection."""
         if self._positions_consumer is not None:
             consumer, self._positions_consumer = self._positions_consumer, None
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def ends(self, names: Iterable[str], *, deadline_s: float = 5.0) -> dict[tuple[str, int], int]:
         """Return the offset after the last record, per (topic, partition) of those topics that exist.
@@ -139,7 +139,7 @@ class Log:
         except (KafkaError, OSError) as error:
             raise await _away(self._settings, error) from error
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._positions_consumer is None:
