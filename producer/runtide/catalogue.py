@@ -1,6 +1,7 @@
 """Requests to the registrar and its answers: exactly one fact per request, in ``runtide.catalog``."""
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from runtide_schemas.confluent import DecoderById
 
 _POLL_MS = 200
+log = logging.getLogger(__name__)
 
 
 class AnswerPending(TransientError):
@@ -91,34 +93,44 @@ async def _answer(settings: "KafkaSettings", request: _Request, deadline: float)
             request.send()
             while True:
                 records = (await consumer.getmany(catalog, timeout_ms=_POLL_MS)).get(catalog, [])
-                await _learn(schemas, records)
-                for record in records:
-                    if (fact := _fact_for(request.id, record.value, schemas.decoder)) is not None:
-                        return fact
+                if (fact := await _fact_in(schemas, [record.value for record in records], request.id)) is not None:
+                    return fact
         finally:
             await stop_consumer(consumer)
 
 
-async def _learn(schemas: "SchemaRegistry", records: list[Any]) -> None:
-    """Learn the schemas of records, however often it takes: they have been read and will not come again."""
+async def _fact_in(schemas: "SchemaRegistry", values: list[bytes], request_id: str) -> Any | None:
+    """Return the fact that answers, or None, however often a registry has to be asked: nothing is read twice."""
+    from runtide_schemas.confluent import SchemaPending
+
     while True:
         try:
-            await schemas.learn([record.value for record in records])
-        except TransientError:
-            await asyncio.sleep(_POLL_MS / 1000)
-        else:
-            return
+            await schemas.learn(values)
+            return _answer_among(values, request_id, schemas.decoder)
+        except (TransientError, SchemaPending) as error:
+            log.debug("the answer to request %s may be there and cannot be read yet: %s", request_id, error)
+        await asyncio.sleep(_POLL_MS / 1000)
 
 
-def _fact_for(request_id: str, value: bytes, by_id: "DecoderById") -> Any | None:
+def _answer_among(values: list[bytes], request_id: str, by_id: "DecoderById") -> Any | None:
+    """Raises SchemaPending: none that can be read is the answer, and one cannot be read yet."""
     from runtide_schemas.codec import decode
+    from runtide_schemas.confluent import SchemaPending
 
-    try:
-        fact = decode(value, by_id)
-    except PoisonEvent:
-        return None
-    answer = getattr(fact, "answer", None)
-    return fact if answer is not None and answer.request_id == request_id else None
+    pending: SchemaPending | None = None
+    for value in values:
+        try:
+            answer = getattr(fact := decode(value, by_id), "answer", None)
+        except SchemaPending as error:
+            pending = error
+        except PoisonEvent:
+            continue
+        else:
+            if answer is not None and answer.request_id == request_id:
+                return fact
+    if pending is not None:
+        raise pending
+    return None
 
 
 def _pending(request: _Request, why: str) -> AnswerPending:

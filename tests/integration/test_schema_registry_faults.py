@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runtide.catalogue import _fact_in
 from runtide.schema_registry import SchemaRegistry, SchemaRegistrySettings
 from runtide.schema_registry import exchange as exchange_module
 from runtide.schema_registry.__main__ import main as command
@@ -308,6 +309,18 @@ async def test_an_id_that_is_missing_for_a_moment_is_pending(double: SchemaRegis
     await registry_at(double).frame(ENCODED)
     await reader.learn([value])
     assert codec.decode(value, reader.decoder) == sample("RunDeleted")
+
+
+async def test_an_answer_waits_for_an_id_that_may_come(double: SchemaRegistryDouble) -> None:
+    """Records of the catalogue are read once: an answer passed over would never come again."""
+    fact = sample("RequestRejected")
+    value = confluent.header(1) + codec.encode(fact)[codec.HEADER_SIZE :]
+    waiting = asyncio.create_task(_fact_in(registry_at(double), [value], fact.answer.request_id))
+    done, _ = await asyncio.wait({waiting}, timeout=0.5)
+    assert not done
+    assert double.asked("GET", "/schemas/ids/1")
+    await registry_at(double).frame(codec.encode(fact))
+    assert await asyncio.wait_for(waiting, 10) == fact
 
 
 async def test_a_schema_is_missing_only_when_every_address_lacks_it(double: SchemaRegistryDouble) -> None:
