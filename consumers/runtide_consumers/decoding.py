@@ -73,13 +73,9 @@ def decode_record(record: Record, by_id: DecoderById = no_registry) -> Event | P
             raise UndecodableEvent("the record has no value")
         body = decode(record.value, by_id)
         check_event(record.topic, envelope, body)
-    except SchemaPending as error:
-        if _is_framed_event(record):
-            raise TransientError(str(error)) from error
-        return park(record, error.code, str(error))
     except PoisonEvent as error:
         return park(record, error.code, str(error))
-    except NoRegistry as error:
+    except (NoRegistry, SchemaPending) as error:
         if _is_framed_event(record):
             raise
         return park(record, ParkedKind.UNKNOWN_SCHEMA, str(error))
@@ -93,7 +89,7 @@ def decode_record(record: Record, by_id: DecoderById = no_registry) -> Event | P
 def _is_framed_event(record: Record) -> bool:
     """Whether a record that begins as the Confluent wire format does is an event for certain, not just garbage.
 
-    A missing setting must stop a projector rather than empty the log into quarantine; garbage must never stop it.
+    A missing setting or schema must stop a projector rather than empty the log into quarantine; garbage must never stop it.
     """
     name, value = from_headers(record.headers).type, record.value or b""
     return name in EVENT_TYPES and is_body_of(name, value[confluent.HEADER_SIZE :])

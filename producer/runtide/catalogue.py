@@ -101,13 +101,11 @@ async def _answer(settings: "KafkaSettings", request: _Request, deadline: float)
 
 async def _fact_in(schemas: "SchemaRegistry", values: list[bytes], request_id: str) -> Any | None:
     """Return the fact that answers, or None, however often a registry has to be asked: nothing is read twice."""
-    from runtide_schemas.confluent import SchemaPending
-
     while True:
         try:
             await schemas.learn(values)
             return _answer_among(values, request_id, schemas.decoder)
-        except (TransientError, SchemaPending) as error:
+        except TransientError as error:
             log.debug("the answer to request %s may be there and cannot be read yet: %s", request_id, error)
         await asyncio.sleep(_POLL_MS / 1000)
 

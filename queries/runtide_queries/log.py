@@ -20,7 +20,7 @@ from runtide.kafka import KafkaSettings, describe, explained, new_consumer, stop
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
-from runtide_schemas.confluent import DecoderById, NoRegistry
+from runtide_schemas.confluent import DecoderById, NoRegistry, SchemaPending
 from runtide_schemas.envelope import Envelope, from_headers
 from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
 
@@ -236,7 +236,7 @@ def _event(record: Any, by_id: DecoderById) -> LoggedEvent | None:
         return None  # what names no writer and type is no event; the projectors park it with its bytes
     try:
         return LoggedEvent(origin=origin, envelope=envelope, body=decode(record.value or b"", by_id))
-    except (PoisonEvent, NoRegistry) as error:
+    except (PoisonEvent, NoRegistry, SchemaPending) as error:
         return LoggedEvent(origin=origin, envelope=envelope, body=None, problem=str(error))
 
 

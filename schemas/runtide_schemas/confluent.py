@@ -7,7 +7,7 @@ The body is the same as in single-object encoding; only the header differs. For 
 from collections.abc import Callable
 from typing import NoReturn
 
-from runtide_schemas.errors import FatalError, UnknownSchema
+from runtide_schemas.errors import FatalError, TransientError
 from runtide_schemas.resolution import Decoder
 
 MAGIC = b"\x00"
@@ -17,7 +17,7 @@ DecoderById = Callable[[int], Decoder]
 """Schema id to decoder. Raises UnknownSchema for an id that is of no schema of ours."""
 
 
-class SchemaPending(UnknownSchema):
+class SchemaPending(TransientError):
     """A registry lacks a schema id that it may have soon: it follows another one, or is being restored."""
 
 
