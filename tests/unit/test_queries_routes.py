@@ -10,7 +10,16 @@ from pydantic import SecretStr
 
 from runtide.kafka import KafkaSettings
 from runtide_queries.server.app import ROUTES, create_app
-from runtide_queries.server.policy import CHECKS, Policy, attach, policy_of, require_policies
+from runtide_queries.server.body_limits import body_limits
+from runtide_queries.server.policy import (
+    CHECKS,
+    Policy,
+    Route,
+    Unauthenticated,
+    attach,
+    policy_of,
+    require_policies,
+)
 from runtide_queries.server.settings import GatewaySettings
 from runtide_schemas.errors import FatalError
 
@@ -68,8 +77,8 @@ async def test_reads_need_the_token_when_there_is_one(client: httpx.AsyncClient,
     )
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic !!"}, {"authorization": "Bearer"}):
         reply = await client.request(method, address, headers=headers)
-        assert (reply.status_code == 401) == (policy is Policy.READ), reply.text
-        if policy is Policy.READ:
+        assert (reply.status_code == 401) == (policy is not Policy.OPEN), reply.text
+        if policy is not Policy.OPEN:
             assert reply.json()["error_code"] == "UNAUTHENTICATED"
             assert reply.headers["www-authenticate"].startswith("Basic")
 
@@ -95,3 +104,27 @@ async def test_another_method_is_refused_with_a_reason(client: httpx.AsyncClient
     reply = await client.delete(HEALTH)
     assert reply.status_code == 405
     assert "Method Not Allowed" in reply.json()["message"]
+
+
+async def test_the_log_token_opens_what_logging_needs_and_nothing_else() -> None:
+    app = FastAPI(openapi_url=None)
+    app.state.settings = GatewaySettings(
+        token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest(), log_token_sha256=hashlib.sha256(b"log").hexdigest()
+    )
+    attach(app, [Route("GET", f"/{policy}", lambda: "x", policy, "") for policy in Policy])
+    shown = {"open": (200, 200, 200), "read": (401, 401, 200), "log": (401, 200, 200)}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x", trust_env=False) as client:
+        for policy, statuses in shown.items():
+            for token, status in zip(("wrong", "log", TOKEN), statuses, strict=True):
+                try:
+                    reply = await client.get(f"/{policy}", headers={"authorization": f"Bearer {token}"})
+                except Unauthenticated:
+                    assert status == 401
+                else:
+                    assert reply.status_code == status
+
+
+async def test_a_route_may_take_larger_bodies_than_others() -> None:
+    limit_of = body_limits([Route("PUT", "/files/{path:path}", lambda: "x", Policy.LOG, "", most_body_bytes=99)], 7)
+    asked = [("PUT", "/files/a/b"), ("GET", "/files/a/b"), ("PUT", "/other")]
+    assert [limit_of({"method": method, "path": path}) for method, path in asked] == [99, 7, 7]

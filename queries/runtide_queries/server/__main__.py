@@ -29,6 +29,7 @@ _OPTIONS = (
     "history_token_file",
     "allowed_hosts",
     "token_file",
+    "log_token_file",
 )
 
 

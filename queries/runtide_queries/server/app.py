@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from runtide.kafka import KafkaSettings
 from runtide_queries.server.answers import error_answer, refusal
+from runtide_queries.server.body_limits import body_limits
 from runtide_queries.server.measures import Measured, Measures
 from runtide_queries.server.pages import ROUTES as PAGES
 from runtide_queries.server.pages import failure_page, is_page
@@ -54,7 +55,7 @@ def create_app(settings: GatewaySettings, kafka: KafkaSettings) -> FastAPI:
     require_policies(app)
     _answer_errors(app)
     app.add_middleware(Measured, measures=app.state.measures)
-    app.add_middleware(Safety, hosts=settings.hosts, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Safety, hosts=settings.hosts, most_body_bytes=body_limits(ROUTES, settings.max_body_bytes))
     return app
 
 

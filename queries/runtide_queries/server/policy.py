@@ -23,35 +23,63 @@ class Policy(StrEnum):
     OPEN = "open"
     """Nothing: it tells nothing about anyone's work (liveness, style sheet)."""
     READ = "read"
-    """The read token, when one is set."""
+    """The gateway's token, when one is set."""
+    LOG = "log"
+    """The gateway's token or the log token, when one is set: what a training job does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route of the gateway."""
+    """One route of the gateway.
+
+    Attributes:
+        method, path: what it answers.
+        endpoint: the handler.
+        policy: who may call it.
+        summary: for the API's description.
+        most_body_bytes: largest request body; None is the setting ``max_body_bytes``.
+    """
 
     method: str
     path: str
     endpoint: Callable[..., Any]
     policy: Policy
     summary: str
+    most_body_bytes: int | None = None
 
 
 class Unauthenticated(Exception):
-    """The caller has to show the read token."""
+    """The caller has to show a token that opens the route."""
 
 
 def _allow(_request: Request) -> None:
     """Let everyone in."""
 
 
-def _require_read_token(request: Request) -> None:
-    wanted: str = request.app.state.settings.token_sha256
-    if wanted and not hmac.compare_digest(hashlib.sha256(_token(request)).hexdigest(), wanted):
+def _require_token(request: Request) -> None:
+    settings = request.app.state.settings
+    _require_one_of(request, settings.token_sha256)
+
+
+def _require_token_or_log_token(request: Request) -> None:
+    settings = request.app.state.settings
+    _require_one_of(request, settings.token_sha256, settings.log_token_sha256)
+
+
+def _require_one_of(request: Request, *digests: str) -> None:
+    if not any(digests):
+        return
+    shown = hashlib.sha256(_token(request)).hexdigest()
+    matches = [hmac.compare_digest(shown, digest) for digest in digests if digest]
+    if not any(matches):
         raise Unauthenticated
 
 
-CHECKS: dict[Policy, Callable[[Request], None]] = {Policy.OPEN: _allow, Policy.READ: _require_read_token}
+CHECKS: dict[Policy, Callable[[Request], None]] = {
+    Policy.OPEN: _allow,
+    Policy.READ: _require_token,
+    Policy.LOG: _require_token_or_log_token,
+}
 
 
 def attach(app: FastAPI, routes: Iterable[Route]) -> None:

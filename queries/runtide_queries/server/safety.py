@@ -33,10 +33,11 @@ _log = logging.getLogger(__name__)
 class Safety:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], most_body_bytes: Callable[[Scope], int]) -> None:
+        """``most_body_bytes`` returns the largest body that a request may have."""
         self._app = app
         self._hosts = hosts
-        self._max_body_bytes = max_body_bytes
+        self._most_body_bytes = most_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse what is not safe, pass on the rest, add the headers."""
@@ -51,7 +52,7 @@ class Safety:
             await refused(scope, receive, answer.send)
             return
         try:
-            await self._app(scope, _Limited(receive, self._max_body_bytes), answer.send)
+            await self._app(scope, _Limited(receive, self._most_body_bytes(scope)), answer.send)
         except Exception:  # the last line: whatever went wrong inside, the caller gets an answer without inner details
             _log.exception("%s %s failed", scope["method"], scope["path"])
             if answer.started:
@@ -66,7 +67,7 @@ class Safety:
             lambda: self._check_host(headers),
             lambda: _check_site(headers, scope["method"]),
             lambda: _check_path(scope["path"]),
-            lambda: self._check_length(headers),
+            lambda: self._check_length(headers, scope),
         )
         return next((refused for check in checks if (refused := check())), None)
 
@@ -80,11 +81,11 @@ class Safety:
             "RUNTIDE_GATEWAY_ALLOWED_HOSTS",
         )
 
-    def _check_length(self, headers: Headers) -> Json | None:
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length[:20]) <= self._max_body_bytes:
+    def _check_length(self, headers: Headers, scope: Scope) -> Json | None:
+        length, most = headers.get("content-length", "0"), self._most_body_bytes(scope)
+        if length.isdecimal() and int(length[:20]) <= most:
             return None
-        return refusal("INVALID_PARAMETER_VALUE", f"a body has at most {self._max_body_bytes} bytes", status=413)
+        return refusal("INVALID_PARAMETER_VALUE", f"a body has at most {most} bytes", status=413)
 
 
 def _check_site(headers: Headers, method: str) -> Json | None:

@@ -43,6 +43,12 @@ class GatewaySettings(BaseSettings):
     token_file: Path | None = Field(
         default=None, description="File that holds that token itself, instead of its SHA-256."
     )
+    log_token_sha256: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="SHA-256 (hex) of a second token, for training jobs: it opens what logging needs, and no reads.",
+    )
+    log_token_file: Path | None = Field(default=None, description="File that holds the log token itself.")
     max_body_bytes: int = Field(default=1_048_576, ge=1, description="Largest request body.")
     sql_seconds: float = Field(default=30.0, gt=0, le=600, description="Longest time of one SQL statement.")
     sql_memory_mb: int = Field(default=1024, ge=64, description="Most memory of one SQL statement.")
@@ -73,7 +79,7 @@ class GatewaySettings(BaseSettings):
             ) from error
 
     def with_secrets(self) -> Self:
-        """Return these settings with what ``dsn_password_file`` and ``token_file`` hold.
+        """Return these settings with what ``dsn_password_file``, ``token_file`` and ``log_token_file`` hold.
 
         Raises:
             FatalError: a file cannot be used, or the token is given twice.
@@ -82,11 +88,13 @@ class GatewaySettings(BaseSettings):
         if self.dsn_password_file is not None:
             password = read_secret(self.dsn_password_file, "RUNTIDE_POSTGRES_PASSWORD_FILE")
             found["dsn"] = SecretStr(with_password(self.dsn.get_secret_value(), password))
-        if self.token_file is not None:
-            if self.token_sha256:
-                raise FatalError("give either RUNTIDE_GATEWAY_TOKEN_FILE or RUNTIDE_GATEWAY_TOKEN_SHA256, not both")
-            token = read_secret(self.token_file, "RUNTIDE_GATEWAY_TOKEN_FILE")
-            found["token_sha256"] = hashlib.sha256(token.encode()).hexdigest()
+        for name, file in (("token", self.token_file), ("log_token", self.log_token_file)):
+            if file is not None:
+                variable = f"RUNTIDE_GATEWAY_{name.upper()}"
+                if getattr(self, f"{name}_sha256"):
+                    raise FatalError(f"give either {variable}_FILE or {variable}_SHA256, not both")
+                token = read_secret(file, f"{variable}_FILE")
+                found[f"{name}_sha256"] = hashlib.sha256(token.encode()).hexdigest()
         return self.model_copy(update=found)
 
     def check(self) -> None:

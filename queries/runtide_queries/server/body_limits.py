@@ -1,0 +1,23 @@
+"""How large a request body may be: the route says so, before anybody reads it."""
+
+from collections.abc import Callable, Iterable
+
+from starlette.routing import compile_path
+from starlette.types import Scope
+
+from runtide_queries.server.policy import Route
+
+
+def body_limits(routes: Iterable[Route], default: int) -> Callable[[Scope], int]:
+    """Return what tells a request's limit in bytes: its route's, else ``default``."""
+    own = [
+        (route.method, compile_path(route.path)[0], route.most_body_bytes)
+        for route in routes
+        if route.most_body_bytes is not None
+    ]
+
+    def limit_of(scope: Scope) -> int:
+        method, path = scope["method"], scope["path"]
+        return next((most for verb, pattern, most in own if verb == method and pattern.match(path)), default)
+
+    return limit_of
