@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from runtide.gateway.access import check_gateway_url
 from runtide_schemas.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 STACK_FORMAT = 1
 STACK_FILE = "stack.json"
+PROXIED_ARTIFACTS = "mlflow-artifacts:"
+"""Artifacts that a gateway keeps: MLflow's scheme for its proxied store."""
+_BROKER_VARIABLES = ("RUNTIDE_BROKER", "RUNTIDE_KAFKA_BOOTSTRAP")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +73,12 @@ class StackFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """Resolved addresses; an empty ``broker`` means offline: everything stays in the spool until ``runtide sync``.
+    """Resolved addresses. Without a ``broker`` or ``uri`` everything stays in the spool until ``runtide sync``.
 
     Attributes:
         broker: bootstrap address, or empty.
-        gateway: base URL, or empty.
+        uri: base URL of the gateway that events are shipped to, in place of a broker; or empty.
+        gateway: base URL of the gateway that is asked; or empty.
         artifacts: URI of the artifact root, never empty.
         spool: directory of the spools.
         data: data directory of the standalone stack on this machine.
@@ -84,17 +89,24 @@ class Connection:
     artifacts: str
     spool: Path
     data: Path
+    uri: str = ""
 
     @property
     def offline(self) -> bool:
-        """True when no broker is known."""
-        return not self.broker
+        """True when nobody is known to send events to."""
+        return not self.destination
+
+    @property
+    def destination(self) -> str:
+        """Where events go: the broker's address or the gateway's URL; empty for nowhere."""
+        return self.uri or self.broker
 
     @classmethod
     def resolve(
         cls,
         *,
         broker: str | None = None,
+        uri: str | None = None,
         gateway: str | None = None,
         artifacts: str | None = None,
         spool: str | Path | None = None,
@@ -105,15 +117,18 @@ class Connection:
 
         Each of broker, gateway and artifacts is the argument, else ``RUNTIDE_BROKER`` (or ``RUNTIDE_KAFKA_BOOTSTRAP``),
         ``RUNTIDE_GATEWAY``, ``RUNTIDE_ARTIFACTS``, else what ``<data>/stack.json`` says. An argument of "" means none.
-        ``data`` is the argument, else ``RUNTIDE_DATA``, else ``~/.local/share/runtide``; ``spool`` the argument, else
-        ``RUNTIDE_SPOOL``, else ``<data>/spool``. Artifacts of an unknown root go to ``<spool>/artifacts``.
+        ``uri``, else ``RUNTIDE_URI``, is where events go instead: ``http(s)://HOST[:PORT]`` of a gateway, which then takes
+        artifacts too (``mlflow-artifacts:``) unless they have a place of their own, or ``kafka://HOST:PORT``, another
+        way to say broker. ``data`` is the argument, else ``RUNTIDE_DATA``, else ``~/.local/share/runtide``; ``spool`` the
+        argument, else ``RUNTIDE_SPOOL``, else ``<data>/spool``. Artifacts of an unknown root go to ``<spool>/artifacts``.
 
         Raises:
-            InvalidRequest: the stack file is damaged.
+            InvalidRequest: the stack file is damaged, a URI cannot be used, or both a URI and a broker are named.
         """
         home = Path(data or environment.get("RUNTIDE_DATA") or "~/.local/share/runtide").expanduser().absolute()
         where = Path(spool or environment.get("RUNTIDE_SPOOL") or home / "spool").expanduser().absolute()
         stack = StackFile.read(home)
+        shipped_to, broker = _split_uri(uri, broker, environment)
 
         def first(argument: str | None, names: tuple[str, ...], attribute: str) -> str:
             if argument is not None:
@@ -121,12 +136,16 @@ class Connection:
             from_environment = next((environment[name] for name in names if environment.get(name)), "")
             return from_environment or (getattr(stack, attribute) if stack else "")
 
+        if shipped_to:  # a stack of this machine is not the one that is meant
+            stack = None
+        kept = first(artifacts, ("RUNTIDE_ARTIFACTS",), "artifacts")
         return cls(
-            broker=first(broker, ("RUNTIDE_BROKER", "RUNTIDE_KAFKA_BOOTSTRAP"), "broker"),
-            gateway=first(gateway, ("RUNTIDE_GATEWAY",), "gateway"),
-            artifacts=as_uri(first(artifacts, ("RUNTIDE_ARTIFACTS",), "artifacts") or str(where / "artifacts")),
+            broker=first(broker, _BROKER_VARIABLES, "broker"),
+            gateway=first(gateway, ("RUNTIDE_GATEWAY",), "gateway") or shipped_to,
+            artifacts=as_uri(kept or (PROXIED_ARTIFACTS if shipped_to else str(where / "artifacts"))),
             spool=where,
             data=home,
+            uri=shipped_to,
         )
 
     def kafka(self) -> "KafkaSettings":
@@ -136,8 +155,23 @@ class Connection:
         return read_kafka_settings(bootstrap=self.broker)
 
 
+def _split_uri(uri: str | None, broker: str | None, environment: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return the gateway that events are shipped to, or "", and the broker as far as arguments name one."""
+    named = uri if uri is not None else "" if broker is not None else environment.get("RUNTIDE_URI", "")
+    if not named:
+        return "", broker
+    rival = broker or next((environment[name] for name in _BROKER_VARIABLES if environment.get(name)), "")
+    if rival and (broker or uri is None):
+        raise InvalidRequest(
+            f"events go either to {named} (uri, RUNTIDE_URI) or to the broker {rival} (broker, RUNTIDE_BROKER): name one"
+        )
+    if named.startswith("kafka://"):
+        return "", named.removeprefix("kafka://").rstrip("/")
+    return check_gateway_url(named), ""
+
+
 def as_uri(location: str) -> str:
     """Return a location as a URI without a trailing slash; a plain path becomes an absolute ``file:`` URI."""
-    if "://" in location or location.startswith("file:"):
+    if "://" in location or location.startswith(("file:", PROXIED_ARTIFACTS)):
         return location.rstrip("/")
     return Path(location).expanduser().absolute().as_uri()

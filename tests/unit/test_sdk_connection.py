@@ -45,6 +45,39 @@ def test_arguments_win_over_environment_over_stack_file(tmp_path: Path) -> None:
     )
 
 
+def test_a_uri_names_where_events_go(tmp_path: Path) -> None:
+    STACK.write(tmp_path)
+    home = {"RUNTIDE_DATA": str(tmp_path)}
+    shipped = Connection.resolve(environment=home | {"RUNTIDE_URI": "https://tracking.example:8443/"})
+    assert (shipped.uri, shipped.gateway, shipped.destination) == ("https://tracking.example:8443",) * 3
+    assert (shipped.broker, shipped.offline, shipped.artifacts) == ("", False, "mlflow-artifacts:")
+    elsewhere = Connection.resolve(
+        uri="http://gateway:1", artifacts="s3://b", environment=home | {"RUNTIDE_BROKER": "k:1"}
+    )
+    assert (elsewhere.uri, elsewhere.broker, elsewhere.artifacts) == ("http://gateway:1", "", "s3://b")
+    kafka = Connection.resolve(environment=home | {"RUNTIDE_URI": "kafka://k:9"})
+    assert (kafka.broker, kafka.uri, kafka.artifacts) == ("k:9", "", STACK.artifacts)
+    named = Connection.resolve(broker="other:1", environment=home | {"RUNTIDE_URI": "http://gateway:1"})
+    assert (named.broker, named.uri) == ("other:1", "")
+
+
+@pytest.mark.parametrize(
+    "uri", ["ftp://host", "http://", "http://user:secret@host", "http://host?x=1", "host:5050", "http://host:99999"]
+)
+def test_a_uri_that_cannot_be_used_is_said(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Connection.resolve(uri=uri, data=tmp_path, environment={})
+    assert "secret" not in str(refused.value)
+
+
+def test_a_uri_beside_a_broker_is_refused(tmp_path: Path) -> None:
+    both = {"RUNTIDE_DATA": str(tmp_path), "RUNTIDE_URI": "http://gateway:1", "RUNTIDE_BROKER": "kafka:1"}
+    with pytest.raises(InvalidRequest, match="name one"):
+        Connection.resolve(environment=both)
+    with pytest.raises(InvalidRequest, match="name one"):
+        Connection.resolve(uri="http://gateway:1", broker="kafka:1", data=tmp_path, environment={})
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 1}'])
 def test_a_damaged_stack_file_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "stack.json").write_text(text)
