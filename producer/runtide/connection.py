@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from runtide.gateway.access import check_gateway_url
+from runtide.gateway.access import GatewayAccess, check_gateway_url
 from runtide_schemas.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from runtide.kafka import KafkaSettings
+    from runtide.publisher.transport import Transport
 
 STACK_FORMAT = 1
 STACK_FILE = "stack.json"
@@ -148,11 +148,22 @@ class Connection:
             uri=shipped_to,
         )
 
-    def kafka(self) -> "KafkaSettings":
-        """Return the Kafka settings of the environment, with this broker."""
-        from runtide.kafka_settings import read_kafka_settings  # imported late: pydantic-settings costs 100 ms
+    def transport(self) -> "Transport | None":
+        """Return the way to the log, with the environment's access to it; None when there is none.
 
-        return read_kafka_settings(bootstrap=self.broker)
+        Raises:
+            FatalError, InvalidRequest: a setting of it cannot be used.
+        """
+        if self.uri:  # each way is imported when it is taken: Kafka's clients cost 100 ms
+            from runtide.gateway.transport import GatewayTransport
+
+            return GatewayTransport(GatewayAccess.of(self.uri))
+        if not self.broker:
+            return None
+        from runtide.kafka_settings import read_kafka_settings
+        from runtide.kafka_transport import KafkaTransport
+
+        return KafkaTransport(read_kafka_settings(bootstrap=self.broker))
 
 
 def _split_uri(uri: str | None, broker: str | None, environment: Mapping[str, str]) -> tuple[str, str | None]:

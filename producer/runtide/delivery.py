@@ -10,15 +10,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
 from runtide.kafka import KafkaSettings, NoAccess, describe, discard, new_producer, quiet_loggers
 from runtide.kafka_access import UNCONNECTED_S, AccessWatch, why_no_access
+from runtide.outgoing import Outgoing
 from runtide.schema_registry import SchemaRegistry, registry_for
-from runtide_schemas.envelope import Headers
 from runtide_schemas.errors import RuntideError, TransientError
 
 log = logging.getLogger(__name__)
@@ -26,26 +25,6 @@ log = logging.getLogger(__name__)
 START_TIMEOUT_S = 10.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
-
-
-@dataclass(slots=True, eq=False)
-class Outgoing:
-    """One record to deliver.
-
-    Attributes:
-        topic, key, value, headers, timestamp_ms, partition: the record; ``partition`` None lets the key decide.
-        acknowledged: called once, with aiokafka's RecordMetadata, when the broker has it (offset -1: unknown).
-        settled: the broker has it, or nobody wants it any more.
-    """
-
-    topic: str
-    key: bytes | None
-    value: bytes
-    headers: Headers
-    timestamp_ms: int
-    acknowledged: Callable[[Any], None]
-    partition: int | None = None
-    settled: bool = field(default=False, init=False)
 
 
 class DeliveryWindow:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from runtide.delivery import DeliveryWindow, Outgoing
+from runtide.delivery import DeliveryWindow
 from runtide.kafka import MAX_EVENT_BYTES, KafkaSettings, describe
+from runtide.outgoing import Outgoing
 from runtide_schemas import topics
 from runtide_schemas.codec import encode
 from runtide_schemas.envelope import Envelope, to_headers

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtide.kafka import KafkaSettings
+from runtide.kafka_transport import KafkaTransport
 from runtide.publisher.publisher import Publisher
+from runtide.publisher.transport import Transport
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.manifest import FILE as MANIFEST_FILE
 from runtide.spool.manifest import SENT_FILE
@@ -76,7 +78,7 @@ def find_spools(directories: Iterable[Path]) -> Iterator[Path]:
 
 def sync(
     directories: Iterable[Path],
-    settings: KafkaSettings,
+    to: Transport | KafkaSettings,
     progress: Progress = no_progress,
     timeout: float = 60.0,
 ) -> SyncReport:
@@ -87,11 +89,11 @@ def sync(
 
     Args:
         directories: spools, or directories that hold them.
-        settings: of the broker.
+        to: the way to the log, or the settings of its broker.
         progress: hears how far each spool is.
         timeout: seconds without any progress after which a spool is given up for now.
     """
-    publisher = Publisher(settings, linger=0.01, idle=math.inf)
+    publisher = Publisher(_transport(to), linger=0.01, idle=math.inf)
     directories = list(directories)
     _delete_sent(directories)
     try:
@@ -99,6 +101,10 @@ def sync(
         return SyncReport(spools, publisher.refused)
     finally:
         publisher.stop()
+
+
+def _transport(to: Transport | KafkaSettings) -> Transport:
+    return KafkaTransport(to) if isinstance(to, KafkaSettings) else to
 
 
 def _delete_sent(directories: Iterable[Path]) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from runtide.catalogue import _fact_in
+from runtide import http_exchange
+from runtide.http_exchange import parse_endpoint
+from runtide.kafka_transport import fact_in
 from runtide.schema_registry import SchemaRegistry, SchemaRegistrySettings
-from runtide.schema_registry import exchange as exchange_module
 from runtide.schema_registry.__main__ import main as command
-from runtide.schema_registry.exchange import parse_endpoint
 from runtide.schema_registry.registry import AT_ONCE, MISSING_FOR_S
 from runtide.schema_registry.rest import FULL_TRANSITIVE, Forbidden
 from runtide_schemas import codec, confluent
@@ -146,7 +146,7 @@ async def test_basic_authentication_and_bearer_tokens(double: SchemaRegistryDoub
 def test_secrets_are_not_shown() -> None:
     settings = SchemaRegistrySettings.model_validate({"url": "http://h", "password": "hush", "token": "hush"})
     assert "hush" not in f"{settings!r} {settings} {settings.model_dump()}"
-    request = exchange_module.Request("GET", "/", {"Authorization": "hush"})
+    request = http_exchange.Request("GET", "/", {"Authorization": "hush"})
     assert "hush" not in repr(request)
 
 
@@ -168,10 +168,10 @@ def test_an_unusable_url_is_refused_without_repeating_a_password(url: str, why: 
 
 
 def test_a_url_is_taken_apart() -> None:
-    assert str(parse_endpoint(" https://Registry.example/apis/ccompat/v7/ ")) == (
+    assert str(parse_endpoint(" https://Registry.example/apis/ccompat/v7/ ", "URL", "TOKEN")) == (
         "https://registry.example:443/apis/ccompat/v7"
     )
-    assert str(parse_endpoint("http://[::1]:8081")) == "http://[::1]:8081"
+    assert str(parse_endpoint("http://[::1]:8081", "URL", "TOKEN")) == "http://[::1]:8081"
 
 
 def test_a_token_and_a_user_at_once_are_refused() -> None:
@@ -201,9 +201,7 @@ async def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
         assert confluent.is_framed(await registry_at(double, tls_ca=authority.path).frame(ENCODED))
         other = Authority(tmp_path, "other")
         for untrusting in ({}, {"tls_ca": other.path}):
-            with pytest.raises(
-                FatalError, match=r"TLS with the schema registry https://127\.0\.0\.1:\d+ fails.*TLS_CA"
-            ):
+            with pytest.raises(FatalError, match=r"TLS with https://127\.0\.0\.1:\d+ fails.*TLS_CA"):
                 await registry_at(double, **untrusting).frame(ENCODED)
 
 
@@ -211,7 +209,10 @@ async def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None
     authority = Authority(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(authority.issue("registry", addresses=(), names=("registry.example",)).both)
-    with SchemaRegistryDouble(context) as double, pytest.raises(FatalError, match="TLS with the schema registry"):
+    with (
+        SchemaRegistryDouble(context) as double,
+        pytest.raises(FatalError, match=r"TLS with https:.*RUNTIDE_SCHEMA_REGISTRY_TLS_CA"),
+    ):
         await registry_at(double, tls_ca=authority.path).frame(ENCODED)
 
 
@@ -315,7 +316,7 @@ async def test_an_answer_waits_for_an_id_that_may_come(double: SchemaRegistryDou
     """Records of the catalogue are read once: an answer passed over would never come again."""
     fact = sample("RequestRejected")
     value = confluent.header(1) + codec.encode(fact)[codec.HEADER_SIZE :]
-    waiting = asyncio.create_task(_fact_in(registry_at(double), [value], fact.answer.request_id))
+    waiting = asyncio.create_task(fact_in(registry_at(double), [value], fact.answer.request_id))
     done, _ = await asyncio.wait({waiting}, timeout=0.5)
     assert not done
     assert double.asked("GET", "/schemas/ids/1")

@@ -10,6 +10,7 @@ from runtide import delivery
 from runtide.delivery import DeliveryWindow
 from runtide.direct import DirectPublisher
 from runtide.kafka import KafkaSettings
+from runtide.kafka_transport import KafkaTransport
 from runtide.publisher.publisher import Publisher
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.writer_spool import WriterSpool
@@ -61,7 +62,7 @@ def test_the_publisher_says_why_delivery_has_ended(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(DeliveryWindow, "run", broken)
     spool = WriterSpool.create(tmp_path, RUN, SpoolLimits())
     spool.append(ParamsLogged(run_id=RUN, params={"a": "1"}))
-    publisher = Publisher(SETTINGS)
+    publisher = Publisher(KafkaTransport(SETTINGS))
     assert publisher.add(spool)
     before = time.monotonic()
     assert not publisher.delivered(spool, 10)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtide.spool import segment
+from runtide.spool import segment_format
 from runtide.spool.inspection import summarize, verify
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.recovery import recover
@@ -29,8 +29,8 @@ def old_spool(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_the_corpus_has_the_present_format_and_all_before_it() -> None:
-    assert [path.stem for path in CORPUS] == [f"format-{number}" for number in sorted(segment.READABLE_FORMATS)]
-    assert segment.FORMAT in segment.READABLE_FORMATS
+    assert [path.stem for path in CORPUS] == [f"format-{number}" for number in sorted(segment_format.READABLE_FORMATS)]
+    assert segment_format.FORMAT in segment_format.READABLE_FORMATS
 
 
 def test_an_old_spool_is_listed_and_sound(old_spool: Path) -> None:

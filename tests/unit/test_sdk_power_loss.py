@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from runtide.delivery import Outgoing
+from runtide.outgoing import Outgoing
 from runtide.publisher.shipment import Shipment
 from runtide.spool import durability, point_tail, topic_log, writer_spool
 from runtide.spool.limits import SpoolLimits

@@ -10,7 +10,8 @@ import pytest
 
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.sealing import MOST_POINTS
-from runtide.spool.segment import SegmentReader, SpooledEvent, segment_files
+from runtide.spool.segment import SegmentReader, segment_files
+from runtide.spool.segment_format import SpooledEvent
 from runtide.spool.topic_log import TopicLog
 from runtide.spool.writer_spool import WriterSpool
 from runtide_schemas import topics

@@ -12,6 +12,7 @@ from runtide.connection import Connection
 from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
 
 if TYPE_CHECKING:
+    from runtide.publisher.transport import Transport
     from runtide.sync import SyncReport
 
 
@@ -20,6 +21,9 @@ def sync(
         None, help="Spools, or directories that hold some; default: this machine's."
     ),
     broker: str = typer.Option(None, help="host:port of the broker; default: the running stack's, or RUNTIDE_BROKER."),
+    uri: str = typer.Option(
+        None, help="http(s)://host:port of a gateway to send through, where no broker can be reached; or RUNTIDE_URI."
+    ),
     timeout: float = typer.Option(60.0, min=1, help="Seconds without progress after which a spool is left for later."),
 ) -> None:
     """Send the events that are still in spools to the log.
@@ -27,23 +31,24 @@ def sync(
     Any number of times, from any machine: a spool that has arrived is deleted, and what is sent twice counts once. Spools
     whose training still runs are left alone: they send themselves.
     """
-    connection = Connection.resolve(broker=broker)
-    if connection.offline:
+    connection = Connection.resolve(broker=broker, uri=uri)
+    transport = connection.transport()
+    if transport is None:
         raise InvalidRequest(
-            "No broker is known. Start a stack with `runtide up`, or name one with --broker host:port."
+            "No broker is known. Start a stack with `runtide up`, or name one with --broker host:port, or a gateway with "
+            "--uri http://host:port."
         )
     wanted = directories or [connection.spool]
     if missing := [str(directory) for directory in wanted if directories and not directory.is_dir()]:
         raise InvalidRequest(f"No such directory: {', '.join(missing)}")
-    report = _send(wanted, connection, timeout)
+    report = _send(wanted, transport, timeout)
     if not report.spools:
         typer.echo(f"Nothing to send: there is no spool in {', '.join(map(str, wanted))}.")
         return
     Console().print(_report_table(report))
     if report.refused:
         raise FatalError(
-            f"The broker does not let us in: {report.refused}. What is left stays in its spool; run `runtide sync` again "
-            "after that"
+            f"We are not let in: {report.refused}. What is left stays in its spool; run `runtide sync` again after that"
         )
     if not report.complete:
         raise TransientError(
@@ -51,7 +56,7 @@ def sync(
         )
 
 
-def _send(directories: list[Path], connection: Connection, timeout: float) -> "SyncReport":
+def _send(directories: list[Path], transport: "Transport", timeout: float) -> "SyncReport":
     """Send with a progress bar per spool."""
     from runtide.sync import sync as send
 
@@ -70,7 +75,7 @@ def _send(directories: list[Path], connection: Connection, timeout: float) -> "S
                 tasks[spool] = bars.add_task(spool.parent.name[:12] or spool.name[:12], total=total)
             bars.update(tasks[spool], completed=sent)
 
-        return send(directories, connection.kafka(), show, timeout)
+        return send(directories, transport, show, timeout)
 
 
 def _report_table(report: "SyncReport") -> Table:

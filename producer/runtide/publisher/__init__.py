@@ -1,4 +1,5 @@
-"""Spools on their way to the broker: one background thread per process and broker address.
+"""Spools on their way to the log: one background thread per process and destination.
 
-Start reading at ``publisher.py``; ``shipment.py`` is one spool's part, ``runtide.delivery`` the records in flight.
+Start reading at ``publisher.py``; ``shipment.py`` is one spool's part, a ``Window`` (``transport.py``) the records in flight: ``runtide.delivery`` over Kafka,
+``runtide.gateway.window`` over HTTP.
 """

@@ -1,4 +1,4 @@
-"""The publishers of this process, one per broker address."""
+"""The publishers of this process, one per destination."""
 
 import atexit
 import ctypes
@@ -17,17 +17,17 @@ def publish(spool: WriterSpool, connection: Connection) -> Publisher:
     """Have a spool shipped; return the publisher that does."""
     with _lock:
         while not (publisher := publisher_for(connection)).add(spool):
-            del _publishers[connection.broker]
+            del _publishers[connection.destination]
         return publisher
 
 
 def publisher_for(connection: Connection) -> Publisher:
-    """Return the publisher for a broker; made when there is none that lives."""
+    """Return the publisher for a destination; made when there is none that lives."""
     with _lock:
-        publisher = _publishers.get(connection.broker)
+        publisher = _publishers.get(connection.destination)
         if publisher is None or not publisher.alive:
-            publisher = Publisher(None if connection.offline else connection.kafka())
-            _publishers[connection.broker] = publisher
+            publisher = Publisher(connection.transport())
+            _publishers[connection.destination] = publisher
         return publisher
 
 

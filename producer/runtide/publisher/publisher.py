@@ -8,11 +8,10 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from runtide.delivery import DeliveryWindow
-from runtide.kafka import KafkaSettings, describe
 from runtide.publisher.event_loop import PublisherLoop
 from runtide.publisher.lag import LagWatch
 from runtide.publisher.shipment import Shipment
+from runtide.publisher.transport import Transport, Window
 from runtide.spool.writer_spool import WriterSpool
 
 log = logging.getLogger("runtide")
@@ -29,22 +28,22 @@ _MOST_EVENTS = 32
 class Publisher:
     """Ships the spools that are added to it, for as long as there are any.
 
-    Without a broker address it only seals: everything stays in the spools.
+    Without a transport it only seals: everything stays in the spools.
     """
 
-    def __init__(self, settings: KafkaSettings | None, linger: float = LINGER_S, idle: float = IDLE_S) -> None:
+    def __init__(self, transport: Transport | None, linger: float = LINGER_S, idle: float = IDLE_S) -> None:
         """Start nothing yet.
 
         Args:
-            settings: of the broker; None for none.
+            transport: the way to the log; None for none.
             linger: seconds that points are gathered before they become an event.
             idle: seconds without a spool after which the thread ends.
         """
         self.trouble = ""
         """Why delivery fails at the moment; empty while it works."""
         self.refused = ""
-        """Why the broker will never let us in, as the settings are; empty while that is not known."""
-        self._settings = settings
+        """Why nobody will ever let us in, as the settings are; empty while that is not known."""
+        self._transport = transport
         self._linger = linger
         self._idle = idle
         self._loop = PublisherLoop()
@@ -88,7 +87,7 @@ class Publisher:
         if not spool.seal_all(max(0.0, timeout)):
             return False
         wanted = spool.counts
-        if self._settings is None:
+        if self._transport is None:
             return not wanted
         return self._until(
             lambda: all(spool.acked(topic) >= count for topic, count in wanted.items()), deadline - time.monotonic()
@@ -141,7 +140,7 @@ class Publisher:
             self._loop.close()
 
     async def _main(self) -> None:
-        window = None if self._settings is None else DeliveryWindow(self._settings, self._say, logging.CRITICAL)
+        window = None if self._transport is None else self._transport.window(self._say)
         delivering = None if window is None else asyncio.create_task(window.run())
         idle_since = time.monotonic()
         while not self._stopping:
@@ -162,10 +161,10 @@ class Publisher:
     def _check(self, delivering: "asyncio.Task[None] | None") -> None:
         if delivering is not None and delivering.done():
             error = delivering.exception()
-            self.trouble = f"delivery has ended: {'' if error is None else describe(error)}"
+            self.trouble = f"delivery has ended: {'' if error is None else f'{type(error).__name__}: {error}'}"
             raise RuntimeError(self.trouble) from error
 
-    def _current(self, window: DeliveryWindow | None) -> list[WriterSpool]:
+    def _current(self, window: Window | None) -> list[WriterSpool]:
         """Return the spools to serve; those that were removed are let go here, where nobody uses them."""
         spools = list(self._spools)
         for gone in self._shipments.keys() - set(spools):

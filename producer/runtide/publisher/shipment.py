@@ -4,9 +4,10 @@ import time
 from collections import deque
 from typing import Any, NamedTuple
 
-from runtide.delivery import DeliveryWindow, Outgoing
+from runtide.outgoing import Outgoing
 from runtide.publisher.lag import Lag
-from runtide.spool.segment import SpooledEvent
+from runtide.publisher.transport import Window
+from runtide.spool.segment_format import SpooledEvent
 from runtide.spool.writer_spool import TOPICS, WriterSpool
 
 MOST_IN_FLIGHT_BYTES = 16 * 1024 * 1024
@@ -24,7 +25,7 @@ class _Sent(NamedTuple):
 class Shipment:
     """Feeds one spool into a delivery window. Belongs to the publisher's thread."""
 
-    def __init__(self, spool: WriterSpool, window: DeliveryWindow | None) -> None:
+    def __init__(self, spool: WriterSpool, window: Window | None) -> None:
         """Without a window nothing is sent, and nothing is kept in memory."""
         self.spool = spool
         self._window = window
@@ -71,7 +72,7 @@ class Shipment:
             self._window.forget(self._records)
         self.spool.retire()
 
-    def _submit(self, window: DeliveryWindow, topic: str, event: SpooledEvent) -> None:
+    def _submit(self, window: Window, topic: str, event: SpooledEvent) -> None:
         self._in_flight += event.size
         self._sent[topic].append(_Sent(event.seq, event.time, event.tail_end))
         seq, size = event.seq, event.size

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from runtide.schema_registry.exchange import Endpoint, ExchangeFailed, Request, Response, exchange, parse_endpoint
+from runtide.http_exchange import Endpoint, ExchangeFailed, Request, Response, Trust, exchange, parse_endpoint
 from runtide.schema_registry.settings import SchemaRegistrySettings
 from runtide_schemas.errors import FatalError, RuntideError, TransientError
 
@@ -23,6 +23,9 @@ ROUNDS = 3
 FIRST_PAUSE_S = 0.1
 _CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 _SUBJECT_NOT_FOUND, _VERSION_NOT_FOUND, _SCHEMA_NOT_FOUND, _NO_SUBJECT_COMPATIBILITY = 40401, 40402, 40403, 40408
+_URL = "RUNTIDE_SCHEMA_REGISTRY_URL"
+_CREDENTIALS = "RUNTIDE_SCHEMA_REGISTRY_USERNAME and RUNTIDE_SCHEMA_REGISTRY_PASSWORD"
+_TLS_SETTINGS = "RUNTIDE_SCHEMA_REGISTRY_TLS_CA, _TLS_CERTIFICATE and _TLS_KEY"
 _MISSING = (_SUBJECT_NOT_FOUND, _VERSION_NOT_FOUND, _SCHEMA_NOT_FOUND, _NO_SUBJECT_COMPATIBILITY)
 
 
@@ -47,10 +50,12 @@ class RegistryApi:
 
     def __init__(self, settings: SchemaRegistrySettings) -> None:
         """Raises FatalError: the URL or the TLS files cannot be used."""
-        self.endpoints = [parse_endpoint(url) for url in settings.url.split(",") if url.strip()]
+        self.endpoints = [parse_endpoint(url, _URL, _CREDENTIALS) for url in settings.url.split(",") if url.strip()]
         self._timeout_s = settings.timeout
         self._headers = {"Accept": f"{_CONTENT_TYPE}, application/json"} | _authorization(settings)
-        self._tls = _tls_context(settings) if any(endpoint.secure for endpoint in self.endpoints) else None
+        self._trust = Trust(None, "")
+        if any(endpoint.secure for endpoint in self.endpoints):
+            self._trust = Trust(_tls_context(settings), _TLS_SETTINGS)
 
     async def lookup(self, subject: str, schema: str) -> int | None:
         """Return the id of a schema under a subject, or None when it is not registered there."""
@@ -104,9 +109,8 @@ class RegistryApi:
         for attempt in range(ROUNDS):
             for endpoint in self.endpoints:
                 try:
-                    response = await exchange(
-                        endpoint, request, self._tls if endpoint.secure else None, self._timeout_s
-                    )
+                    trust = self._trust if endpoint.secure else Trust(None, "")
+                    response = await exchange(endpoint, request, trust, self._timeout_s)
                 except ExchangeFailed as error:
                     failure = f"{endpoint}: {error}"
                     continue

@@ -16,7 +16,8 @@ from runtide.spool.acked import read_acked
 from runtide.spool.keys import FILE as KEYS_FILE
 from runtide.spool.keys import read_keys
 from runtide.spool.manifest import LOCK_FILE, Manifest
-from runtide.spool.segment import SegmentReader, SpooledEvent, TornHeader, segment_files
+from runtide.spool.segment import SegmentReader, TornHeader, segment_files
+from runtide.spool.segment_format import SpooledEvent
 from runtide.spool.tail import read_tail, tail_files
 from runtide_schemas import topics
 from runtide_schemas.codec import decode

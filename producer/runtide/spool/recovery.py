@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runtide.spool.limits import SpoolLimits
-from runtide.spool.segment import SpooledEvent
+from runtide.spool.segment_format import SpooledEvent
 from runtide.spool.writer_spool import WriterSpool
 from runtide_schemas import topics
 from runtide_schemas.codec import decode

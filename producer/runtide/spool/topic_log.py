@@ -9,7 +9,8 @@ from pathlib import Path
 
 from runtide.spool.disk import Disk
 from runtide.spool.kept_segments import Segment, end_of, recover_segments
-from runtide.spool.segment import SegmentReader, SpooledEvent, branches, encode_block, file_header, segment_name
+from runtide.spool.segment import SegmentReader, segment_name
+from runtide.spool.segment_format import SpooledEvent, branches, encode_block, file_header
 from runtide.spool.whole_write import write_whole
 
 SEGMENT_BYTES = 8 * 1024 * 1024

@@ -22,7 +22,7 @@ from runtide.spool.limits import SpoolLimits
 from runtide.spool.manifest import Manifest
 from runtide.spool.point_tail import PointTail
 from runtide.spool.sealing import MOST_POINTS, metrics_event
-from runtide.spool.segment import NOT_METRICS, SpooledEvent
+from runtide.spool.segment_format import NOT_METRICS, SpooledEvent
 from runtide.spool.topic_log import TopicLog
 from runtide_schemas import topics
 from runtide_schemas.codec import encode_body

@@ -30,6 +30,7 @@ def configure(
     *,
     experiment: str | None = None,
     broker: str | None = None,
+    uri: str | None = None,
     artifacts: str | None = None,
     spool: str | Path | None = None,
     data: str | Path | None = None,
@@ -37,7 +38,7 @@ def configure(
     """Set and return the configuration of this process; see ``runtide.init``."""
     global _current
     _current = Configuration(
-        Connection.resolve(broker=broker, artifacts=artifacts, spool=spool, data=data),
+        Connection.resolve(broker=broker, uri=uri, artifacts=artifacts, spool=spool, data=data),
         ClientSettings(),
         "" if experiment is None else check_experiment_name(experiment),
     )

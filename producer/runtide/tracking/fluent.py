@@ -22,6 +22,7 @@ def init(
     *,
     experiment: str | None = None,
     broker: str | None = None,
+    uri: str | None = None,
     artifacts: str | None = None,
     spool: str | Path | None = None,
     data: str | Path | None = None,
@@ -31,14 +32,16 @@ def init(
     Args:
         experiment: experiment of runs that name none.
         broker: bootstrap address, host:port; "" means offline. Else ``RUNTIDE_BROKER``, else the stack of ``data``.
-        artifacts: URI of the artifact root. Else ``RUNTIDE_ARTIFACTS``, else the stack's, else below the spool.
+        uri: in place of a broker, ``http(s)://host:port`` of a gateway to send events through. Else ``RUNTIDE_URI``.
+        artifacts: URI of the artifact root. Else ``RUNTIDE_ARTIFACTS``, else the stack's (with a gateway's ``uri``: what
+            that gateway keeps), else below the spool.
         spool: directory of the spools. Else ``RUNTIDE_SPOOL``, else ``<data>/spool``.
         data: data directory of a stack on this machine. Else ``RUNTIDE_DATA``, else ``~/.local/share/runtide``.
 
     Raises:
-        InvalidRequest: the experiment's name is not allowed, or the stack's file is damaged.
+        InvalidRequest: the experiment's name or the URI is not allowed, or the stack's file is damaged.
     """
-    return configure(experiment=experiment, broker=broker, artifacts=artifacts, spool=spool, data=data)
+    return configure(experiment=experiment, broker=broker, uri=uri, artifacts=artifacts, spool=spool, data=data)
 
 
 def start_run(

@@ -122,7 +122,7 @@ class Writer:
 
     def _leftover(self, sealed: bool) -> Leftover:
         connection = self._configuration.connection
-        away = self.publisher.trouble or f"{connection.broker} did not acknowledge in time"
+        away = self.publisher.trouble or f"{connection.destination} did not acknowledge in time"
         reason = "no broker is configured" if connection.offline else away
         if not sealed:
             reason = "metric points could not be written as events in time; they are in the spool's tail"

@@ -1,4 +1,4 @@
-"""Everything that the routes ask: the two stores, the log and the SQL sandbox, opened and closed together."""
+"""Everything that the routes use: the two stores, the log (read and written) and the SQL sandbox, opened and closed together."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,7 +8,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from runtide.kafka import KafkaSettings
+from runtide_queries.decisions import Decisions
 from runtide_queries.history import History
+from runtide_queries.intake import Intake
 from runtide_queries.log import Log
 from runtide_queries.postgres import Postgres
 from runtide_queries.sandbox import Limits, Sandbox
@@ -23,6 +25,8 @@ class Stores:
     history: History
     log: Log
     sandbox: Sandbox
+    intake: Intake
+    decisions: Decisions
 
 
 @asynccontextmanager
@@ -31,6 +35,9 @@ async def open_stores(settings: GatewaySettings, kafka: KafkaSettings) -> AsyncI
     async with AsyncExitStack() as stack:
         log = Log(kafka)
         stack.push_async_callback(log.close)
+        intake, decisions = Intake(kafka), Decisions(kafka)
+        stack.push_async_callback(intake.close)
+        stack.push_async_callback(decisions.close)
         limits = Limits(
             seconds=settings.sql_seconds,
             memory_bytes=settings.sql_memory_mb * 1_048_576,
@@ -42,6 +49,8 @@ async def open_stores(settings: GatewaySettings, kafka: KafkaSettings) -> AsyncI
             history=await stack.enter_async_context(History(settings.history_url, settings.history_token())),
             log=log,
             sandbox=Sandbox(limits, concurrent=settings.sql_concurrent),
+            intake=intake,
+            decisions=decisions,
         )
 
 

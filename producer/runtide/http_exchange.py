@@ -1,0 +1,211 @@
+"""HTTP/1.1 requests and their responses (RFC 9112), on asyncio's streams.
+
+No executor and no thread takes part, so it works while the interpreter exits, which is when a short script's events
+are sent. ``exchange`` makes one request over a connection of its own; a ``Channel`` keeps its connection for the next.
+"""
+
+import asyncio
+import contextlib
+import http.client
+import io
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from runtide_schemas.errors import FatalError
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+_HTTP_ERRORS = (asyncio.IncompleteReadError, asyncio.LimitOverrunError, http.client.HTTPException, ValueError)
+
+
+class ExchangeFailed(Exception):
+    """There was no complete response; another attempt may have one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A base URL, taken apart."""
+
+    secure: bool
+    host: str
+    port: int
+    prefix: str
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.secure else 'http'}://{host}:{self.port}{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request below an endpoint's prefix. Headers may hold secrets and are not shown."""
+
+    method: str
+    path: str
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response, its body whole. Names of headers are lower case."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom to trust over TLS.
+
+    Attributes:
+        tls: None for plain HTTP.
+        settings: what to look at when the server's certificate is not trusted, or ours is not.
+    """
+
+    tls: ssl.SSLContext | None
+    settings: str
+
+
+def parse_endpoint(url: str, setting: str, credentials: str) -> Endpoint:
+    """Return a base URL's parts. ``setting`` names where the URL comes from, ``credentials`` where a password belongs.
+
+    Raises:
+        FatalError: it is no http or https URL with a host, or it holds a password.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise FatalError(f"{setting} holds no URL: {error}") from error
+    if parts.username or parts.password:
+        raise FatalError(f"{setting} holds a user or password, which would end up in logs: give them as {credentials}")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise FatalError(
+            f"{setting} holds {url.strip()!r}; wanted is http(s)://HOST[:PORT][/PATH], and several of these with commas "
+            "between them"
+        )
+    return Endpoint(parts.scheme == "https", parts.hostname, port, parts.path.rstrip("/"))
+
+
+class Channel:
+    """A connection to one server that is kept for the next request. One request at a time."""
+
+    def __init__(self, endpoint: Endpoint, trust: Trust) -> None:
+        """Connect with the first request."""
+        self.endpoint = endpoint
+        self._trust = trust
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def exchange(self, request: Request, timeout_s: float) -> Response:
+        """Send a request and return the response, within ``timeout_s`` seconds.
+
+        A connection that the server closed meanwhile is opened anew, so what is sent has to bear being sent twice.
+
+        Raises:
+            ExchangeFailed: nobody answers, or not completely, or not in HTTP.
+            FatalError: the server's certificate is not trusted, or it does not trust ours.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                if self._streams is not None:
+                    with contextlib.suppress(OSError, *_HTTP_ERRORS):
+                        return await self._exchange(request)
+                return await self._exchange(request)
+        except TimeoutError as error:
+            raise ExchangeFailed(f"no answer within {timeout_s:g} s") from error
+        except ssl.SSLError as error:
+            if isinstance(error, ssl.SSLCertVerificationError) or "ALERT" in (error.reason or ""):
+                raise FatalError(f"TLS with {self.endpoint} fails: {error}. Check {self._trust.settings}") from error
+            raise ExchangeFailed(f"TLS fails: {error}") from error
+        except OSError as error:
+            raise ExchangeFailed(f"{type(error).__name__}: {error}") from error
+        except _HTTP_ERRORS as error:
+            raise ExchangeFailed(f"no whole HTTP response: {type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self._streams is not None:
+            self._streams[1].transport.abort()
+            self._streams = None
+
+    async def _exchange(self, request: Request) -> Response:
+        keep = False
+        try:
+            if self._streams is None:
+                place = self.endpoint.host, self.endpoint.port
+                self._streams = await asyncio.open_connection(*place, ssl=self._trust.tls)
+            reader, writer = self._streams
+            writer.write(_head(self.endpoint, request) + request.body)
+            await writer.drain()
+            response, keep = await _response(reader)
+            return response
+        finally:
+            if not keep:
+                self.close()
+
+
+async def exchange(endpoint: Endpoint, request: Request, trust: Trust, timeout_s: float) -> Response:
+    """Send one request over a connection of its own; see ``Channel.exchange``."""
+    channel = Channel(endpoint, trust)
+    closing = Request(request.method, request.path, {"Connection": "close", **request.headers}, request.body)
+    try:
+        return await channel.exchange(closing, timeout_s)
+    finally:
+        channel.close()
+
+
+def _head(endpoint: Endpoint, request: Request) -> bytes:
+    host = str(endpoint).split("/")[2]
+    headers = {"Host": host, "Content-Length": str(len(request.body)), **request.headers}
+    lines = [f"{request.method} {endpoint.prefix}{request.path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+    return "\r\n".join((*lines, "", "")).encode("latin-1")
+
+
+async def _response(reader: asyncio.StreamReader) -> tuple[Response, bool]:
+    """Return the response, and whether the connection can be used again."""
+    status = 100
+    while status < 200:
+        head = await reader.readuntil(b"\r\n\r\n")
+        first, _, rest = head.partition(b"\r\n")
+        version, _, code = first.partition(b" ")
+        if not version.startswith(b"HTTP/1."):
+            raise ValueError(f"it begins with {first[:40]!r}")
+        status = int(code[:3])
+    headers = {name.lower(): value for name, value in http.client.parse_headers(io.BytesIO(rest)).items()}
+    keep = version == b"HTTP/1.1" and "close" not in headers.get("connection", "").lower()
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        return Response(status, await _chunks(reader), headers), keep
+    if (length := headers.get("content-length")) is not None:
+        return Response(status, await reader.readexactly(_within_limit(int(length))), headers), keep
+    if status in (204, 304):
+        return Response(status, b"", headers), keep
+    return Response(status, await _until_closed(reader), headers), False
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = bytearray()
+    while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+        _within_limit(len(body) + size)
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+    while await reader.readuntil(b"\r\n") != b"\r\n":  # trailers
+        pass
+    return bytes(body)
+
+
+async def _until_closed(reader: asyncio.StreamReader) -> bytes:
+    body = bytearray()
+    with contextlib.suppress(ssl.SSLError):  # many servers close TLS without the closing message
+        while chunk := await reader.read(65_536):
+            body += chunk
+            _within_limit(len(body))
+    return bytes(body)
+
+
+def _within_limit(size: int) -> int:
+    if not 0 <= size <= MAX_BODY_BYTES:
+        raise ValueError(f"a body of {size} bytes; the limit is {MAX_BODY_BYTES}")
+    return size

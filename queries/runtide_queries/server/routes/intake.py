@@ -1,0 +1,49 @@
+"""What a training job does where it cannot reach Kafka: bring spool segments, and ask for the answers to its requests."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import Query, Request
+from starlette.responses import Response
+
+from runtide_queries.intake import MOST_SEGMENT_BYTES
+from runtide_queries.server.answers import Json
+from runtide_queries.server.policy import Policy, Route
+from runtide_queries.server.routes import API
+from runtide_queries.server.stores import AskStores
+from runtide_schemas.errors import InvalidRequest, TransientError
+
+SEGMENT_TYPE = "application/avro"
+MOST_WAIT_S = 30.0
+READ_S = 60.0
+
+
+async def bring_segment(request: Request, stores: AskStores) -> Json:
+    """Publish the events of one spool segment (an Avro object container file), unchanged and in order.
+
+    Answered once the log has them all. A segment may be brought any number of times: readers know its events by run,
+    writer and number.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != SEGMENT_TYPE:
+        raise InvalidRequest(f"Content-Type must be {SEGMENT_TYPE}: a spool segment")
+    async with stores.intake.turn:
+        try:
+            async with asyncio.timeout(READ_S):
+                segment = await request.body()
+        except TimeoutError as error:
+            raise TransientError(f"the segment did not arrive within {READ_S:g} s") from error
+        return Json({"accepted": await stores.intake.publish(segment)})
+
+
+async def get_answer(
+    stores: AskStores, request_id: str, wait: Annotated[float, Query(ge=0, le=MOST_WAIT_S)] = 0.0
+) -> Response:
+    """Give the fact that answers a request (Avro single-object encoding); 204 while there is none after ``wait`` seconds."""
+    fact = await stores.decisions.answer(request_id, wait)
+    return Response(status_code=204) if fact is None else Response(fact, media_type=SEGMENT_TYPE)
+
+
+ROUTES = (
+    Route("POST", f"{API}/segments", bring_segment, Policy.LOG, "Bring a spool segment", MOST_SEGMENT_BYTES),
+    Route("GET", f"{API}/requests/{{request_id}}/answer", get_answer, Policy.LOG, "Get the answer to a request"),
+)

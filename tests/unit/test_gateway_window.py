@@ -1,0 +1,208 @@
+"""Records on their way through a gateway that is slow, strict, away or no gateway: over real sockets, to scripted answers."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from runtide.gateway import window
+from runtide.gateway.access import GatewayAccess
+from runtide.gateway.window import GatewayWindow
+from runtide.outgoing import Outgoing
+from runtide.spool.segment_format import decode_segment
+from runtide_schemas.codec import encode
+from runtide_schemas.envelope import make_envelope, to_headers
+from runtide_schemas.events.runs import TagsSet
+from runtide_schemas.routing import key_of, subject_of, topic_of
+from tests.certificates import Authority
+from tests.unit.http_server import ScriptedServer, answer, scripted_server
+
+RUN = "12" * 16
+
+
+def accepted(segment: bytes) -> bytes:
+    return answer(200, json.dumps({"accepted": len(decode_segment(segment))}).encode())
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "LONGEST_PAUSE_S", 0.2)
+
+
+class Sent:
+    """A window at work, and what it was told and has told."""
+
+    def __init__(self, server: ScriptedServer, **access: object) -> None:
+        self.troubles: list[tuple[str, str]] = []
+        self.acknowledged: list[tuple[str, int]] = []
+        self.window = GatewayWindow(GatewayAccess(server.url, **access), self._hear)  # type: ignore[arg-type]  # as given
+        self._changed = asyncio.Event()
+
+    def submit(self, seq: int, writer: str = "ab" * 16, size: int = 10) -> Outgoing:
+        body = TagsSet(run_id=RUN, tags={"note": "x" * size})
+        said = make_envelope("TagsSet", subject=subject_of(body), writer=writer, seq=seq)
+
+        def acknowledged(_: object) -> None:
+            self.acknowledged.append((writer[:2], seq))
+            self._changed.set()
+
+        record = Outgoing(topic_of(body), key_of(body, writer), encode(body), to_headers(said), said.time, acknowledged)
+        self.window.submit(record)
+        return record
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    def _hear(self, text: str, refused: str) -> None:
+        self.troubles.append((text, refused))
+        self._changed.set()
+
+
+@asynccontextmanager
+async def sending(server: ScriptedServer, **access: object) -> AsyncIterator[Sent]:
+    sent = Sent(server, **access)
+    running = asyncio.create_task(sent.window.run())
+    try:
+        yield sent
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_a_writers_records_go_in_order_in_few_requests_over_one_connection() -> None:
+    async with scripted_server(accepted) as server, sending(server, token="t") as sent:
+        for seq in range(500):
+            sent.submit(seq)
+        await sent.until(lambda: len(sent.acknowledged) == 500)
+        sent.submit(500)
+        await sent.until(lambda: len(sent.acknowledged) == 501)
+    assert sent.acknowledged == [("ab", seq) for seq in range(501)]
+    assert [event.seq for body in server.bodies for event in decode_segment(body)] == list(range(501))
+    assert (len(server.bodies), server.connections, sent.troubles) == (2, 1, [])
+    assert server.heads[0].startswith("POST /api/runtide/v1/segments HTTP/1.1\r\n")
+    assert "Authorization: Bearer t" in server.heads[0]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        None,
+        answer(503, b'{"message": "the log is away"}', "Retry-After: 0"),
+        answer(429),
+        answer(500, b"<html>"),
+        answer(200, b"<html>Please log in to the Wi-Fi</html>"),
+        answer(200, b'{"accepted": 1}'),
+        answer(204),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    ],
+    ids=range(9),
+)
+async def test_what_was_not_acknowledged_is_sent_again(fault: bytes | None) -> None:
+    async with scripted_server(accepted) as server, sending(server) as sent:
+        server.answers = [fault, fault, fault]
+        server.hang_up_after_answer = True
+        for seq in range(3):
+            sent.submit(seq)
+        await sent.until(lambda: len(sent.acknowledged) == 3)
+        await sent.until(lambda: sent.troubles[-1] == ("", ""))
+    assert sent.acknowledged == [("ab", seq) for seq in range(3)]
+    assert len(server.bodies) >= 4
+    assert all(refused == "" for _, refused in sent.troubles)
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_opened_anew_without_a_word() -> None:
+    async with scripted_server(accepted) as server, sending(server) as sent:
+        server.hang_up_after_answer = True
+        for seq in range(5):
+            sent.submit(seq)
+            await sent.until(lambda seq=seq: len(sent.acknowledged) == seq + 1)  # type: ignore[misc]  # bound now
+    assert (server.connections, sent.troubles) == (5, [])
+
+
+async def test_a_proxy_that_takes_only_small_bodies_gets_small_ones() -> None:
+    def strict(segment: bytes) -> bytes:
+        return accepted(segment) if len(segment) < 100_000 else answer(413, b"too large")
+
+    async with scripted_server(strict) as server, sending(server) as sent:
+        for seq in range(100):
+            sent.submit(seq, size=7_000)
+        await sent.until(lambda: len(sent.acknowledged) == 100)
+    assert sent.acknowledged == [("ab", seq) for seq in range(100)]
+    assert sent.troubles == []
+
+
+async def test_one_event_too_large_for_a_proxy_is_said_and_kept() -> None:
+    async with scripted_server(lambda _: answer(413, b"too large")) as server, sending(server) as sent:
+        sent.submit(0, size=8_000)
+        await sent.until(lambda: bool(sent.troubles))
+        assert "413" in sent.troubles[0][0]
+        server.otherwise = accepted
+        await sent.until(lambda: sent.acknowledged == [("ab", 0)])
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [(401, "RUNTIDE_GATEWAY_TOKEN"), (403, "not served here"), (404, "RUNTIDE_URI"), (302, "RUNTIDE_URI")],
+)
+async def test_a_gateway_that_never_lets_us_in_is_told_from_one_that_is_away(status: int, hint: str) -> None:
+    async with scripted_server(accepted) as server, sending(server) as sent:
+        server.answers = [answer(status, b'{"message": "not served here"}', "Location: http://127.0.0.1:1/")]
+        sent.submit(0)
+        await sent.until(lambda: bool(sent.troubles))
+        assert hint in sent.window.refused
+        assert sent.troubles[0][1] == sent.window.refused
+        await sent.until(lambda: sent.acknowledged == [("ab", 0)])
+        assert sent.window.refused == ""
+
+
+async def test_a_writer_whose_events_are_refused_holds_up_nobody_else() -> None:
+    def picky(segment: bytes) -> bytes:
+        refused = decode_segment(segment)[0].writer.startswith("bad")
+        return answer(400, b'{"message": "unknown schema"}') if refused else accepted(segment)
+
+    async with scripted_server(picky) as server, sending(server) as sent:
+        kept = sent.submit(0, writer="bad0" * 8)
+        await sent.until(lambda: "unknown schema" in str(sent.troubles))
+        for seq in range(10):
+            sent.submit(seq)
+        await sent.until(lambda: len(sent.acknowledged) == 10)
+        assert not kept.settled
+        sent.window.forget([kept])
+        assert kept.settled
+
+
+async def test_what_is_forgotten_is_sent_no_more() -> None:
+    async with scripted_server(lambda _: answer(503)) as server, sending(server) as sent:
+        records = [sent.submit(seq) for seq in range(3)]
+        await sent.until(lambda: bool(sent.troubles))
+        sent.window.forget(records[:2])
+        server.otherwise = accepted
+        await sent.until(lambda: sent.acknowledged == [("ab", 2)])
+    assert [event.seq for event in decode_segment(server.bodies[-1])] == [2]
+
+
+async def test_over_tls_the_server_has_to_be_trusted(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.issue("gateway").both)
+    async with scripted_server(accepted, context) as server:
+        async with sending(server, tls_ca=authority.path) as sent:
+            sent.submit(0)
+            await sent.until(lambda: sent.acknowledged == [("ab", 0)])
+        async with sending(server) as sent:
+            sent.submit(0)
+            await sent.until(lambda: bool(sent.troubles))
+            assert "RUNTIDE_GATEWAY_TLS_CA" in sent.window.refused
+        async with sending(server, tls_ca=tmp_path / "none.pem") as sent:
+            sent.submit(0)
+            await sent.until(lambda: bool(sent.troubles))
+            assert "none.pem" in sent.window.refused
