@@ -143,6 +143,31 @@ def test_a_job_needs_the_log_token_and_says_so(tmp_path: Path, monkeypatch: pyte
         assert_complete(read_log(http.broker.address, run.run_id))
 
 
+LONELY = """
+import runtide
+with runtide.start_run("lonely") as run:
+    run.log_metrics({"a": 1.0, "b": 2.0})
+print(run.run_id)
+"""
+
+
+def test_a_gateway_that_was_never_there_holds_nobody_up_and_gets_it_all_by_sync(tmp_path: Path) -> None:
+    away = {"RUNTIDE_URI": "http://127.0.0.1:9", "RUNTIDE_EXIT_DEADLINE": "1"}
+    before = time.monotonic()
+    code, out, said = finished(child(LONELY, broker="", spool=tmp_path / "spool", variables=away))
+    assert time.monotonic() - before < 15
+    assert code == 0, said
+    assert "run lonely: " in said
+    assert f"runtide sync {tmp_path / 'spool'}" in said
+    with running_http_log(tmp_path) as http:
+        transport = Connection.resolve(uri=http.gateway.url).transport()
+        assert transport is not None
+        assert sync([tmp_path / "spool"], transport).complete
+        events = read_log(http.broker.address, out.strip())
+    assert_complete(events)
+    assert points_of(events, "b") == [(0, 2.0)]
+
+
 def test_requests_are_made_and_answered_through_the_gateway(http: HttpLog, tmp_path: Path) -> None:
     environment = os.environ | {"RUNTIDE_KAFKA_BOOTSTRAP": http.broker.address}
     command = [sys.executable, "-m", "runtide_consumers.registrar"]
