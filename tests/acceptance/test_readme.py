@@ -86,6 +86,7 @@ CHECKS: dict[str, tuple[Callable[[str, RunningStack, str], str], str]] = {
     "runtide up": (_is_running, "up"),
     "runtide runs": (_runs, "mlp"),
     "runtide show": (_runs, "val_accuracy"),
+    "runtide check": (_runs, "complete"),
     "runtide log": (_runs, "RunStarted"),
     "runtide sql": (_runs, "best"),
     "runtide sync": (_runs, "othing"),
