@@ -69,6 +69,15 @@ class Trust:
     settings: str
 
 
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy. ``authorization`` is the value of Proxy-Authorization; empty for none."""
+
+    host: str
+    port: int
+    authorization: str = field(default="", repr=False)
+
+
 def parse_endpoint(url: str, setting: str, credentials: str) -> Endpoint:
     """Return a base URL's parts. ``setting`` names where the URL comes from, ``credentials`` where a password belongs.
 
@@ -93,10 +102,11 @@ def parse_endpoint(url: str, setting: str, credentials: str) -> Endpoint:
 class Channel:
     """A connection to one server that is kept for the next request. One request at a time."""
 
-    def __init__(self, endpoint: Endpoint, trust: Trust) -> None:
-        """Connect with the first request."""
+    def __init__(self, endpoint: Endpoint, trust: Trust, proxy: Proxy | None = None) -> None:
+        """Connect with the first request, through an HTTP proxy if there is one (RFC 9110: CONNECT for https)."""
         self.endpoint = endpoint
         self._trust = trust
+        self._proxy = proxy
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def exchange(self, request: Request, timeout_s: float) -> Response:
@@ -135,16 +145,37 @@ class Channel:
         keep = False
         try:
             if self._streams is None:
-                place = self.endpoint.host, self.endpoint.port
-                self._streams = await asyncio.open_connection(*place, ssl=self._trust.tls)
+                self._streams = await self._connect()
             reader, writer = self._streams
-            writer.write(_head(self.endpoint, request) + request.body)
+            writer.write(self._head(request) + request.body)
             await writer.drain()
             response, keep = await _response(reader)
             return response
         finally:
             if not keep:
                 self.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        server, proxy, tls = self.endpoint, self._proxy, self._trust.tls
+        if proxy is None:
+            return await asyncio.open_connection(server.host, server.port, ssl=tls)
+        reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
+        try:
+            if tls is not None:
+                await _open_tunnel(reader, writer, server, proxy)
+                await writer.start_tls(tls, server_hostname=server.host)
+        except BaseException:
+            writer.transport.abort()
+            raise
+        return reader, writer
+
+    def _head(self, request: Request) -> bytes:
+        target, headers = f"{self.endpoint.prefix}{request.path}", {"Host": _authority(self.endpoint)}
+        if self._proxy is not None and self._trust.tls is None:
+            target = f"http://{_authority(self.endpoint)}{target}"
+            headers |= _proxy_headers(self._proxy)
+        headers |= {"Content-Length": str(len(request.body)), **request.headers}
+        return _lines(f"{request.method} {target} HTTP/1.1", headers)
 
 
 async def exchange(endpoint: Endpoint, request: Request, trust: Trust, timeout_s: float) -> Response:
@@ -157,11 +188,27 @@ async def exchange(endpoint: Endpoint, request: Request, trust: Trust, timeout_s
         channel.close()
 
 
-def _head(endpoint: Endpoint, request: Request) -> bytes:
-    host = str(endpoint).split("/")[2]
-    headers = {"Host": host, "Content-Length": str(len(request.body)), **request.headers}
-    lines = [f"{request.method} {endpoint.prefix}{request.path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
-    return "\r\n".join((*lines, "", "")).encode("latin-1")
+async def _open_tunnel(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Endpoint, proxy: Proxy
+) -> None:
+    authority = _authority(server)
+    writer.write(_lines(f"CONNECT {authority} HTTP/1.1", {"Host": authority, **_proxy_headers(proxy)}))
+    await writer.drain()
+    first = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0]
+    if not first.startswith(b"HTTP/1.") or not first.partition(b" ")[2].startswith(b"2"):
+        raise ValueError(f"the proxy {proxy.host}:{proxy.port} answered {first[:80]!r} to CONNECT {authority}")
+
+
+def _proxy_headers(proxy: Proxy) -> dict[str, str]:
+    return {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
+
+
+def _authority(endpoint: Endpoint) -> str:
+    return str(endpoint).split("/")[2]
+
+
+def _lines(first: str, headers: Mapping[str, str]) -> bytes:
+    return "\r\n".join((first, *(f"{name}: {value}" for name, value in headers.items()), "", "")).encode("latin-1")
 
 
 async def _response(reader: asyncio.StreamReader) -> tuple[Response, bool]:

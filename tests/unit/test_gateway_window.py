@@ -1,6 +1,7 @@
 """Records on their way through a gateway that is slow, strict, away or no gateway: over real sockets, to scripted answers."""
 
 import asyncio
+import base64
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -12,13 +13,17 @@ import pytest
 from runtide.gateway import window
 from runtide.gateway.access import GatewayAccess
 from runtide.gateway.window import GatewayWindow
+from runtide.http_exchange import Endpoint, Proxy
+from runtide.http_proxy import proxy_before
 from runtide.outgoing import Outgoing
 from runtide.spool.segment_format import decode_segment
 from runtide_schemas.codec import encode
 from runtide_schemas.envelope import make_envelope, to_headers
+from runtide_schemas.errors import FatalError
 from runtide_schemas.events.runs import TagsSet
 from runtide_schemas.routing import key_of, subject_of, topic_of
 from tests.certificates import Authority
+from tests.unit.http_proxy_double import proxy_double
 from tests.unit.http_server import ScriptedServer, answer, scripted_server
 
 RUN = "12" * 16
@@ -206,3 +211,48 @@ async def test_over_tls_the_server_has_to_be_trusted(tmp_path: Path) -> None:
             sent.submit(0)
             await sent.until(lambda: bool(sent.troubles))
             assert "none.pem" in sent.window.refused
+
+
+async def test_a_proxy_of_the_environment_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scripted_server(accepted) as server, proxy_double() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//ada:s%20cret@"))
+        server.url = server.url.replace("127.0.0.1", "gateway.example")
+        async with sending(server) as sent:
+            for seq in range(3):
+                sent.submit(seq)
+                await sent.until(lambda seq=seq: len(sent.acknowledged) == seq + 1)  # type: ignore[misc]  # bound now
+    assert proxy.asked == [f"POST {server.url}/api/runtide/v1/segments HTTP/1.1"]
+    assert proxy.authorization == ["Basic " + base64.b64encode(b"ada:s cret").decode()]
+
+
+async def test_over_tls_a_proxy_sees_nothing_but_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.issue("gateway", names=("gateway.example",)).both)
+    async with scripted_server(accepted, context) as server, proxy_double() as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        server.url = server.url.replace("127.0.0.1", "gateway.example")
+        async with sending(server, tls_ca=authority.path) as sent:
+            sent.submit(0)
+            await sent.until(lambda: sent.acknowledged == [("ab", 0)])
+            proxy.refuses = True
+            server.hang_up_after_answer = True
+            sent.submit(1)
+            sent.submit(2)
+            await sent.until(lambda: "407" in str(sent.troubles) or len(sent.acknowledged) == 3)
+            proxy.refuses = False
+            await sent.until(lambda: len(sent.acknowledged) == 3)
+    assert proxy.asked[0] == f"CONNECT {server.url.removeprefix('https://')} HTTP/1.1"
+
+
+async def test_loopback_and_named_hosts_are_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    async with scripted_server(accepted) as server, sending(server) as sent:
+        sent.submit(0)
+        await sent.until(lambda: sent.acknowledged == [("ab", 0)])
+    monkeypatch.setenv("no_proxy", "inside.example")
+    assert proxy_before(Endpoint(False, "gateway.inside.example", 80, "")) is None
+    assert proxy_before(Endpoint(False, "outside.example", 80, "")) == Proxy("127.0.0.1", 9)
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
+    with pytest.raises(FatalError, match="HTTP_PROXY"):
+        proxy_before(Endpoint(False, "outside.example", 80, ""))

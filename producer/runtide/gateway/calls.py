@@ -4,6 +4,7 @@ import json
 
 from runtide.gateway.access import TLS_CA, TOKEN, TOKEN_FILE, GatewayAccess
 from runtide.http_exchange import Channel, ExchangeFailed, Request, Response, Trust, parse_endpoint
+from runtide.http_proxy import proxy_before
 from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
 
 API = "/api/runtide/v1"
@@ -33,10 +34,10 @@ class GatewayChannel:
     """A connection to the gateway, kept for the next call. One call at a time."""
 
     def __init__(self, access: GatewayAccess) -> None:
-        """Raises FatalError: the CA certificates cannot be used."""
+        """Raises FatalError: the CA certificates, or the environment's proxy, cannot be used."""
         self._access = access
         endpoint = parse_endpoint(access.url, "the gateway's URL", TOKEN)
-        self._channel = Channel(endpoint, Trust(access.tls_context(), TLS_CA))
+        self._channel = Channel(endpoint, Trust(access.tls_context(), TLS_CA), proxy_before(endpoint))
 
     async def call(
         self, method: str, path: str, body: bytes = b"", content_type: str = "", *, timeout_s: float

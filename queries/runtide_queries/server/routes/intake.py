@@ -1,7 +1,8 @@
 """What a training job does where it cannot reach Kafka: bring spool segments, and ask for the answers to its requests."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Awaitable
+from typing import Annotated, TypeVar
 
 from fastapi import Query, Request
 from starlette.responses import Response
@@ -13,9 +14,11 @@ from runtide_queries.server.routes import API
 from runtide_queries.server.stores import AskStores
 from runtide_schemas.errors import InvalidRequest, TransientError
 
+T = TypeVar("T")
 SEGMENT_TYPE = "application/avro"
 MOST_WAIT_S = 30.0
 READ_S = 60.0
+TURN_S = 10.0
 
 
 async def bring_segment(request: Request, stores: AskStores) -> Json:
@@ -26,13 +29,21 @@ async def bring_segment(request: Request, stores: AskStores) -> Json:
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != SEGMENT_TYPE:
         raise InvalidRequest(f"Content-Type must be {SEGMENT_TYPE}: a spool segment")
-    async with stores.intake.turn:
-        try:
-            async with asyncio.timeout(READ_S):
-                segment = await request.body()
-        except TimeoutError as error:
-            raise TransientError(f"the segment did not arrive within {READ_S:g} s") from error
-        return Json({"accepted": await stores.intake.publish(segment)})
+    intake = stores.intake
+    await _within(TURN_S, intake.turn.acquire(), "other segments were not published")
+    try:
+        segment = await _within(READ_S, request.body(), "the segment did not arrive")
+        return Json({"accepted": await intake.publish(segment)})
+    finally:
+        intake.turn.release()
+
+
+async def _within(seconds: float, work: Awaitable[T], failure: str) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError as error:
+        raise TransientError(f"{failure} within {seconds:g} s; try again") from error
 
 
 async def get_answer(
