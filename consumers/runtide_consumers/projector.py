@@ -25,6 +25,7 @@ from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
 log = logging.getLogger(__name__)
 
 _INLINE_RECORDS = 50
+_MEASURE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +132,19 @@ class _Projector:
             "%s reads %d partitions of %s", self._projection.name, len(self._applied), sorted(self._projection.topics)
         )
         stopping = asyncio.create_task(self._stop.wait())
+        measuring = asyncio.create_task(self._measure(reader))
         try:
             await self._follow(reader, stopping)
         finally:
             stopping.cancel()
+            measuring.cancel()
             await reader.close()
+
+    async def _measure(self, reader: LogReader) -> None:
+        """Keep the lag true also while a batch keeps the loop waiting."""
+        while True:
+            self._counters.lag = reader.lag(self._applied)
+            await asyncio.sleep(_MEASURE_S)
 
     async def _follow(self, reader: LogReader, stopping: "asyncio.Task[Any]") -> None:
         wanted = asyncio.Event()
@@ -159,6 +168,7 @@ class _Projector:
 
     async def _fetch(self, reader: LogReader, wanted: asyncio.Event) -> list[Item]:
         records = await reader.fetch(self._settings.limits, wanted)
+        self._counters.records += len(records)
         self._counters.bytes += sum(len(record.value or b"") + len(record.key or b"") for record in records)
         if len(records) <= _INLINE_RECORDS:
             return _decode(records, reader.schemas.decoder)
@@ -177,16 +187,20 @@ class _Projector:
         events, parked, blocked = sort_items(items, self._blocked)
         begins, positions = self._span(items)
         batch = Batch(events, parked, positions, begins)
+        started = time.perf_counter()
         try:
             await self._projection.apply(batch)
         except PoisonEvent as error:
             await self._apply_around(items, error)
             return
+        self._counters.observe_batch(len(batch.events), time.perf_counter() - started)
         self._blocked = blocked
         self._applied.update(batch.positions)
         self._counters.events += len(batch.events)
         self._counters.parked += len(batch.parked)
         self._counters.batches += 1
+        for record, _ in items:
+            self._counters.applied_at[TopicPartition(record.topic, record.partition)] = record.timestamp
 
     async def _apply_around(self, items: Sequence[Item], error: PoisonEvent) -> None:
         if len(items) > 1:

@@ -6,12 +6,12 @@ import sys
 
 from pydantic import ValidationError
 
-from runtide_consumers.counters import Counters
 from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.duckdb.queries import Queries
 from runtide_consumers.duckdb.server import Server, build_app, listen, read_or_make_token
 from runtide_consumers.duckdb.settings import DuckdbSettings
 from runtide_consumers.duckdb.snapshots import Snapshots
+from runtide_consumers.metrics_port import add_metrics_options, exposed_counters
 from runtide_consumers.process import Ready, argument_parser, kafka_settings, progress_of, run_process
 from runtide_consumers.projector import run_projector
 
@@ -35,7 +35,8 @@ def main() -> int:
 
 
 async def _serve(settings: DuckdbSettings, arguments: argparse.Namespace, stop: asyncio.Event, ready: Ready) -> None:
-    projection, counters = DuckdbProjection(settings), Counters()
+    projection = DuckdbProjection(settings)
+    counters = exposed_counters(arguments, projection.name)
     queries = Queries(projection.owner, settings)
     snapshots = Snapshots(projection.owner, settings)
     token = read_or_make_token(settings.token_file)
@@ -62,6 +63,7 @@ async def _serve(settings: DuckdbSettings, arguments: argparse.Namespace, stop: 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argument_parser("runtide_consumers.duckdb", "Fold the log into one DuckDB file and answer queries of it.")
+    add_metrics_options(parser)
     parser.add_argument("--file", help="the DuckDB file (default: RUNTIDE_DUCKDB_FILE)")
     parser.add_argument("--query-host", help="address of the query API (default: this machine only)")
     parser.add_argument("--query-names", help="more host names to serve, comma-separated (default: loopback's only)")

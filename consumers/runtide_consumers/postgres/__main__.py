@@ -6,6 +6,7 @@ import sys
 
 from pydantic import ValidationError
 
+from runtide_consumers.metrics_port import add_metrics_options, exposed_counters
 from runtide_consumers.postgres.projection import PostgresProjection
 from runtide_consumers.postgres.settings import PostgresSettings
 from runtide_consumers.process import Ready, argument_parser, kafka_settings, progress_of, run_process
@@ -34,12 +35,14 @@ async def _serve(settings: PostgresSettings, arguments: argparse.Namespace, stop
         kafka_settings(arguments),
         stop=stop,
         ready=lambda: ready(f"postgres schema={settings.tables}"),
+        counters=exposed_counters(arguments, PostgresProjection.name),
         progress=progress_of(arguments),
     )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argument_parser("runtide_consumers.postgres", "Fold the log into PostgreSQL.")
+    add_metrics_options(parser)
     parser.add_argument("--dsn", help="default: RUNTIDE_POSTGRES_DSN")
     parser.add_argument(
         "--password-file", help="file with the password of the DSN (default: RUNTIDE_POSTGRES_PASSWORD_FILE)"
