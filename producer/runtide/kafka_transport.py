@@ -28,6 +28,11 @@ class KafkaTransport:
 
     settings: KafkaSettings
 
+    @property
+    def address(self) -> str:
+        """The bootstrap address."""
+        return self.settings.bootstrap
+
     def window(self, on_trouble: OnTrouble) -> DeliveryWindow:
         """Return a new window; what aiokafka itself has to say about trouble is said in our words."""
         return DeliveryWindow(self.settings, on_trouble, logging.CRITICAL)

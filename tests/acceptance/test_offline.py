@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.stack import RunningStack, eventually
 
 OFFLINE = """
@@ -44,6 +46,53 @@ def test_an_offline_run_is_shipped_later_and_only_once(stack: RunningStack, tmp_
     run = stack.get(f"/runs/{run_id}")["run"]
     assert run["info"]["status"] == "FINISHED"
     assert run["metrics"]["loss"]["point_count"] == 1000
+
+
+LIVING = """
+import sys
+import runtide
+runtide.init(experiment="offline")
+with runtide.start_run(name="living") as run:
+    print(run.run_id, flush=True)
+    for line in sys.stdin:
+        for step in range(int(line), int(line) + 500):
+            run.log_metric("loss", step * 0.25, step=step)
+"""
+
+
+@pytest.mark.slow
+def test_an_offline_run_is_seen_running_while_it_is_shipped_again_and_again(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("RUNTIDE_")}
+    training = subprocess.Popen(
+        [sys.executable, "-c", LIVING],
+        env={**clean, "RUNTIDE_DATA": str(tmp_path), "HOME": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert training.stdin is not None and training.stdout is not None
+    run_id = training.stdout.readline().strip()
+
+    def points() -> int:
+        (row,) = stack.sql(f"SELECT count(*) AS n FROM metrics WHERE run_id = '{run_id}'")
+        return int(row["n"])
+
+    for start in (0, 500):
+        training.stdin.write(f"{start}\n")
+        training.stdin.flush()
+        eventually(
+            lambda: "followed" in stack.runtide("sync", str(tmp_path / "spool")).stdout and points() == start + 500,  # noqa: B023
+            "what is logged arrives while it goes on",
+        )
+        assert stack.get(f"/runs/{run_id}")["run"]["info"]["status"] == "RUNNING"
+    training.stdin.close()
+    assert training.wait(60) == 0
+    assert "sent" in stack.runtide("sync", str(tmp_path / "spool")).stdout
+    eventually(lambda: stack.get(f"/runs/{run_id}/completeness")["state"] == "complete", "complete after its end")
+    assert stack.get(f"/runs/{run_id}")["run"]["info"]["status"] == "FINISHED"
+    eventually(lambda: points() == 1000, "every point once")
 
 
 def test_sync_says_what_is_wrong(stack: RunningStack, tmp_path: Path) -> None:

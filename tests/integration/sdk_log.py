@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,14 +116,24 @@ def bodies(events: list[Logged], kind: type[Any]) -> list[Any]:
 
 
 def child(
-    code: str, *arguments: str, broker: str, spool: Path, variables: Mapping[str, str] | None = None
+    code: str,
+    *arguments: str,
+    broker: str,
+    spool: Path,
+    variables: Mapping[str, str] | None = None,
+    steered: bool = False,
+    within: Sequence[str] = (),
 ) -> "subprocess.Popen[str]":
-    """Start a Python process that logs to a broker ("" is offline) through a spool."""
+    """Start a Python process that logs to a broker ("" is offline) through a spool.
+
+    ``steered``: by its input. ``within``: a command that runs it.
+    """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RUNTIDE_")}
     environment |= {"RUNTIDE_BROKER": broker, "RUNTIDE_SPOOL": str(spool), "RUNTIDE_DATA": str(spool / "no-stack")}
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        [*within, sys.executable, "-c", code, *arguments],
         env=environment | dict(variables or {}),
+        stdin=subprocess.PIPE if steered else None,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

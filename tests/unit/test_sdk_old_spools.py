@@ -41,7 +41,7 @@ def test_an_old_spool_is_listed_and_sound(old_spool: Path) -> None:
 
 
 def test_an_old_spool_is_recovered_to_the_last_point(old_spool: Path) -> None:
-    spool = recover(old_spool, SpoolLimits())
+    spool = recover(old_spool, SpoolLimits(), ended=True)
     runs = [event for seq in range(spool.written(topics.RUNS)) for event in spool.read(topics.RUNS, seq, 1)]
     bodies = [decode(event.value()) for event in runs]
     kinds = [type(body) for body in bodies]

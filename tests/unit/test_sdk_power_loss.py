@@ -1,6 +1,6 @@
 """What a durable flush returned for is there after a power cut, once and in order, in the log or in the spool.
 
-A writer does random things; the power is cut at random moments; of what was not synced a random part survives. Then
+A writer does random things, and somebody follows its spool; the power is cut at random moments; of what was not synced a random part survives. Then
 the spool is recovered and sent, and a reader of the log sees what the broker had and what comes now.
 """
 
@@ -19,7 +19,8 @@ import pytest
 
 from runtide.outgoing import Outgoing
 from runtide.publisher.shipment import Shipment
-from runtide.spool import durability, point_tail, topic_log, writer_spool
+from runtide.spool import durability, liveness, owner_state, point_tail, topic_log, writer_spool
+from runtide.spool.following import FollowedSpool
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.recovery import recover
 from runtide.spool.writer_spool import TOPICS, WriterSpool
@@ -34,6 +35,7 @@ from tests.unit.power_loss import Choice, RecordedDirectory, everything, nothing
 RUN = "ab" * 16
 LIMITS = SpoolLimits()
 KEYS = 7
+LOG = "the.log:9092"
 Identity = tuple[str, int]
 """(topic, number)"""
 
@@ -77,6 +79,8 @@ class History:
     """Time when the run had ended."""
     refused: int = 0
     """How many durable flushes failed."""
+    followed: int = 0
+    """How many events were sent by others than the writer."""
 
 
 @pytest.fixture
@@ -85,6 +89,12 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(point_tail, "FIRST_CAPACITY", 16)
     monkeypatch.setattr(point_tail, "CAPACITY", 32)
     monkeypatch.setattr(writer_spool, "MOST_POINTS", 12)
+
+
+@pytest.fixture(autouse=True)
+def another_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spools are recovered after the power was back: the writer's process, which is this one, is gone."""
+    monkeypatch.setattr(liveness, "boot_id", lambda: "the boot after the power cut")
 
 
 class Life:
@@ -107,10 +117,13 @@ class Life:
             *[self._seal] * 4,
             *[self._serve] * 3,
             *[self._acknowledge] * 3,
+            self._follow,
+            self._follow_what_is_settled,
             self._flush,
         )
         for _ in range(steps):
             self._dice.choice(actions)()
+        self._follow_what_is_settled()
         if self._dice.random() < 0.5:
             self._end()
         else:
@@ -147,6 +160,20 @@ class Life:
     def _acknowledge(self) -> None:
         self.history.network.acknowledge(self._dice.randint(0, 8))
         self._spool.save_acknowledged()
+
+    def _follow(self) -> None:
+        """Send what somebody else may send meanwhile, who sees only the files."""
+        followed = FollowedSpool(self._spool.directory, LOG)
+        Shipment(followed, self.history.network).advance()  # type: ignore[arg-type]  # a stand-in
+        self.history.followed += followed.unacknowledged
+        self._acknowledge()
+        followed.retire()
+
+    def _follow_what_is_settled(self) -> None:
+        self._log_param()
+        self._spool._durability.settle(at_once=True)
+        self._spool.maintain()
+        self._follow()
 
     def _flush(self) -> None:
         logged = self._logged, self._params
@@ -197,7 +224,7 @@ def recovered(root: Path) -> list[Outgoing] | None:
     """Recover and send every spool, as ``runtide sync`` does; None when there is none."""
     network, spools = Network(), spools_in(root)
     for directory in spools:
-        spool = recover(directory, LIMITS)
+        spool = recover(directory, LIMITS, ended=True, log=LOG)
         shipment = Shipment(spool, network)  # type: ignore[arg-type]  # a stand-in for the window
         while not spool.finished:
             shipment.advance()
@@ -216,7 +243,7 @@ def cut_power_again(
     with monkeypatch.context() as patch:
         recorded.patch(patch)
         for directory in spools_in(root):
-            spool = recover(directory, LIMITS)
+            spool = recover(directory, LIMITS, ended=True, log=LOG)
             shipment = Shipment(spool, network)  # type: ignore[arg-type]  # a stand-in for the window
             for _ in range(dice.randint(0, 6)):
                 shipment.advance()
@@ -307,6 +334,7 @@ def life(tmp_path: Path, steps: int, dice: random.Random, monkeypatch: pytest.Mo
         ticks = itertools.accumulate(dice.choice((0, 1)) for _ in itertools.count())
         patch.setattr(durability, "time", SimpleNamespace(monotonic=ticks.__next__))
         patch.setattr(topic_log, "SEGMENT_BYTES", dice.choice((3_500, 13_000)))
+        patch.setattr(owner_state, "_EVERY_S", 0.0)
         writer = Life(recorded, live / "home" / "spool", dice)
         history = writer.live(steps)
     writer.close()
@@ -319,6 +347,7 @@ def cut_power(tmp_path: Path, seed: int, steps: int, cuts: int, monkeypatch: pyt
     dice = random.Random(seed)
     history = life(tmp_path, steps, dice, monkeypatch)
     monkeypatch.setattr(os, "fsync", lambda _: None)
+    assert history.followed, "nobody followed the writer"
     found, last = 0, history.recorded.now
     for number, choose in zip(range(cuts), choices(dice), strict=False):
         crash = last if number < 3 else dice.randint(1, last)

@@ -15,10 +15,11 @@ import pytest
 from runtide.kafka import KafkaSettings
 from runtide.publisher.publisher import Publisher
 from runtide.spool.limits import SpoolLimits
+from runtide.spool.liveness import SpoolBusy
 from runtide.spool.recovery import recover
 from runtide.spool.segment import segment_files
 from runtide.spool.topic_log import SEGMENT_BYTES
-from runtide.spool.writer_spool import SpoolBusy, WriterSpool
+from runtide.spool.writer_spool import WriterSpool
 from runtide.sync import find_spools, sync
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
@@ -239,7 +240,7 @@ def test_a_full_disk_only_delays_the_note_of_what_is_acknowledged(
         patch.setattr(os, "pwrite", full)
         spool.save_acknowledged()
         assert spool.first_kept(topics.RUNS) == 0
-    spool._save_again_at = 0.0  # the pause is over
+    spool._acked._save_again_at = 0.0  # the pause is over
     spool.save_acknowledged()
     assert spool.first_kept(topics.RUNS) > 0
     spool.acknowledge(topics.RUNS, 40)

@@ -11,9 +11,9 @@ import fastavro
 import pytest
 from typer.testing import CliRunner
 
+from runtide.spool import liveness
 from runtide.spool.inspection import summarize, verify
 from runtide.spool.limits import SpoolLimits
-from runtide.spool.manifest import Manifest
 from runtide.spool.segment import SegmentReader, segment_files
 from runtide.spool.writer_spool import WriterSpool
 from runtide_deploy.cli.main import app
@@ -70,7 +70,7 @@ def test_a_list_says_what_is_there_and_who_takes_care_of_it(spool: WriterSpool) 
 
 
 def test_the_state_of_a_spool_whose_writer_is_gone(spool: WriterSpool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Manifest, "owner_lives", lambda _: False)
+    monkeypatch.setattr(liveness, "process_start", lambda _: 1)
     assert summarize(spool.directory).state == "being sent", "somebody holds the lock"
     spool.close(remove=False)
     assert summarize(spool.directory).state == "left behind"

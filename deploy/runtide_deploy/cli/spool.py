@@ -41,7 +41,9 @@ def list_spools(
 ) -> None:
     """List the spools: whose they are, what they hold, and who takes care of them.
 
-    **live**: its training runs and sends it. **being sent**: by a `runtide sync`. **left behind**: run `runtide sync`.
+    **live**: its training runs. **being sent**: by a `runtide sync`, or its training runs in another container.
+    **elsewhere**: of another machine, where its training may run. **left behind**: its training has ended. `runtide sync`
+    sends each of them as far as nobody else does.
     **unreadable**: run `runtide spool verify`. *points* are metric points that are not events yet.
     """
     from runtide.spool.inspection import summarize

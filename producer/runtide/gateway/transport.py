@@ -23,6 +23,11 @@ class GatewayTransport:
 
     access: GatewayAccess
 
+    @property
+    def address(self) -> str:
+        """The gateway's URL."""
+        return self.access.url
+
     def window(self, on_trouble: OnTrouble) -> GatewayWindow:
         """Return a new window."""
         return GatewayWindow(self.access, on_trouble)

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from runtide.publisher.event_loop import PublisherLoop
 from runtide.publisher.lag import LagWatch
 from runtide.publisher.shipment import Shipment
+from runtide.publisher.shippable import Shippable
 from runtide.publisher.transport import Transport, Window
-from runtide.spool.writer_spool import WriterSpool
+from runtide.spool.owner_state import Delivery
 
 log = logging.getLogger("runtide")
 
@@ -49,19 +50,26 @@ class Publisher:
         self._loop = PublisherLoop()
         self._wake = asyncio.Event()
         self._adding = threading.RLock()
-        self._spools: list[WriterSpool] = []
-        self._shipments: dict[WriterSpool, Shipment] = {}
-        self._failing: set[WriterSpool] = set()
-        self._watches: dict[WriterSpool, LagWatch] = {}
+        self._spools: list[Shippable] = []
+        self._shipments: dict[Shippable, Shipment] = {}
+        self._failing: set[Shippable] = set()
+        self._watches: dict[Shippable, LagWatch] = {}
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="runtide-publisher", daemon=True)
+
+    @property
+    def delivery(self) -> Delivery:
+        """How delivery is, for those who look at the spools from outside."""
+        if self._transport is None:
+            return "none"
+        return "fails" if self.trouble else "works"
 
     @property
     def alive(self) -> bool:
         """False once it has stopped; make another one then."""
         return not self._stopping and (self._thread.is_alive() or self._thread.ident is None)
 
-    def add(self, spool: WriterSpool) -> bool:
+    def add(self, spool: Shippable) -> bool:
         """Start shipping a spool; False when the thread has just stopped."""
         with self._adding:
             if not self.alive:
@@ -71,17 +79,17 @@ class Publisher:
                 self._thread.start()
             return True
 
-    def watch(self, spool: WriterSpool, watch: LagWatch) -> None:
+    def watch(self, spool: Shippable, watch: LagWatch) -> None:
         """Have somebody told, in the thread, how far a spool's delivery is behind."""
         self._watches[spool] = watch
 
-    def remove(self, spool: WriterSpool, timeout: float = 2.0) -> bool:
+    def remove(self, spool: Shippable, timeout: float = 2.0) -> bool:
         """Stop shipping a spool; False when the thread is stuck and may still use it."""
         with self._adding, contextlib.suppress(ValueError):
             self._spools.remove(spool)
         return self._until(lambda: spool not in self._shipments or not self._thread.is_alive(), timeout)
 
-    def delivered(self, spool: WriterSpool, timeout: float) -> bool:
+    def delivered(self, spool: Shippable, timeout: float) -> bool:
         """Wait until the broker has everything that is in the spool now; False when it has not in time."""
         deadline = time.monotonic() + timeout
         if not spool.seal_all(max(0.0, timeout)):
@@ -164,7 +172,7 @@ class Publisher:
             self.trouble = f"delivery has ended: {'' if error is None else f'{type(error).__name__}: {error}'}"
             raise RuntimeError(self.trouble) from error
 
-    def _current(self, window: Window | None) -> list[WriterSpool]:
+    def _current(self, window: Window | None) -> list[Shippable]:
         """Return the spools to serve; those that were removed are let go here, where nobody uses them."""
         spools = list(self._spools)
         for gone in self._shipments.keys() - set(spools):
@@ -178,11 +186,11 @@ class Publisher:
                 self._shipments[spool] = Shipment(spool, window)
         return spools
 
-    def _serve(self, spool: WriterSpool) -> None:
+    def _serve(self, spool: Shippable) -> None:
         try:
             if not spool.seal(_LOCK_WAIT_S, _MOST_EVENTS):
                 self._wake.set()
-            spool.maintain()
+            spool.maintain(self.delivery)
             self._shipments[spool].advance()
             spool.save_acknowledged()
             self._failing.discard(spool)

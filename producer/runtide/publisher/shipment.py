@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 from runtide.outgoing import Outgoing
 from runtide.publisher.lag import Lag
+from runtide.publisher.shippable import Shippable
 from runtide.publisher.transport import Window
 from runtide.spool.segment_format import SpooledEvent
-from runtide.spool.writer_spool import TOPICS, WriterSpool
+from runtide.spool.writer_spool import TOPICS
 
 MOST_IN_FLIGHT_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
@@ -25,7 +26,7 @@ class _Sent(NamedTuple):
 class Shipment:
     """Feeds one spool into a delivery window. Belongs to the publisher's thread."""
 
-    def __init__(self, spool: WriterSpool, window: Window | None) -> None:
+    def __init__(self, spool: Shippable, window: Window | None) -> None:
         """Without a window nothing is sent, and nothing is kept in memory."""
         self.spool = spool
         self._window = window

@@ -38,6 +38,10 @@ class Request(Protocol):
 class Transport(Protocol):
     """A way to the log."""
 
+    @property
+    def address(self) -> str:
+        """Which log it leads to, as far as one can tell by its address."""
+
     def window(self, on_trouble: OnTrouble) -> Window:
         """Return a new window, nothing of it connected."""
 

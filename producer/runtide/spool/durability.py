@@ -24,6 +24,8 @@ Rules that make it so, each needed by ``tests/unit/test_sdk_power_loss.py``
 7. Recovery believes what is in a row up to the first tear (``kept_segments.py``), and what has a right checksum.
 8. Lifecycle events are sent only when all events that were written before them are synced, and recovery takes back a
    WriterClosed that counts events which are not there: it was never sent.
+9. Who only follows a spool (``following.py``) sends no event before its owner says in ``state`` that it may be sent by
+   rules 1 and 8: on another machine, or from a copy, nobody else can know. The owner settles every few seconds for that.
 
 After a failed fsync nothing of the spool is called durable again (``disk.py``): every later ``sync`` raises. Events are
 sent all the same, for the broker is then the only safe place, and tail files go once the broker has their points.
@@ -40,6 +42,7 @@ from pathlib import Path
 from runtide.spool import manifest
 from runtide.spool.disk import Disk
 from runtide.spool.keys import KeyTable
+from runtide.spool.owner_state import Delivery, StateNote
 from runtide.spool.point_tail import PointTail
 from runtide.spool.tail import TailFile
 from runtide.spool.topic_log import TopicLog
@@ -47,12 +50,18 @@ from runtide_schemas import topics
 
 log = logging.getLogger(__name__)
 
+SETTLE_EVERY_S = 5.0
+"""Seconds after which what is written is synced even if nobody here is to send it: followers wait for that."""
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """Nothing was synced, but nothing has failed to be either: the next try may do it."""
 
 
 class Durability:
-    """Syncs one spool's files and deletes the tail files that are safe to go."""
+    """Syncs one spool's files and deletes the tail files that are safe to go.
+
+    Attributes:
+        delivery: whether this process sends the spool, for those who look at it.
+    """
 
     def __init__(
         self,
@@ -69,9 +78,12 @@ class Durability:
         self._points = points
         self._logs = logs
         self._acknowledged = acknowledged
+        self.delivery: Delivery = "unknown"
+        self._state = StateNote(directory)
         self._drained: deque[tuple[int, TailFile]] = deque()
         self._founded = False
         self._settle_again_at = 0.0
+        self._settled_at = time.monotonic()
         self._sendable_runs = 0
         self._said = False
 
@@ -118,12 +130,19 @@ class Durability:
                 self._disk.failure = self._disk.failure or error
             self._say(error)
         self._remove_drained()
-        self._settle_again_at = 2 * time.monotonic() - began
+        self._settled_at = time.monotonic()
+        self._settle_again_at = 2 * self._settled_at - began
 
     def tidy(self) -> None:
-        """Settle when files wait for it; what is only unsynced waits until it is to be sent."""
-        if self._drained or any(topic_log.rotated for topic_log in self._logs.values()):
+        """Settle when files wait for it, and now and then; tell what came of it."""
+        overdue = time.monotonic() >= self._settled_at + SETTLE_EVERY_S
+        if self._drained or overdue or any(topic_log.rotated for topic_log in self._logs.values()):
             self.settle()
+        self.tell()
+
+    def tell(self, at_once: bool = False) -> None:
+        """Tell those who look at the spool what may be sent of it, and whether it is sent from here."""
+        self._state.tell({topic: self.sendable(topic) for topic in self._logs}, self.delivery, at_once)
 
     def sendable(self, topic: str) -> int:
         """Return the number after the last event that may be sent: those that cannot change any more."""
@@ -141,7 +160,9 @@ class Durability:
             self._say(error)
 
     def release(self) -> None:
-        """Close the tail files that wait to be deleted; recovery deletes them."""
+        """Tell the last time, and close the files; recovery deletes the tail files that wait for it."""
+        self.tell(at_once=True)
+        self._state.close()
         while self._drained:
             self._drained.popleft()[1].close()
 

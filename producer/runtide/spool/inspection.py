@@ -12,9 +12,10 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from runtide.spool.acked import FILE as ACKED_FILE
-from runtide.spool.acked import read_acked
+from runtide.spool.acked import known_positions, read_acked
 from runtide.spool.keys import FILE as KEYS_FILE
 from runtide.spool.keys import read_keys
+from runtide.spool.liveness import Standing, standing
 from runtide.spool.manifest import LOCK_FILE, Manifest
 from runtide.spool.segment import SegmentReader, TornHeader, segment_files
 from runtide.spool.segment_format import SpooledEvent
@@ -23,8 +24,10 @@ from runtide_schemas import topics
 from runtide_schemas.codec import decode
 from runtide_schemas.errors import FatalError, RuntideError
 
-State = Literal["live", "being sent", "left behind", "unreadable"]
-"""``live``: its writer runs and sends it; ``left behind``: it waits for ``runtide sync``."""
+State = Literal["live", "being sent", "elsewhere", "left behind", "unreadable"]
+"""``live``: its writer runs; ``elsewhere``: it may, where we cannot see it; ``left behind``: it waits for ``runtide sync``."""
+
+_STATES: dict[Standing, State] = {"lives": "live", "held": "being sent", "unknown": "elsewhere", "gone": "left behind"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ def summarize(directory: Path) -> SpoolSummary:
     try:
         manifest = Manifest.read(directory)
         run_id, writer_id, created = manifest.run_id, manifest.writer_id, manifest.created
-        acked = read_acked(directory)
+        acked = known_positions(directory)
         for topic, _, path in segment_files(directory):
             for event in events_of(path):
                 events += 1
@@ -121,17 +124,22 @@ def events_of(path: Path) -> Iterator[SpooledEvent]:
         yield from reader
 
 
-def unsealed(directory: Path) -> Iterator[tuple[Path, NDArray[Any]]]:
-    """Yield tail files and their points that are no events yet."""
+def unsealed(directory: Path, sealed: int | None = None) -> Iterator[tuple[Path, NDArray[Any]]]:
+    """Yield tail files and their points that are no events yet; ``sealed``: the index after the last that is one."""
+    sealed = _sealed(directory) if sealed is None else sealed
+    for path in tail_files(directory):
+        first, records = read_tail(path)
+        left = records[max(0, sealed - first) :]
+        yield path, left[left["key"] != 0]
+
+
+def _sealed(directory: Path) -> int:
     sealed = 0
     for topic, _, path in segment_files(directory):
         if topic == topics.METRICS:
             with closing(SegmentReader(path)) as reader:
                 sealed = max([sealed, reader.tail_start, *(event.tail_end for event in reader)])
-    for path in tail_files(directory):
-        first, records = read_tail(path)
-        left = records[max(0, sealed - first) :]
-        yield path, left[left["key"] != 0]
+    return sealed
 
 
 def _verify_segment(path: Path, first: int) -> tuple[list[Finding], int]:
@@ -180,16 +188,21 @@ def _bytes(directory: Path) -> int:
 
 
 def _state(directory: Path, manifest: Manifest) -> State:
-    if manifest.owner_lives():
-        return "live"
     try:
         descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return "left behind"
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return "being sent"
+        status = os.fstat(descriptor)
+        return _STATES[standing(manifest, status, free=_is_free(descriptor))]
     finally:
         os.close(descriptor)
-    return "left behind"
+
+
+def _is_free(lock: int) -> bool:
+    """Return True when nobody has the lock, but perhaps others who look."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

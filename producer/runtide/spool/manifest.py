@@ -1,4 +1,4 @@
-"""Whose spool it is, and whether its owner still lives."""
+"""Whose spool it is."""
 
 import fcntl
 import json
@@ -28,7 +28,9 @@ class Manifest:
         run_id: the run; empty for a writer that only makes requests.
         writer_id: the writer.
         creator: True when this writer started the run, and has to end it.
-        pid, process_start, boot_id, host: the process, so that another can tell whether it still lives.
+        pid, process_start, boot_id, host, pid_namespace: the process, so that another can tell whether it still lives
+            (``liveness.py``).
+        lock_device, lock_inode: of the lock file, so that a copy is told from the spool itself; 0 of an older version.
         client: client name and version.
         created: Unix time in milliseconds.
         format: spool format.
@@ -43,21 +45,28 @@ class Manifest:
     host: str
     client: str
     created: int
+    pid_namespace: str = ""
+    lock_device: int = 0
+    lock_inode: int = 0
     format: int = FORMAT
 
     @classmethod
-    def of_this_process(cls, run_id: str, writer_id: str, creator: bool) -> Self:
-        """Return the manifest of a new writer."""
+    def of_this_process(cls, run_id: str, writer_id: str, creator: bool, lock: int) -> Self:
+        """Return the manifest of a new writer that holds its lock file open as ``lock``."""
+        file = os.fstat(lock)
         return cls(
             run_id=run_id,
             writer_id=writer_id,
             creator=creator,
             pid=os.getpid(),
-            process_start=_process_start(os.getpid()),
-            boot_id=_boot_id(),
+            process_start=process_start(os.getpid()),
+            boot_id=boot_id(),
             host=platform.node(),
             client=client_name(),
             created=now_ms(),
+            pid_namespace=pid_namespace(),
+            lock_device=file.st_dev,
+            lock_inode=file.st_ino,
         )
 
     @classmethod
@@ -72,7 +81,7 @@ class Manifest:
             fields = json.loads(path.read_text(encoding="utf-8"))
             if fields["format"] != FORMAT:
                 raise FatalError(f"{path} is of spool format {fields['format']}; this version reads {FORMAT}")
-            return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
+            return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FatalError(f"{path} is no manifest of a spool: {error!r}") from error
 
@@ -82,11 +91,6 @@ class Manifest:
         unfinished.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
         unfinished.chmod(0o600)
         unfinished.rename(directory / FILE)
-
-    def owner_lives(self) -> bool:
-        """Return True when the process is known to live: same host, same boot, same start time."""
-        same_machine = self.host == platform.node() and self.boot_id == _boot_id() != ""
-        return same_machine and self.process_start == _process_start(self.pid) != 0
 
 
 def mark_sent(directory: Path) -> None:
@@ -113,7 +117,7 @@ def client_name() -> str:
         return "runtide/0"
 
 
-def _process_start(pid: int) -> int:
+def process_start(pid: int) -> int:
     """Return when a process started, in clock ticks since boot; 0 when it is not there or cannot be known."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
@@ -121,8 +125,17 @@ def _process_start(pid: int) -> int:
         return 0
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Return the id of this run of the kernel, which its containers share; empty when it has none."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def pid_namespace() -> str:
+    """Return the name of the namespace that process ids count in; empty when it has none."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""

@@ -65,6 +65,7 @@ class PointTail:
         else:
             opened = [TailFile.open(path) for path in tail_files(directory)]
             self._files = [file for file in opened if file is not None]
+            self._say_what_is_missing()
         self._current = self._files[-1] if self._files else None
 
     @property
@@ -202,6 +203,19 @@ class PointTail:
         with self._lock:
             for file in (*self._files, *self._drained):
                 file.close()
+
+    def _say_what_is_missing(self) -> None:
+        """Warn of points that are in no file: a copy was made file by file while its writer went on."""
+        expected = self.sealed
+        for file in self._files:
+            if file.first > expected:
+                log.warning(
+                    "%s lacks metric points %d to %d: it is no whole copy. Copy it once more, if that can be done",
+                    self._directory,
+                    expected,
+                    file.first - 1,
+                )
+            expected = max(expected, file.end)
 
     def _append_after_rotation(
         self, full: TailFile | None, key_id: int, step: int, timestamp: int, value: float

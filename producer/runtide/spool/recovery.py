@@ -13,7 +13,7 @@ from runtide_schemas.events.runs import RunEnded, WriterClosed
 _REASON = "the process ended without closing the run; recovered from its spool"
 
 
-def recover(directory: Path, limits: SpoolLimits) -> WriterSpool:
+def recover(directory: Path, limits: SpoolLimits, *, ended: bool = False, log: str = "") -> WriterSpool:
     """Take over a spool whose owner is gone and make it complete.
 
     Points in the tail become events with the writer's next numbers. When the writer had not said that it ended, it
@@ -22,11 +22,17 @@ def recover(directory: Path, limits: SpoolLimits) -> WriterSpool:
     power took; so doing this again, at any time, changes nothing.
     When the disk takes no events, points stay in the tail, the writer is not closed, and the next recovery does it.
 
+    Args:
+        directory: of the spool.
+        limits: its bound.
+        ended: take the caller's word that the writer has ended, and that a copy of its spool was made after that.
+        log: bootstrap address of the broker that it is for: it begins after what others have sent there.
+
     Raises:
-        SpoolBusy: the owner lives, or somebody else has taken it over.
+        SpoolBusy: the owner lives or may live, or somebody else has taken it over.
         FatalError: it is no spool that this version can read.
     """
-    spool = WriterSpool.take_over(directory, limits)
+    spool = WriterSpool.take_over(directory, limits, ended=ended, log=log)
     spool.points.close()
     last_logged = int(1000 * max(path.stat().st_mtime for path in directory.iterdir()))
     if not spool.seal():

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from runtide.spool.disk import Disk
 from runtide.spool.kept_segments import Segment, end_of, recover_segments
-from runtide.spool.segment import SegmentReader, segment_name
+from runtide.spool.segment import segment_name
 from runtide.spool.segment_format import SpooledEvent, branches, encode_block, file_header
+from runtide.spool.segment_row import RowReader
 from runtide.spool.whole_write import write_whole
 
 SEGMENT_BYTES = 8 * 1024 * 1024
@@ -51,8 +52,7 @@ class TopicLog:
         self._unsynced_name = False
         self._sync = b""
         self._opening = False
-        self._reader: SegmentReader | None = None
-        self._reader_next = 0
+        self._row = RowReader()
         kept = recover_segments(directory, topic, acknowledged, self._disk)
         self._segments = kept.segments
         self.tail_end = kept.tail_end
@@ -107,7 +107,7 @@ class TopicLog:
         end = self._written if end is None else min(end, self._written)
         if start >= self._first:
             return _within(self._events[start - self._first : end - self._first], most_bytes)
-        return self._read_files(list(self._segments), start, end, most_bytes)
+        return self._row.read(list(self._segments), start, end, most_bytes)
 
     def forget(self, below: int) -> None:
         """Drop events below a number from memory, and the oldest above it while memory holds too many."""
@@ -184,9 +184,7 @@ class TopicLog:
             for descriptor in self._descriptors:
                 os.close(descriptor)
             self._descriptors = []
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+            self._row.close()
 
     def _sync_files(self) -> None:
         """Sync without ``_lock``, so that no call waits for the disk. Only the outermost of nested calls closes files."""
@@ -242,31 +240,6 @@ class TopicLog:
         self._segments.append(Segment(first, path, len(header)))
         self._unsynced_name = True
         self._descriptors.append(descriptor)
-
-    def _read_files(self, segments: list[Segment], start: int, end: int, most_bytes: int) -> list[SpooledEvent]:
-        """Read from the segment that holds ``start``; what the next one holds is read by the next call."""
-        holding = [segment for segment in segments if segment.first <= start]
-        if not holding:
-            raise FileNotFoundError(f"no segment of {self.topic} in {self._directory} holds event {start}")
-        events: list[SpooledEvent] = []
-        room = most_bytes
-        for event in self._reader_at(holding[-1].path, start):
-            if event.seq != start + len(events):
-                continue
-            events.append(event)
-            room -= event.size
-            if room <= 0 or event.seq + 1 >= end:
-                break
-        self._reader_next = start + len(events)
-        return events
-
-    def _reader_at(self, path: Path, seq: int) -> SegmentReader:
-        if self._reader is not None and self._reader.path == path and self._reader_next == seq:
-            return self._reader
-        if self._reader is not None:
-            self._reader.close()
-        self._reader = SegmentReader(path)
-        return self._reader
 
 
 def _within(events: list[SpooledEvent], most_bytes: int) -> list[SpooledEvent]:

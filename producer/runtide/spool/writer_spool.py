@@ -8,18 +8,22 @@ import shutil
 import sys
 import threading
 import time as clock
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from numpy.typing import NDArray
 
 from runtide.spool import manifest as manifests
-from runtide.spool.acked import AckedPositions, read_acked
+from runtide.spool.acked import read_acked, read_followed
+from runtide.spool.acknowledgement import Acknowledgement
 from runtide.spool.disk import Disk
 from runtide.spool.durability import Durability
 from runtide.spool.keys import KeyTable
 from runtide.spool.limits import SpoolLimits
+from runtide.spool.liveness import lock_of_a_writer_that_is_gone
 from runtide.spool.manifest import Manifest
+from runtide.spool.owner_state import Delivery
 from runtide.spool.point_tail import PointTail
 from runtide.spool.sealing import MOST_POINTS, metrics_event
 from runtide.spool.segment_format import NOT_METRICS, SpooledEvent
@@ -41,13 +45,7 @@ MOST_UNWRITTEN = 10_000
 REQUESTS_DIRECTORY = "requests"
 """Where the spools of writers without a run lie, instead of a run id."""
 
-
 _POLL_S = 0.004
-_SAVE_PAUSE_S = 1.0
-
-
-class SpoolBusy(FatalError):
-    """The spool's owner lives; leave it to it."""
 
 
 class WriterSpool:
@@ -61,8 +59,10 @@ class WriterSpool:
         points_sealed: how many of them are in events; the tail's own mark also passes room that no point took.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest, lock: int, limits: SpoolLimits, fresh: bool) -> None:
-        """Use ``create`` or ``take_over``."""
+    def __init__(
+        self, directory: Path, manifest: Manifest, lock: int, limits: SpoolLimits, followed: Mapping[str, int] | None
+    ) -> None:
+        """Use ``create`` or ``take_over``. ``followed``: what others have sent of a spool that is taken over."""
         self.directory = directory
         self.manifest = manifest
         self._lock = lock
@@ -77,11 +77,8 @@ class WriterSpool:
         self.keys = KeyTable(directory)
         disk, acked = Disk(), read_acked(directory)
         self._logs = {topic: TopicLog(directory, topic, acked.get(topic, 0), disk) for topic in TOPICS}
-        self._acked = AckedPositions(directory)
-        for topic, topic_log in self._logs.items():
-            self._acked.advance(topic, topic_log.first_kept)
-        self._save_again_at = 0.0
-        sealed = None if fresh else self._logs[topics.METRICS].tail_end
+        self._acked = Acknowledgement(directory, self._logs, followed or {})
+        sealed = None if followed is None else self._logs[topics.METRICS].tail_end
         self.points = PointTail(directory, limits, lambda: self.size, sealed)
         self.points_sealed = sealed or 0
         self._durability = Durability(directory, disk, self.keys, self.points, self._logs, self._acked.get)
@@ -93,16 +90,16 @@ class WriterSpool:
         Raises:
             FatalError: the directory cannot be made or written.
         """
-        manifest = Manifest.of_this_process(run_id, new_writer_id(), creator)
-        directory = root / (run_id or REQUESTS_DIRECTORY) / manifest.writer_id
+        writer_id = new_writer_id()
+        directory = root / (run_id or REQUESTS_DIRECTORY) / writer_id
         try:
             directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             directory.mkdir(mode=0o700)
-            lock = manifests.lock(directory)
-            manifest.write(directory)
-            if lock is None:
+            if (lock := manifests.lock(directory)) is None:
                 raise FatalError(f"{directory} is locked by another process")
-            spool = cls(directory, manifest, lock, limits, fresh=True)
+            manifest = Manifest.of_this_process(run_id, writer_id, creator, lock)
+            manifest.write(directory)
+            spool = cls(directory, manifest, lock, limits, followed=None)
         except OSError as error:
             raise FatalError(
                 f"cannot make a spool in {root}: {error}. Set RUNTIDE_SPOOL to a directory with room that is yours"
@@ -111,20 +108,26 @@ class WriterSpool:
         return spool
 
     @classmethod
-    def take_over(cls, directory: Path, limits: SpoolLimits) -> Self:
+    def take_over(cls, directory: Path, limits: SpoolLimits, *, ended: bool = False, log: str = "") -> Self:
         """Return the spool of a writer that is gone, ready to be read and appended to in its name.
 
+        Args:
+            directory: of the spool.
+            limits: its bound.
+            ended: take the caller's word that the writer has ended, where that is not known here.
+            log: bootstrap address of the broker that it is for: it begins after what others have sent there.
+
         Raises:
-            SpoolBusy: its owner lives, or somebody else has taken it over.
+            SpoolBusy: its owner lives or may live, or somebody else has taken it over.
             FatalError: it is no spool that this version can read.
         """
         manifest = Manifest.read(directory)
-        lock = manifests.lock(directory)
-        if lock is None and manifest.owner_lives():
-            raise SpoolBusy(f"{directory}: its writer, process {manifest.pid} on {manifest.host}, lives and sends it")
-        if lock is None:
-            raise SpoolBusy(f"{directory} is in use by another process; try again when that has ended")
-        return cls(directory, manifest, lock, limits, fresh=False)
+        lock = lock_of_a_writer_that_is_gone(directory, manifest, ended=ended)
+        try:
+            return cls(directory, manifest, lock, limits, read_followed(directory, log))
+        except BaseException:
+            os.close(lock)
+            raise
 
     @property
     def size(self) -> int:
@@ -191,8 +194,9 @@ class WriterSpool:
             clock.sleep(_POLL_S)
         return True
 
-    def maintain(self) -> None:
-        """Do the housekeeping that calls should not have to wait for."""
+    def maintain(self, delivery: Delivery = "unknown") -> None:
+        """Do the housekeeping that calls should not have to wait for, and tell others how ``delivery`` is."""
+        self._durability.delivery = delivery
         self.keys.maintain()
         self.points.prepare_spare()
         for topic in TOPICS:
@@ -237,30 +241,13 @@ class WriterSpool:
 
     def save_acknowledged(self) -> None:
         """Write the positions, and only then delete the segments below them; when the disk fails, a later call does."""
-        if self._closed or clock.monotonic() < self._save_again_at:
-            return
-        try:
-            saved = self._acked.save()
-            deleted = self._delete_acknowledged()
-        except OSError as error:
-            self._save_again_at = clock.monotonic() + _SAVE_PAUSE_S
-            log.warning("cannot note in %s what the broker has: %s. Tried again", self.directory, error)
-            return
-        if saved or deleted:
+        if not self._closed and self._acked.save():
             self.points.made_room()
-
-    def _delete_acknowledged(self) -> bool:
-        deletable = [topic for topic, topic_log in self._logs.items() if topic_log.deletable(self._acked.get(topic))]
-        if deletable:
-            self._acked.sync()
-        for topic in deletable:
-            self._logs[topic].delete_below(self._acked.get(topic))
-        return bool(deletable)
 
     @property
     def unacknowledged(self) -> int:
         """Number of events that the broker has not acknowledged; points that are not sealed are not counted."""
-        return sum(log.next_seq - self._acked.get(topic) for topic, log in self._logs.items())
+        return self._acked.outstanding
 
     def sync(self) -> None:
         """Make sure that everything logged so far is on the disk itself (fsync), so that losing power keeps it.
@@ -302,10 +289,6 @@ class WriterSpool:
             if remove and not self._sent:
                 self._durability.mark_sent()
             self._closed = True
-            try:
-                self._acked.save()
-            except OSError as error:  # what the broker has is then sent again, and dropped by its readers
-                log.warning("cannot note in %s what the broker has: %s", self.directory, error)
             self.keys.maintain()
             self.keys.close()
             self._acked.close()
