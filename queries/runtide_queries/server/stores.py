@@ -1,4 +1,4 @@
-"""Everything that the routes ask: the two stores, the log and the SQL sandbox, opened and closed together."""
+"""Everything that the routes ask: the two stores, the log, the artifacts and the SQL sandbox, opened and closed together."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from runtide.kafka import KafkaSettings
+from runtide_queries.artifacts import ArtifactStorage
 from runtide_queries.history import History
 from runtide_queries.log import Log
 from runtide_queries.postgres import Postgres
@@ -23,14 +24,19 @@ class Stores:
     history: History
     log: Log
     sandbox: Sandbox
+    artifacts: ArtifactStorage
 
 
 @asynccontextmanager
-async def open_stores(settings: GatewaySettings, kafka: KafkaSettings) -> AsyncIterator[Stores]:
+async def open_stores(
+    settings: GatewaySettings, kafka: KafkaSettings, artifacts: ArtifactStorage
+) -> AsyncIterator[Stores]:
     """Open everything. Nothing connects yet: the gateway starts, and says what is away, whatever is away."""
     async with AsyncExitStack() as stack:
         log = Log(kafka)
         stack.push_async_callback(log.close)
+        stack.callback(artifacts.close)
+        await artifacts.prepare()
         limits = Limits(
             seconds=settings.sql_seconds,
             memory_bytes=settings.sql_memory_mb * 1_048_576,
@@ -42,6 +48,7 @@ async def open_stores(settings: GatewaySettings, kafka: KafkaSettings) -> AsyncI
             history=await stack.enter_async_context(History(settings.history_url, settings.history_token())),
             log=log,
             sandbox=Sandbox(limits, concurrent=settings.sql_concurrent),
+            artifacts=artifacts,
         )
 
 
