@@ -108,7 +108,7 @@ class _PartedUpload:
     def send(self, body: "_Body", advance: Advance, *, resume: bool) -> None:
         """Send what the gateway lacks and complete it; what an earlier attempt left there wrong is sent anew, once."""
         received = self._begin(resume=resume)
-        went_on = received > 0
+        went_on = bool(received)
         while received is not None:
             try:
                 self._send_parts(body, received, advance)
@@ -123,7 +123,7 @@ class _PartedUpload:
                     raise
         self._tell(self._size, advance)
 
-    def _begin(self, *, resume: bool) -> Any:
+    def _begin(self, *, resume: bool) -> int | None:
         """Return how much the gateway has; None when it has stored the very file already."""
         begun = self._asking.json(self._question("POST", "", seconds=self._checking_s, resume=resume))
         self._id = str(begun["upload_id"])

@@ -28,7 +28,7 @@ class Upload:
     """A file that is to come in parts. What it is says which upload it is, so that a client needs to remember nothing.
 
     Attributes:
-        path: of the artifact.
+        path: of the artifact; InvalidRequest when none can have it.
         size: bytes.
         sha256: of the content, hexadecimal.
     """
@@ -36,6 +36,9 @@ class Upload:
     path: str
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
 
     @property
     def upload_id(self) -> str:
@@ -99,7 +102,6 @@ class ArtifactStorage:
 
         Without ``resume`` it begins anew.
         """
-        check_path(upload.path)
         if upload.size > self.most_bytes:
             raise too_large(self.most_bytes)
         if not resume:
@@ -126,7 +128,6 @@ class ArtifactStorage:
 
     async def complete(self, upload: Upload) -> None:
         """Store an upload that is all here. Asking again after that does nothing."""
-        check_path(upload.path)
         try:
             await self._call(self._root().complete, upload.upload_id, upload.path, upload.size, upload.sha256)
         except NotFound:
