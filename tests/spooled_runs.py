@@ -1,0 +1,82 @@
+"""What runs of an offline process hold, read from its spools: as a projection would have them."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runtide.spool.inspection import summarize
+from runtide.spool.limits import SpoolLimits
+from runtide.spool.recovery import recover
+from runtide.sync import find_spools
+from runtide_schemas import topics
+from runtide_schemas.codec import decode
+from runtide_schemas.events.metrics import MetricsLogged
+from runtide_schemas.events.runs import ArtifactLogged, ParamsLogged, RunEnded, RunStarted, RunUpdated, TagsSet
+
+
+@dataclass(slots=True)
+class SpooledRun:
+    """One run; ``statuses`` are those it went through, ``points`` (step, value) by metric."""
+
+    run_id: str
+    name: str = ""
+    parent_run_id: str = ""
+    experiment: str = ""
+    start_time: int = 0
+    statuses: list[str] = field(default_factory=list)
+    reason: str = ""
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    artifacts: list[str] = field(default_factory=list)
+    points: defaultdict[str, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def status(self) -> str:
+        """The last one."""
+        return self.statuses[-1]
+
+    def see(self, event: Any) -> None:
+        """Take an event in; a param that is logged twice with different values fails the test."""
+        match event:
+            case RunStarted():
+                self.name, self.parent_run_id, self.start_time = event.name, event.parent_run_id, event.start_time
+                self.experiment = event.experiment_name
+                self.statuses.append("RUNNING")
+                self.tags |= event.tags
+            case RunUpdated(status=str(status)):
+                self.statuses.append(status)
+            case RunEnded():
+                self.statuses.append(event.status)
+                self.reason = event.reason
+            case ParamsLogged():
+                clashes = {k: (self.params[k], v) for k, v in event.params.items() if self.params.get(k, v) != v}
+                assert not clashes, clashes
+                self.params |= event.params
+            case TagsSet():
+                self.tags |= event.tags
+            case ArtifactLogged():
+                self.artifacts.append(event.path)
+            case MetricsLogged():
+                for key, step, value in zip(event.key_index, event.step, event.value, strict=True):
+                    self.points[event.keys[key]].append((int(step), float(value)))
+
+
+def spooled_runs(spool: Path) -> list[SpooledRun]:
+    """Return the runs whose writers have closed, in the order of their starts; one that goes on is left out."""
+    runs: dict[str, SpooledRun] = {}
+    for directory in sorted(find_spools([spool]), key=lambda path: (path / "writer.json").stat().st_mtime_ns):
+        if summarize(directory).state != "live":
+            for event in _events(directory):
+                runs.setdefault(event.run_id, SpooledRun(event.run_id)).see(event)
+    return sorted(runs.values(), key=lambda run: run.start_time)
+
+
+def _events(directory: Path) -> Iterator[Any]:
+    spool = recover(directory, SpoolLimits())
+    try:
+        for topic in (topics.RUNS, topics.METRICS):
+            yield from (decode(event.value()) for event in spool.read(topic, 0, 10**9))
+    finally:
+        spool.close(remove=False)
