@@ -1,14 +1,19 @@
 """What runs of an offline process hold, read from its spools: as a projection would have them."""
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtide.spool.inspection import summarize
+import pytest
+
+import runtide
 from runtide.spool.limits import SpoolLimits
+from runtide.spool.manifest import FILE as MANIFEST_FILE
 from runtide.spool.recovery import recover
+from runtide.spool.writer_spool import SpoolBusy
 from runtide.sync import find_spools
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
@@ -63,11 +68,22 @@ class SpooledRun:
                     self.points[event.keys[key]].append((int(step), float(value)))
 
 
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the spools of this test's runs, which are offline; artifacts go to ``artifacts`` beside it."""
+    for variable in ("RUNTIDE_RUN_ID", "RUNTIDE_SHARE_RUN", "RUNTIDE_CAPTURE"):
+        monkeypatch.delenv(variable, raising=False)
+    runtide.init(broker="", spool=tmp_path / "spool", artifacts=str(tmp_path / "artifacts"))
+    yield tmp_path / "spool"
+    while (run := runtide.active_run()) is not None:
+        run.end()
+
+
 def spooled_runs(spool: Path) -> list[SpooledRun]:
-    """Return the runs whose writers have closed, in the order of their starts; one that goes on is left out."""
+    """Return the runs in the order of their starts, but for writers that are still open."""
     runs: dict[str, SpooledRun] = {}
-    for directory in sorted(find_spools([spool]), key=lambda path: (path / "writer.json").stat().st_mtime_ns):
-        if summarize(directory).state != "live":
+    for directory in sorted(find_spools([spool]), key=lambda path: (path / MANIFEST_FILE).stat().st_mtime_ns):
+        with contextlib.suppress(SpoolBusy):
             for event in _events(directory):
                 runs.setdefault(event.run_id, SpooledRun(event.run_id)).see(event)
     return sorted(runs.values(), key=lambda run: run.start_time)

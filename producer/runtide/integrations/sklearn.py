@@ -124,7 +124,8 @@ def log_search(
 
 def search_params(search: Any) -> dict[str, Any]:
     """Return what a search was asked: its own params, estimators as text."""
-    return {"search": type(search).__name__, **search.get_params(deep=False)}
+    kind = "search" if hasattr(search, "refit") else "estimator"
+    return {kind: type(search).__name__, **search.get_params(deep=False)}
 
 
 def _log_results(training: TrainingRun, search: Any, children: int | None) -> None:

@@ -81,7 +81,7 @@ class TrainingRun:
         self._last_id = ""
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._names = MetricNames()
-        self._params: dict[str, str] = {}
+        self._params: set[str] = set()
         self._said: set[str] = set()
 
     @property
@@ -106,13 +106,13 @@ class TrainingRun:
         with self._guarded("no run could be started"):
             run = self._choose(go_on)
             if run.run_id != self._last_id:
-                self._last_id, self._names, self._params = run.run_id, MetricNames(), {}
+                self._last_id, self._names, self._params = run.run_id, MetricNames(), set()
             self._run = run
             if run is not self._owned:
                 run.set_tag(FRAMEWORK_TAG, self._framework)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log params, each value once, however many trainings the run has."""
+        """Log params, each name once: when a run has several trainings, the first one's values stay."""
         if self._run is None:
             return
         checked: dict[str, str] = {}
@@ -123,8 +123,9 @@ class TrainingRun:
             except InvalidRequest as error:
                 self._say(str(error))
                 continue
-            if self._params.get(name) != text:
-                checked[name] = self._params[name] = text
+            if name not in self._params:
+                self._params.add(name)
+                checked[name] = text
         if checked:
             with self._guarded("params are not logged"):
                 self._run.log_params(checked)
