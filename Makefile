@@ -10,7 +10,7 @@ HEAVY_STAMP := $(HEAVY)/.installed
 WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kafka test-heavy test-all lint types contracts check bench format release-schemas clean
+.PHONY: help setup demo test test-kafka test-heavy test-torch test-all lint types contracts check bench format release-schemas clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ test-kafka: $(STAMP)  ## Run the tests that need Apache Kafka (Java 17 and Maven
 
 test-heavy: $(HEAVY_STAMP)  ## Run the tests that need large libraries, in an environment of their own (.venv-heavy)
 	@$(HEAVY)/bin/python -m pytest $(WORKERS) -m heavy
+
+test-torch:  ## Run the tests that need PyTorch, on a Debian with its CPU build below .tools/torch (needs root)
+	@bash tests/test-torch.sh
 
 test-all: $(STAMP)  ## Run every test, the long ones too; those of large libraries only where these are installed
 	@$(BIN)/python -m pytest $(WORKERS)

@@ -5,12 +5,12 @@ from importlib.util import find_spec
 import pytest
 
 
-def require(*libraries: str) -> None:
+def require(*libraries: str, by: str = "make test-heavy") -> None:
     """Skip the test module that calls this at its top, before it imports them, unless all ``libraries`` are installed.
 
-    Such a module also sets ``pytestmark = pytest.mark.heavy``.
+    ``by`` is the command that runs the tests. Such a module also sets ``pytestmark = pytest.mark.heavy``.
     """
     missing = [library for library in libraries if find_spec(library) is None]
     if missing:
-        reason = f"{', '.join(missing)} not installed: `make test-heavy` runs these tests where it is"
+        reason = f"{', '.join(missing)} not installed: `{by}` runs these tests where it is"
         pytest.skip(reason, allow_module_level=True)

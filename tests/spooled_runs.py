@@ -35,7 +35,7 @@ class SpooledRun:
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     artifacts: list[str] = field(default_factory=list)
-    points: defaultdict[str, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
+    points: defaultdict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def status(self) -> str:

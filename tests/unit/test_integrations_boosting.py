@@ -37,7 +37,7 @@ def lgb_train(callback: Any, rounds: int = 4, **more: Any) -> lightgbm.Booster:
     valid = lightgbm.Dataset(ROWS[150:], NOISY[150:], reference=train)
     params = {**LGB, **more.pop("params", {})}
     callbacks = [callback, *more.pop("callbacks", ())]
-    names = {"valid_sets": [train, valid], "valid_names": ["train", "valid"]}
+    names: dict[str, Any] = {"valid_sets": [train, valid], "valid_names": ["train", "valid"]}
     return lightgbm.train(params, train, rounds, callbacks=callbacks, **names, **more)
 
 
@@ -185,7 +185,7 @@ def test_early_stopping_of_lightgbm_by_a_parameter(spool: Path) -> None:
 
 def test_cross_validation_of_xgboost(spool: Path) -> None:
     data = xgboost.DMatrix(ROWS, NOISY)
-    table = xgboost.cv(XGB, data, 4, nfold=3, callbacks=[for_xgboost.RuntideCallback(log_model=True)])
+    table: Any = xgboost.cv(XGB, data, 4, nfold=3, callbacks=[for_xgboost.RuntideCallback(log_model=True)])
     run = only(spool)
     assert run.status == "FINISHED"
     assert run.points == {column: list(enumerate(table[column])) for column in table.columns}
@@ -195,7 +195,7 @@ def test_cross_validation_of_xgboost(spool: Path) -> None:
 def test_cross_validation_of_lightgbm(spool: Path) -> None:
     callback, stop = for_lightgbm.RuntideCallback(log_model=True), lightgbm.early_stopping(3, verbose=False)
     data = lightgbm.Dataset(ROWS, NOISY)
-    results = lightgbm.cv({**LGB, "metric": "auc"}, data, 100, nfold=3, callbacks=[callback, stop])
+    results: Any = lightgbm.cv({**LGB, "metric": "auc"}, data, 100, nfold=3, callbacks=[callback, stop])
     assert runtide.active_run() is None
     run = only(spool)
     assert (run.status, run.artifacts) == ("FINISHED", [])

@@ -26,11 +26,12 @@ def test_a_run_of_its_own_is_active_during_the_training_and_ends_with_it(spool: 
     training = TrainingRun("loops", name="mine", experiment="trees", tags={"team": "a"})
     assert runtide.active_run() is None
     training.begin()
-    assert runtide.active_run() is training.run is not None
+    assert training.run is not None
+    assert runtide.active_run() is training.run
     training.log_params({"depth": 3})
     training.log_metrics({"loss": 0.5}, 7)
     training.end()
-    assert runtide.active_run() is training.run is None
+    assert runtide.active_run() is None
     (run,) = spooled_runs(spool)
     assert (run.name, run.experiment, run.statuses) == ("mine", "trees", ["RUNNING", "FINISHED"])
     assert run.tags == {FRAMEWORK_TAG: "loops", "team": "a"}
