@@ -217,6 +217,7 @@ def test_hostile_parts_are_refused(local: Gateway, at_folder: httpx.Client) -> N
 def test_multipart_uploads_of_mlflow_are_answered_as_by_a_store_without(at_folder: httpx.Client) -> None:
     reply = at_folder.post("/api/2.0/mlflow-artifacts/mpu/create/run/a", json={"path": "a", "num_parts": 2})
     assert (reply.status_code, reply.json()["error_code"]) == (501, "NOT_IMPLEMENTED")
+    assert reply.json()["message"].startswith("Multipart upload is not supported for the current artifact repository")
 
 
 def test_a_body_that_breaks_off_leaves_nothing(local: Gateway, folder: Path, at_folder: httpx.Client) -> None:

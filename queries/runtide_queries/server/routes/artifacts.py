@@ -27,6 +27,8 @@ UPLOADS = f"{API}/artifact-uploads"
 MOST_PART_BYTES = 64 * 1024 * 1024
 _AS_THE_SETTING_SAYS = 2**63 - 1
 """A body's limit of routes that count it themselves, against the setting ``artifact_bytes``."""
+_NO_MULTIPART = "Multipart upload is not supported for the current artifact repository"
+"""MLflow's client goes by these words, not by the status (``_UnsupportedMultipartUploadException`` in mlflow/exceptions.py)."""
 UploadId = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -85,7 +87,7 @@ async def delete_artifact(stores: AskStores, path: str) -> Json:
 
 async def no_multipart_upload() -> Json:
     """Say that MLflow's multipart uploads are not offered: its client then sends the file with PUT."""
-    return refusal("NOT_IMPLEMENTED", "multipart uploads are not offered here; send the file with PUT")
+    return refusal("NOT_IMPLEMENTED", f"{_NO_MULTIPART}; send the file with PUT")
 
 
 async def begin_upload(stores: AskStores, wanted: WantedUpload) -> Json:
