@@ -1,6 +1,8 @@
-"""The gateway's artifacts below a folder and in S3: one contract for both."""
+"""The gateway's artifacts below a folder, in S3, Azure and Google Cloud Storage: one contract for all; and the SDK's there."""
 
+import gc
 import hashlib
+import io
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +10,13 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from runtide.artifacts.store import ArtifactStore
 from runtide_queries.artifacts.local_tree import LocalTree
 from runtide_queries.artifacts.object_tree import ObjectTree
 from runtide_queries.artifacts.tree import Entry, Tree
 from runtide_schemas.errors import InvalidRequest, NotFound, TransientError
 from tests.artifact_trees import part, store, stored
+from tests.integration.emulators import running_azure, running_gcs
 from tests.integration.s3_double import running_s3
 
 
@@ -23,15 +27,39 @@ def s3() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Azurite with a container."""
+    pytest.importorskip("adlfs")
+    with running_azure(tmp_path_factory.mktemp("azure")):
+        fsspec.filesystem("abfs").mkdir("bucket")
+        yield
+        fsspec.filesystem("abfs").clear_instance_cache()
+
+
+@pytest.fixture(scope="module")
+def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """fake-gcs-server with a bucket."""
+    pytest.importorskip("gcsfs")
+    with running_gcs(tmp_path_factory.mktemp("gcs")):
+        fsspec.filesystem("gs").mkdir("bucket")
+        yield
+        fsspec.filesystem("gs").clear_instance_cache()
+
+
+STORES = {"s3": "s3", "azure": "abfs", "gcs": "gs"}
+EMULATED = [pytest.param(name, marks=pytest.mark.slow) for name in ("azure", "gcs")]
+
+
+@pytest.fixture(params=["folder", "s3", *EMULATED])
 def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Tree:
-    """Both kinds of root."""
+    """Every kind of root."""
     found: Tree
     if request.param == "folder":
         found = LocalTree(tmp_path / "root")
     else:
-        request.getfixturevalue("s3")
-        found = ObjectTree(f"s3://bucket/{uuid.uuid4().hex}")
+        request.getfixturevalue(request.param)
+        found = ObjectTree(f"{STORES[request.param]}://bucket/{uuid.uuid4().hex}")
     found.prepare()
     return found
 
@@ -153,3 +181,45 @@ def test_a_store_that_is_away_is_a_matter_of_time() -> None:
     for call in (lambda: tree.open("a"), lambda: tree.entries(""), lambda: tree.received("a" * 64)):
         with pytest.raises(TransientError, match="store fails"):
             call()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store_name", list(STORES))
+def test_the_sdk_stores_whole_files_and_no_parts(
+    store_name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    request.getfixturevalue(store_name)
+    sdk = ArtifactStore(f"{STORES[store_name]}://bucket/{uuid.uuid4().hex}")
+    (tmp_path / "a 100%.bin").write_bytes(bytes(70 * 2**20))  # more than one part of an upload
+    sdk.store_file(tmp_path / "a 100%.bin", "deep")
+    assert sdk.read_bytes("deep/a 100%.bin") == bytes(70 * 2**20)
+    sdk.store_bytes(b"whole", "kept")
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() >= 60 * 2**20:
+                raise OSError("the disk is gone")
+            return super().read(size)
+
+    with pytest.raises(TransientError, match="the disk is gone"):
+        sdk._store(Broken(bytes(70 * 2**20)), "kept")
+    gc.collect()
+    assert sdk.read_bytes("kept") == b"whole"
+    assert sdk.read_bytes("nothing") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store_name", list(STORES))
+def test_large_objects_take_parts(store_name: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(store_name)
+    tree = ObjectTree(f"{STORES[store_name]}://bucket/{uuid.uuid4().hex}")
+    data = b"0123456789" * 4_000_000
+    for offset in range(0, len(data), 17_000_000):
+        part(tree, "a" * 64, offset, data[offset : offset + 17_000_000])
+    tree.complete("a" * 64, "large", len(data), hashlib.sha256(data).hexdigest())
+    assert stored(tree, "large") == data
+    writing = tree.create("large")
+    writing.write(data[::-1])
+    writing.give_up()
+    gc.collect()
+    assert stored(tree, "large") == data

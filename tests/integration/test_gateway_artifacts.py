@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import resource
 import socket
 import threading
 import uuid
@@ -287,6 +288,24 @@ def test_an_artifact_has_a_limit_of_size(tmp_path: Path) -> None:
         assert client.post(UPLOADS, json=wanted).status_code == 400
         assert client.put(f"{UPLOADS}/{'0' * 64}", params={"offset": 1001}, content=b"x").status_code == 400
         assert client.get(f"{ARTIFACTS}/a").headers["content-length"] == "1000"
+
+
+def test_a_disk_without_room_is_said_and_nothing_is_left(local: Gateway, folder: Path, at_folder: httpx.Client) -> None:
+    assert local.process is not None
+    before = seen_files(folder)
+    limits = resource.prlimit(local.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(local.process.pid, resource.RLIMIT_FSIZE, (2 * MIB, limits[1]))
+    try:
+        reply = at_folder.put(f"{ARTIFACTS}/full/a", content=bytes(5 * MIB))
+        part = at_folder.put(f"{UPLOADS}/{'2' * 64}", params={"offset": 0}, content=bytes(5 * MIB))
+    finally:
+        resource.prlimit(local.process.pid, resource.RLIMIT_FSIZE, limits)
+    for answer in (reply, part):
+        assert (answer.status_code, answer.json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
+        assert answer.headers["retry-after"] == "1"
+    assert seen_files(folder) - before == {f"{RESERVED}/{'2' * 64}"}, "what was received of an upload is kept"
+    assert at_folder.delete(f"{UPLOADS}/{'2' * 64}").status_code == 200
+    assert at_folder.put(f"{ARTIFACTS}/full/a", content=bytes(5 * MIB)).status_code == 200
 
 
 def test_a_root_that_is_away_is_said_and_the_gateway_goes_on(tmp_path: Path) -> None:
