@@ -46,7 +46,7 @@ def on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield gateway
 
 
-@pytest.fixture(params=["local", "on_s3"])
+@pytest.fixture(params=["local", pytest.param("on_s3", marks=pytest.mark.slow)])
 def client(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     """A client of either."""
     with client_of(request.getfixturevalue(request.param)) as client:

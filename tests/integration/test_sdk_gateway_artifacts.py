@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -20,8 +22,9 @@ from runtide.gateway import asking, files
 from runtide.tracking.run import Run
 from runtide_queries.artifacts.tree import RESERVED
 from runtide_schemas.events.runs import ArtifactLogged
-from tests.integration.artifact_gateway import artifact_gateway, seen_files
+from tests.integration.artifact_gateway import artifact_gateway, peak_memory, seen_files
 from tests.integration.gateway_stack import Gateway, wait_until
+from tests.integration.s3_double import running_s3
 from tests.unit.test_sdk_run import logged
 
 MIB = 1024 * 1024
@@ -224,6 +227,31 @@ def test_a_gateway_that_is_killed_and_comes_back_is_waited_for(tmp_path: Path) -
         assert int(told[-1]) == 300 * MIB
     assert sha256_of(root / "run" / "weights.bin") == sha256
     assert seen_files(root) == {"run/weights.bin"}
+
+
+@pytest.mark.slow
+def test_a_gateway_on_s3_goes_on_after_a_kill_and_takes_little_memory(tmp_path: Path) -> None:
+    file, root = tmp_path / "weights.bin", f"s3://bucket/{uuid.uuid4().hex}"
+    sha256 = large_file(file, 300 * MIB)
+    with running_s3() as s3:
+        with artifact_gateway(tmp_path, root, s3) as gateway:
+            port = int(gateway.url.rpartition(":")[2])
+            process = upload(gateway.url, file)
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert gateway.process is not None
+            gateway.process.kill()
+        with artifact_gateway(tmp_path, root, s3, port=port) as gateway:
+            assert gateway.process is not None
+            before = peak_memory(gateway.process.pid)
+            assert finished(process)[-1].endswith(f"stored {sha256}")
+            grown = peak_memory(gateway.process.pid) - before
+            print(f"300 MiB to S3 in parts: the gateway's peak grew by {grown / MIB:.0f} MiB")
+            assert grown < 250 * MIB, "140 to 170 MiB, S3's client itself among it, whether the file has 70 MiB or 500"
+        fsspec.filesystem("s3").invalidate_cache()
+        with fsspec.open(f"{root}/run/weights.bin", "rb") as stored:
+            assert hashlib.file_digest(stored, "sha256").hexdigest() == sha256
+        assert fsspec.filesystem("s3").find(root) == [f"{root}/run/weights.bin".removeprefix("s3://")]
 
 
 @pytest.mark.slow
