@@ -303,6 +303,7 @@ def test_a_gateway_that_stays_away_is_said(tmp_path: Path, monkeypatch: pytest.M
         ArtifactStore("mlflow-artifacts:/run").store_bytes(b"x", "a")
 
 
+@pytest.mark.slow
 def test_a_gateway_without_room_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "PATIENCE_S", 0.5)
     (tmp_path / "root").write_text("no folder")
