@@ -77,6 +77,11 @@ class Proxy:
     port: int
     authorization: str = field(default="", repr=False)
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that shows who we are."""
+        return {"Proxy-Authorization": self.authorization} if self.authorization else {}
+
 
 def parse_endpoint(url: str, setting: str, credentials: str) -> Endpoint:
     """Return a base URL's parts. ``setting`` names where the URL comes from, ``credentials`` where a password belongs.
@@ -173,7 +178,7 @@ class Channel:
         target, headers = f"{self.endpoint.prefix}{request.path}", {"Host": _authority(self.endpoint)}
         if self._proxy is not None and self._trust.tls is None:
             target = f"http://{_authority(self.endpoint)}{target}"
-            headers |= _proxy_headers(self._proxy)
+            headers |= self._proxy.headers
         headers |= {"Content-Length": str(len(request.body)), **request.headers}
         return _lines(f"{request.method} {target} HTTP/1.1", headers)
 
@@ -192,15 +197,11 @@ async def _open_tunnel(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Endpoint, proxy: Proxy
 ) -> None:
     authority = _authority(server)
-    writer.write(_lines(f"CONNECT {authority} HTTP/1.1", {"Host": authority, **_proxy_headers(proxy)}))
+    writer.write(_lines(f"CONNECT {authority} HTTP/1.1", {"Host": authority, **proxy.headers}))
     await writer.drain()
     first = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0]
     if not first.startswith(b"HTTP/1.") or not first.partition(b" ")[2].startswith(b"2"):
         raise ValueError(f"the proxy {proxy.host}:{proxy.port} answered {first[:80]!r} to CONNECT {authority}")
-
-
-def _proxy_headers(proxy: Proxy) -> dict[str, str]:
-    return {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
 
 
 def _authority(endpoint: Endpoint) -> str:

@@ -206,6 +206,7 @@ class Gateway:
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.url = ""
+        self.folder = folder
         self._log = folder / "gateway.log"
         self._command = [sys.executable, "-m", "runtide_queries.server", *arguments]
         self._environment = os.environ | {"PYTHONUNBUFFERED": "1"} | environment

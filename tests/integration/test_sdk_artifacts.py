@@ -17,33 +17,20 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 
 import runtide
 from runtide.artifacts.store import ArtifactStore
 from runtide.tracking.run import Run
 from runtide_schemas.events.runs import ArtifactLogged
+from tests.integration.s3_double import running_s3
 from tests.unit.test_sdk_run import logged
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """An S3 double in this process; returns the URI of a bucket."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            patch.setenv(name, value)
-        fsspec.filesystem("s3").mkdir("bucket")
+    with running_s3():
         yield "s3://bucket/artifacts"
-        fsspec.filesystem("s3").clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture
@@ -140,10 +127,10 @@ def test_a_store_that_is_away_is_said_and_the_run_goes_on(tmp_path: Path) -> Non
 UPLOAD = """
 import sys
 import runtide
-from runtide.artifacts import progress, store
+from runtide.artifacts import places, progress
 
 progress.LEAST_BYTES = 1000
-store.CHUNK_BYTES = 1000
+places.CHUNK_BYTES = 1000
 runtide.init(broker="")
 with runtide.start_run() as run:
     run.log_artifact(sys.argv[1])

@@ -50,6 +50,25 @@ def test_other_content_than_registered_is_refused_and_not_kept(remote: str, tmp_
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_what_the_gateway_keeps_is_found_below_its_root(model: Path, remote: str, tmp_path: Path) -> None:
+    source, cache = "mlflow-artifacts:/model", tmp_path / "cache"
+    assert resolve_source(source, "", cache, str(model.parent)) == model
+    place = resolve_source(source, "", cache, remote.removesuffix("/model"))
+    assert digest_directory(place) == digest_directory(model)
+    with pytest.raises(CannotDeploy, match="RUNTIDE_LOCAL_TARGET_ARTIFACTS"):
+        resolve_source(source, "", cache)
+    for out in ("mlflow-artifacts:/../model", "mlflow-artifacts:/%2e%2e/model", "mlflow-artifacts://host/model"):
+        with pytest.raises(CannotDeploy, match="cannot be used"):
+            resolve_source(out, "", cache, str(model.parent))
+
+
+def test_a_name_with_a_space_is_fetched(model: Path, tmp_path: Path) -> None:
+    store = fsspec.filesystem("memory")
+    store.put(f"{model}/", "/spaced/a model/", recursive=True)
+    assert (resolve_source("memory://spaced/a%20model", "", tmp_path / "cache") / "MLmodel").is_file()
+    store.rm("/spaced", recursive=True)
+
+
 @pytest.mark.parametrize("source", ["file:///nowhere/model", "memory://nowhere", "nonsense://x/y", "relative/nowhere"])
 def test_what_cannot_be_fetched_is_named(source: str, tmp_path: Path) -> None:
     with pytest.raises(CannotDeploy, match=source):

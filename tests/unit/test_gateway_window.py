@@ -12,6 +12,7 @@ import pytest
 
 from runtide.gateway import window
 from runtide.gateway.access import GatewayAccess
+from runtide.gateway.asking import Asking, Question
 from runtide.gateway.window import GatewayWindow
 from runtide.http_exchange import Endpoint, Proxy
 from runtide.http_proxy import proxy_before
@@ -256,3 +257,19 @@ async def test_loopback_and_named_hosts_are_reached_without_a_proxy(monkeypatch:
     monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
     with pytest.raises(FatalError, match="HTTP_PROXY"):
         proxy_before(Endpoint(False, "outside.example", 80, ""))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_files_go_through_a_proxy_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    authority, context = Authority(tmp_path), None
+    if scheme == "https":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority.issue("gateway", names=("gateway.example",)).both)
+    async with scripted_server(lambda _: answer(200, b'{"a": 1}'), context) as server, proxy_double() as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.url.replace("//", "//ada:secret@"))
+        url = server.url.replace("127.0.0.1", "gateway.example")
+        asking = Asking(GatewayAccess(url, tls_ca=authority.path))
+        assert await asyncio.to_thread(asking.json, Question("GET", "/x?y=1", {})) == {"a": 1}
+        asking.close()
+    assert proxy.authorization == ["Basic " + base64.b64encode(b"ada:secret").decode()]
+    assert server.heads[0].partition(" HTTP")[0] == (f"GET {url}/x?y=1" if scheme == "http" else "GET /x?y=1")

@@ -71,6 +71,8 @@ async def test_reads_need_the_token_when_there_is_one(client: httpx.AsyncClient,
     method, path, policy = route.method, route.path, route.policy  # type: ignore[attr-defined]  # pytest's parameter
     address = (
         path.replace("{key:path}", "loss")
+        .replace("{path:path}", "a/b")
+        .replace("{upload_id}", "0" * 64)
         .replace("{run_id}", "a" * 32)
         .replace("{name}", "m")
         .replace("{experiment_id}", "1")

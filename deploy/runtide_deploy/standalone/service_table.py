@@ -230,13 +230,16 @@ def _deployer(plan: Plan) -> ServiceSpec:
     state = plan.directory.folder("deployments")
     arguments = ("--state", str(state), "--artifact-cache", str(state / "cache"), "--stop-instances-on-exit")
     command = _python("runtide_consumers.deployer", *arguments)
-    return _spec(plan, "deployer", command, READY_LINE, BROKER, "registrar", stop_timeout_s=DEPLOYER_STOP_S)
+    where = {"RUNTIDE_LOCAL_TARGET_ARTIFACTS": plan.artifacts}
+    return _spec(
+        plan, "deployer", command, READY_LINE, BROKER, "registrar", secrets=where, stop_timeout_s=DEPLOYER_STOP_S
+    )
 
 
 def _gateway(plan: Plan) -> ServiceSpec:
     token = plan.directory.secret("history-token")
     where = ("--host", HOST, "--port", str(plan.ports["gateway"]))
     history = ("--history-url", plan.history_url, "--history-token-file", str(token))
-    command = _python("runtide_queries.server", *where, *history)
+    command = _python("runtide_queries.server", *where, *history, "--artifacts", plan.artifacts)
     secrets = {"RUNTIDE_POSTGRES_DSN": plan.reader_dsn}
     return _spec(plan, "gateway", command, LISTENING_LINE, "projector-postgres", "projector-duckdb", secrets=secrets)

@@ -69,7 +69,7 @@ class LocalProcessTarget:
         running = await self.find(spec.deployment_id)
         if running is not None:
             return running
-        model = await asyncio.to_thread(resolve_source, spec.source, spec.digest, self._cache)
+        model = await asyncio.to_thread(resolve_source, spec.source, spec.digest, self._cache, self._settings.artifacts)
         await asyncio.to_thread(self._spawn, spec, model)
         return await self.find(spec.deployment_id) or Instance(spec.deployment_id)
 

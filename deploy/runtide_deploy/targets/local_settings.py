@@ -4,7 +4,7 @@ import re
 import socket
 from collections.abc import Iterable
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtide_consumers.deployer.target import CannotDeploy
@@ -15,7 +15,7 @@ _RANGE = re.compile(r"(\d{1,5})-(\d{1,5})")
 class LocalTargetSettings(BaseSettings):
     """Environment: ``RUNTIDE_LOCAL_TARGET_<NAME>``."""
 
-    model_config = SettingsConfigDict(env_prefix="RUNTIDE_LOCAL_TARGET_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="RUNTIDE_LOCAL_TARGET_", frozen=True, populate_by_name=True)
 
     host: str = Field(default="127.0.0.1", description="Address that scoring servers listen on; they ask for no token.")
     ports: str = Field(
@@ -27,6 +27,12 @@ class LocalTargetSettings(BaseSettings):
         default="",
         description="Host in the addresses that callers are told, where it is not the one listened on: in a container, "
         "the address that the ports are published on.",
+    )
+
+    artifacts: str = Field(
+        default="",
+        validation_alias=AliasChoices("RUNTIDE_LOCAL_TARGET_ARTIFACTS", "RUNTIDE_ARTIFACTS"),
+        description="Where the gateway keeps artifacts, to find models whose source is mlflow-artifacts:.",
     )
 
     @property

@@ -6,20 +6,29 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from runtide.artifacts.uris import for_fsspec, is_proxied, local_path, resolve_proxied
 from runtide_consumers.deployer.target import CannotDeploy
-from runtide_schemas.errors import TransientError
+from runtide_schemas.errors import InvalidRequest, TransientError
 
 
-def resolve_source(source: str, digest: str, cache: Path) -> Path:
+def resolve_source(source: str, digest: str, cache: Path, artifacts: str = "") -> Path:
     """Return a local directory with the model's files.
 
     A ``file:`` URI or a path is used where it is; the server checks its digest before it loads. Everything else is
     fetched through fsspec into ``cache``, once per digest, and checked there.
 
+    Args:
+        source: URI of the model's directory, or a path.
+        digest: of its content; empty when unknown.
+        cache: folder for what is fetched.
+        artifacts: where the gateway keeps what has the scheme ``mlflow-artifacts:``; empty when that is not known.
+
     Raises:
         CannotDeploy: there is no such directory, or its content is not what was registered.
         TransientError: the store is away.
     """
+    if is_proxied(source):
+        source = _where_the_gateway_keeps(source, artifacts)
     directory = _local_directory(source)
     if directory is None:
         return _cached(source, digest, cache)
@@ -28,9 +37,19 @@ def resolve_source(source: str, digest: str, cache: Path) -> Path:
     return directory
 
 
-def _local_directory(source: str) -> Path | None:
-    from runtide.artifacts.store import local_path
+def _where_the_gateway_keeps(source: str, artifacts: str) -> str:
+    if not artifacts:
+        raise CannotDeploy(
+            f"the model's source {source} is kept by the gateway: set RUNTIDE_LOCAL_TARGET_ARTIFACTS to the root that "
+            "RUNTIDE_GATEWAY_ARTIFACTS names there"
+        )
+    try:
+        return resolve_proxied(source, artifacts)
+    except InvalidRequest as error:
+        raise CannotDeploy(f"the model's source cannot be used: {error}") from error
 
+
+def _local_directory(source: str) -> Path | None:
     local = local_path(source)
     return Path(source) if local is None and not urlsplit(source).scheme else local
 
@@ -54,7 +73,7 @@ def _fetch(source: str, target: Path) -> None:
     import fsspec  # imported late: an idle deployer does without
 
     try:
-        file_system, path = fsspec.core.url_to_fs(source)
+        file_system, path = fsspec.core.url_to_fs(for_fsspec(source))
         file_system.get(path.rstrip("/") + "/", str(target) + "/", recursive=True)
     except (ImportError, ValueError, FileNotFoundError) as error:
         raise CannotDeploy(f"cannot fetch the model from {source}: {error}") from error

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from runtide.artifacts.paths import check_artifact_path
-from runtide.artifacts.store import ArtifactStore, StoredFile, local_path
+from runtide.artifacts.places import place_of
+from runtide.artifacts.store import ArtifactStore, StoredFile
+from runtide.artifacts.uris import local_path
+from runtide.connection import as_uri
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.identity import new_model_id
 
@@ -59,22 +62,28 @@ def store_model(
         return described, list(store.store_directory(directory, path))
 
 
-def describe_model(uri: str) -> LoggedModel:
+def describe_model(uri: str, gateway: str = "") -> LoggedModel:
     """Return what a stored model says about itself.
+
+    Args:
+        uri: of its directory, or a path.
+        gateway: base URL of the gateway that keeps what lies at ``mlflow-artifacts:``.
 
     Raises:
         InvalidRequest: there is no model.
+        TransientError: the gateway is away.
     """
-    local = local_path(uri) or (Path(uri) if "://" not in uri else None)
-    if local is not None:
-        return describe_directory(local.absolute(), uri=local.absolute().as_uri())
-    import fsspec
-
+    uri = as_uri(uri)
+    if (local := local_path(uri)) is not None:
+        return describe_directory(local, uri=uri)
+    place = place_of(uri, gateway)
     with tempfile.TemporaryDirectory(prefix="runtide-model-") as scratch:
         try:
-            fsspec.get_mapper(uri).fs.get(uri, scratch, recursive=True)
-        except (OSError, ImportError, ValueError) as error:
+            place.fetch_directory(uri, Path(scratch))
+        except OSError as error:
             raise InvalidRequest(f"cannot read a model at {uri}: {error}") from error
+        finally:
+            place.close()
         return describe_directory(Path(scratch), uri=uri)
 
 

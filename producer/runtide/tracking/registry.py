@@ -66,7 +66,11 @@ def register_model(
 ) -> ModelVersion:
     """See ``runtide.register_model``."""
     check_model_name(name)
-    described = model if isinstance(model, LoggedModel) else describe_model(model)
+    described = (
+        model
+        if isinstance(model, LoggedModel)
+        else describe_model(model, writer.connection.gateway or writer.connection.uri)
+    )
     fact = ask(
         writer,
         RegisterModelVersion(

@@ -236,7 +236,8 @@ class RunLog:
     @property
     def store(self) -> ArtifactStore:
         """Where the run's files go."""
-        return ArtifactStore(self.artifact_uri, self._stored)
+        connection = self._configuration.connection
+        return ArtifactStore(self.artifact_uri, self._stored, connection.gateway or connection.uri)
 
     def close(self, status: str, reason: str, timeout: float | None) -> Leftover | None:
         """End the run in this process; see ``Run.end``. Ending twice does nothing."""

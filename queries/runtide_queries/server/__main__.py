@@ -30,6 +30,7 @@ _OPTIONS = (
     "allowed_hosts",
     "token_file",
     "log_token_file",
+    "artifacts",
 )
 
 

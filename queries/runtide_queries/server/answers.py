@@ -28,6 +28,7 @@ STATUSES: dict[str, int] = {
     "RESOURCE_CONFLICT": 409,
     "REQUEST_LIMIT_EXCEEDED": 429,
     "INTERNAL_ERROR": 500,
+    "NOT_IMPLEMENTED": 501,
     "TEMPORARILY_UNAVAILABLE": 503,
 }
 """MLflow's error codes (``mlflow/exceptions.py``) that we answer, with their HTTP statuses."""

@@ -10,19 +10,29 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from runtide.kafka import KafkaSettings
+from runtide_queries.artifacts import ArtifactStorage
 from runtide_queries.server.answers import error_answer, refusal
 from runtide_queries.server.body_limits import body_limits
 from runtide_queries.server.measures import Measured, Measures
 from runtide_queries.server.pages import ROUTES as PAGES
 from runtide_queries.server.pages import failure_page, is_page
 from runtide_queries.server.policy import Unauthenticated, attach, require_policies
-from runtide_queries.server.routes import experiments, intake, models, operations, runs, sql
+from runtide_queries.server.routes import artifacts, experiments, intake, models, operations, runs, sql
 from runtide_queries.server.safety import Safety
 from runtide_queries.server.settings import GatewaySettings
 from runtide_queries.server.stores import open_stores
 from runtide_schemas.errors import InvalidRequest, RuntideError
 
-ROUTES = (*experiments.ROUTES, *runs.ROUTES, *models.ROUTES, *operations.ROUTES, *sql.ROUTES, *intake.ROUTES, *PAGES)
+ROUTES = (
+    *experiments.ROUTES,
+    *runs.ROUTES,
+    *models.ROUTES,
+    *operations.ROUTES,
+    *sql.ROUTES,
+    *intake.ROUTES,
+    *artifacts.ROUTES,
+    *PAGES,
+)
 _log = logging.getLogger(__name__)
 
 
@@ -33,10 +43,11 @@ def create_app(settings: GatewaySettings, kafka: KafkaSettings) -> FastAPI:
         FatalError: a setting is unsafe, or a route declares no policy.
     """
     settings.check()
+    kept = ArtifactStorage(settings.artifacts, settings.artifact_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_stores(settings, kafka) as stores:
+        async with open_stores(settings, kafka, kept) as stores:
             app.state.stores = stores
             yield
 

@@ -50,6 +50,12 @@ class GatewaySettings(BaseSettings):
     )
     log_token_file: Path | None = Field(default=None, description="File that holds the log token itself.")
     max_body_bytes: int = Field(default=1_048_576, ge=1, description="Largest request body.")
+    artifacts: str = Field(
+        default="",
+        validation_alias=AliasChoices("RUNTIDE_GATEWAY_ARTIFACTS", "RUNTIDE_ARTIFACTS"),
+        description="Where artifacts are kept that clients hand to the gateway: a folder, or a URI of fsspec. Empty: none are.",
+    )
+    artifact_bytes: int = Field(default=64 * 1024**3, ge=1, description="Largest artifact that a client may hand over.")
     sql_seconds: float = Field(default=30.0, gt=0, le=600, description="Longest time of one SQL statement.")
     sql_memory_mb: int = Field(default=1024, ge=64, description="Most memory of one SQL statement.")
     sql_rows: int = Field(default=100_000, ge=1, description="Most rows of an SQL result.")

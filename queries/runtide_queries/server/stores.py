@@ -1,4 +1,4 @@
-"""Everything that the routes use: the two stores, the log (read and written) and the SQL sandbox, opened and closed together."""
+"""Everything that the routes use: the two stores, the log, the artifacts and the SQL sandbox, opened and closed together."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from runtide.kafka import KafkaSettings
+from runtide_queries.artifacts import ArtifactStorage
 from runtide_queries.decisions import Decisions
 from runtide_queries.history import History
 from runtide_queries.intake import Intake
@@ -27,10 +28,13 @@ class Stores:
     sandbox: Sandbox
     intake: Intake
     decisions: Decisions
+    artifacts: ArtifactStorage
 
 
 @asynccontextmanager
-async def open_stores(settings: GatewaySettings, kafka: KafkaSettings) -> AsyncIterator[Stores]:
+async def open_stores(
+    settings: GatewaySettings, kafka: KafkaSettings, artifacts: ArtifactStorage
+) -> AsyncIterator[Stores]:
     """Open everything. Nothing connects yet: the gateway starts, and says what is away, whatever is away."""
     async with AsyncExitStack() as stack:
         log = Log(kafka)
@@ -38,6 +42,8 @@ async def open_stores(settings: GatewaySettings, kafka: KafkaSettings) -> AsyncI
         intake, decisions = Intake(kafka), Decisions(kafka)
         stack.push_async_callback(intake.close)
         stack.push_async_callback(decisions.close)
+        stack.callback(artifacts.close)
+        await artifacts.prepare()
         limits = Limits(
             seconds=settings.sql_seconds,
             memory_bytes=settings.sql_memory_mb * 1_048_576,
@@ -51,6 +57,7 @@ async def open_stores(settings: GatewaySettings, kafka: KafkaSettings) -> AsyncI
             sandbox=Sandbox(limits, concurrent=settings.sql_concurrent),
             intake=intake,
             decisions=decisions,
+            artifacts=artifacts,
         )
 
 

@@ -1,0 +1,109 @@
+"""Keras 3, on any backend: a callback for ``fit`` and ``evaluate``."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from runtide.integrations.frameworks import missing
+from runtide.integrations.params import flat
+from runtide.integrations.training_run import TrainingRun
+from runtide.tracking.run import Run
+from runtide_schemas.errors import InvalidRequest
+
+try:
+    from keras.callbacks import Callback, CallbackList
+except ImportError as error:
+    raise missing("Keras 3", "keras", error) from error
+
+
+class RuntideCallback(Callback):  # type: ignore[misc]  # Keras has no types
+    """Logs the training's params, and every epoch's metrics and learning rate.
+
+    Metrics have Keras' names (``loss``, ``val_loss``), the epoch is the step: with ``fit(initial_epoch=...)`` a training
+    goes on where it was. An ``evaluate`` outside of a training logs ``test_loss`` and alike at the last epoch.
+    """
+
+    def __init__(
+        self,
+        run: Run | None = None,
+        *,
+        name: str | None = None,
+        experiment: str | None = None,
+        tags: Mapping[str, object] | None = None,
+        every_batches: int | None = None,
+        log_model: bool = False,
+    ) -> None:
+        """Make a callback; it may serve any number of trainings, one after another.
+
+        Args:
+            run: the run to log to. None: the active one, else one of the training's own; see ``training_run.py``.
+            name: of a run of its own.
+            experiment: of a run of its own.
+            tags: of a run of its own.
+            every_batches: also log ``batch/loss`` and alike after each so many batches; the step is the optimizer's
+                number of updates.
+            log_model: store the model as ``model/model.keras`` when training has ended.
+
+        Raises:
+            InvalidRequest: ``every_batches`` is less than 1.
+        """
+        super().__init__()
+        if every_batches is not None and every_batches < 1:
+            raise InvalidRequest(f"every_batches must be 1 or more, got {every_batches}")
+        self._training = TrainingRun("keras", run, name=name, experiment=experiment, tags=tags)
+        self._log_model = log_model
+        self._every_batches = every_batches
+        self._batches = self._epoch = 0
+        self._fitting = False
+        if every_batches is not None:  # only then: with a hook for batches Keras waits for each one's results
+            self.on_train_batch_end = self._after_batch
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' signature
+        """Choose the run, and log the training's params."""
+        self._fitting = True
+        self._batches = 0
+        self._training.begin()
+        caller = sys._getframe(1).f_locals.get("self")
+        if isinstance(caller, CallbackList):  # which the call of `fit` holds
+            self._training.watch(caller, self._training.end_unfinished)
+        self._training.log_params({name: value for name, value in self._described().items() if value is not None})
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Log the epoch's metrics."""
+        self._epoch = epoch
+        rate = self._learning_rate()
+        self._training.log_metrics({**({} if rate is None else {"learning_rate": rate}), **(logs or {})}, epoch)
+
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Log what an ``evaluate`` outside of a training found."""
+        if self._fitting:
+            return
+        self._training.begin(go_on=True)
+        self._training.log_metrics({f"test_{name}": value for name, value in (logs or {}).items()}, self._epoch)
+        self._training.end()
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' signature
+        """Store the model when asked to, and end a run of its own."""
+        self._fitting = False
+        if self._log_model:
+            self._training.log_saved(self.model.save, "model", "model.keras")
+        self._training.end()
+
+    def _after_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' signature
+        self._batches += 1
+        if self._every_batches is not None and self._batches % self._every_batches == 0:
+            updates = int(self.model.optimizer.iterations)
+            self._training.log_metrics({f"batch/{name}": value for name, value in (logs or {}).items()}, updates)
+
+    def _described(self) -> dict[str, Any]:
+        """Params of the training: of ``fit``, of the loss, of the optimizer."""
+        optimizer: Any = getattr(self.model, "optimizer", None)
+        settings = flat(optimizer.get_config(), "optimizer/") if hasattr(optimizer, "get_config") else {}
+        loss = getattr(self.model, "loss", None)
+        named = loss if loss is None or isinstance(loss, str | list | dict) else getattr(loss, "name", loss)
+        weights = self.model.count_params() if self.model.built else None
+        return {**(self.params or {}), "loss": named, "model": self.model.name, "weights": weights, **settings}
+
+    def _learning_rate(self) -> float | None:
+        rate = getattr(getattr(self.model, "optimizer", None), "learning_rate", None)
+        return None if rate is None else float(rate)

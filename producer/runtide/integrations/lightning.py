@@ -1,0 +1,131 @@
+"""PyTorch Lightning: a logger for ``Trainer(logger=RuntideLogger())``, of ``lightning`` or ``pytorch_lightning``."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from runtide.integrations.frameworks import missing
+from runtide.integrations.params import flat
+from runtide.integrations.training_run import TrainingRun
+from runtide.tracking.run import Run
+
+try:
+    try:
+        from lightning.pytorch.loggers.logger import DummyExperiment, Logger, rank_zero_experiment
+        from lightning.pytorch.utilities.rank_zero import rank_zero_only
+    except ModuleNotFoundError:
+        from pytorch_lightning.loggers.logger import DummyExperiment, Logger, rank_zero_experiment
+        from pytorch_lightning.utilities.rank_zero import rank_zero_only
+except ImportError as error:
+    raise missing("PyTorch Lightning", "lightning", error) from error
+
+_CHECKPOINTS = "checkpoints"
+
+
+class RuntideLogger(Logger):  # type: ignore[misc]  # untyped where Lightning is not installed
+    """Logs what Lightning's modules log, at its global step, and their hyperparameters, nested ones as ``a/b``.
+
+    In distributed training rank 0 logs; ``logger.experiment`` is the ``runtide.Run`` there, and elsewhere an object that
+    does nothing. ``test`` and ``validate`` after ``fit`` go on with the run of its own that ``fit`` had. An exception makes a
+    run of its own FAILED with its text, Ctrl-C KILLED.
+    """
+
+    def __init__(
+        self,
+        run: Run | None = None,
+        *,
+        name: str | None = None,
+        experiment: str | None = None,
+        tags: Mapping[str, object] | None = None,
+        prefix: str = "",
+        log_checkpoints: bool | Literal["all"] = False,
+    ) -> None:
+        """Make a logger; it starts no run yet.
+
+        Args:
+            run: the run to log to. None: the active one, else one of the logger's own; see ``training_run.py``.
+            name: of a run of its own.
+            experiment: of a run of its own.
+            tags: of a run of its own.
+            prefix: before every metric's name, with a ``/`` between.
+            log_checkpoints: store the checkpoints that are left at the end below ``checkpoints/``; ``"all"``: each as soon
+                as it is saved, which waits for the store.
+        """
+        super().__init__()
+        self._training = TrainingRun("lightning", run, name=name, experiment=experiment, tags=tags)
+        self._experiment_name = experiment
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._log_checkpoints = log_checkpoints
+        self._checkpoints: Any = None
+        self._stored: dict[str, float] = {}
+
+    @property
+    @rank_zero_experiment  # type: ignore[untyped-decorator]  # untyped where Lightning is not installed
+    def experiment(self) -> Any:
+        """The run, started when this is first used; on other ranks than 0 an object that does nothing."""
+        if self._training.run is None or self._training.run.ended:
+            self._training.begin(go_on=True)
+        return self._training.run or DummyExperiment()
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, ``runtide`` when none is given."""
+        return self._experiment_name or "runtide"
+
+    @property
+    def version(self) -> str | None:
+        """The run's id; None before there is a run, and on other ranks than 0."""
+        return self._training.run_id
+
+    @rank_zero_only  # type: ignore[untyped-decorator]  # untyped where Lightning is not installed
+    def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Log hyperparameters, nested ones as ``a/b``."""
+        _ = self.experiment
+        self._training.log_params(flat(vars(params) if isinstance(params, Namespace) else params))
+
+    @rank_zero_only  # type: ignore[untyped-decorator]  # untyped where Lightning is not installed
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log metrics at a step, 0 when None."""
+        _ = self.experiment
+        self._training.log_metrics({f"{self._prefix}{name}": value for name, value in metrics.items()}, step or 0)
+
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """Remember what checkpoints there are; with ``log_checkpoints="all"`` store them."""
+        self._checkpoints = checkpoint_callback
+        if self._log_checkpoints == "all":
+            self._store_checkpoints()
+
+    @rank_zero_only  # type: ignore[untyped-decorator]  # untyped where Lightning is not installed
+    def finalize(self, status: str) -> None:
+        """Store checkpoints when asked to, and end a run of its own: Lightning calls this after ``fit``, ``test`` ..."""
+        if self._training.run is None:
+            return
+        if self._log_checkpoints:
+            self._store_checkpoints()
+        error = sys.exception()
+        if status == "success":
+            self._training.end()
+        elif error is not None:
+            self._training.end(error)
+        else:
+            self._training.end_unfinished()
+
+    @rank_zero_only  # type: ignore[untyped-decorator]  # untyped where Lightning is not installed
+    def _store_checkpoints(self) -> None:
+        saved = self._checkpoints
+        if saved is None:
+            return
+        _ = self.experiment
+        for name in dict.fromkeys([*saved.best_k_models, saved.best_model_path, saved.last_model_path]):
+            path = Path(name)
+            written = path.stat().st_mtime if name and path.exists() else None
+            if written is not None and self._stored.get(name) != written:
+                folder = f"{_CHECKPOINTS}/{path.name}" if path.is_dir() else _CHECKPOINTS
+                if self._training.log_files(path, folder):
+                    self._stored[name] = written
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy in a spawned process: the checkpoints' callback stays here."""
+        return {**self.__dict__, "_checkpoints": None}

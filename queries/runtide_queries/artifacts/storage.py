@@ -1,0 +1,272 @@
+"""The root of artifacts as the gateway's routes use it: from the event loop, without ever blocking it."""
+
+import asyncio
+import hashlib
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from runtide.artifacts.uris import local_path
+from runtide.connection import PROXIED_ARTIFACTS, as_uri
+from runtide_queries.artifacts.local_tree import LocalTree
+from runtide_queries.artifacts.object_tree import ObjectTree
+from runtide_queries.artifacts.tree import CHUNK_BYTES, Entry, Reading, Tree, Writing, check_path, wrong_checksum
+from runtide_schemas.errors import FatalError, InvalidRequest, NotFound, TransientError
+
+_THREADS = 16
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that is to come in parts. What it is says which upload it is, so that a client needs to remember nothing.
+
+    Attributes:
+        path: of the artifact; InvalidRequest when none can have it.
+        size: bytes.
+        sha256: of the content, hexadecimal.
+    """
+
+    path: str
+    size: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+
+    @property
+    def upload_id(self) -> str:
+        """64 lowercase hexadecimal characters."""
+        return hashlib.sha256(f"{self.path}\0{self.size}\0{self.sha256}".encode()).hexdigest()
+
+
+class ArtifactStorage:
+    """Files below the gateway's root. Methods raise as those of ``tree.Tree`` do.
+
+    Attributes:
+        most_bytes: largest artifact.
+    """
+
+    def __init__(self, root: str, most_bytes: int) -> None:
+        """Use the root at a URI or path; "" is none: every call then says so.
+
+        Raises:
+            FatalError: nothing can be kept there.
+        """
+        self._tree = _tree(root) if root else None
+        self.most_bytes = most_bytes
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="artifacts")
+
+    async def prepare(self) -> None:
+        """Make the root; a root that is away is said, and asked for again by each call."""
+        if self._tree is None:
+            return
+        try:
+            await self._call(self._tree.prepare)
+        except TransientError as error:
+            _log.warning("artifacts cannot be kept yet: %s", error)
+
+    def close(self) -> None:
+        """End the threads once they have done what they are at."""
+        self._threads.shutdown(wait=False)
+
+    async def entries(self, path: str) -> list[Entry]:
+        """Return what a folder ("" is the root) holds, by name."""
+        return await self._call(self._root().entries, check_path(path) if path else "")
+
+    async def delete(self, path: str) -> None:
+        """Delete a file or folder."""
+        await self._call(self._root().delete, check_path(path))
+
+    async def open(self, path: str) -> "OpenArtifact":
+        """Open a file; the caller closes it."""
+        return OpenArtifact(await self._call(self._root().open, check_path(path)), self._threads)
+
+    @asynccontextmanager
+    async def storing(self, path: str) -> AsyncIterator["Storing"]:
+        """Store a file in a block: only if its ``keep`` was called, it is there afterwards."""
+        storing = Storing(await self._call(self._root().create, check_path(path)), self._threads)
+        try:
+            yield storing
+        finally:
+            await storing.end()
+
+    async def begin(self, upload: Upload, *, resume: bool) -> tuple[int, bool]:
+        """Return how many bytes of an upload are here, and whether the very file is stored already.
+
+        Without ``resume`` it begins anew.
+        """
+        if upload.size > self.most_bytes:
+            raise too_large(self.most_bytes)
+        if not resume:
+            await self._call(self._root().abandon, upload.upload_id)
+            return 0, False
+        if await self._has(upload):
+            return upload.size, True
+        return await self._call(self._root().received, upload.upload_id), False
+
+    @asynccontextmanager
+    async def appending(self, upload_id: str, offset: int) -> AsyncIterator["Storing"]:
+        """Take a part of an upload in a block."""
+        if offset > self.most_bytes:
+            raise too_large(self.most_bytes)
+        storing = Storing(await self._call(self._root().append, upload_id, offset), self._threads)
+        try:
+            yield storing
+        finally:
+            await storing.end()
+
+    async def received(self, upload_id: str) -> int:
+        """Return how many bytes of an upload are here."""
+        return await self._call(self._root().received, upload_id)
+
+    async def complete(self, upload: Upload) -> None:
+        """Store an upload that is all here. Asking again after that does nothing."""
+        try:
+            await self._call(self._root().complete, upload.upload_id, upload.path, upload.size, upload.sha256)
+        except NotFound:
+            if not await self._has(upload):
+                raise
+
+    async def abandon(self, upload_id: str) -> None:
+        """Forget an upload."""
+        await self._call(self._root().abandon, upload_id)
+
+    async def _has(self, upload: Upload) -> bool:
+        """Say whether a file with this content is stored at this path; reads all of it if its size is right."""
+        return await self._call(_has, self._root(), upload)
+
+    def _root(self) -> Tree:
+        if self._tree is None:
+            raise InvalidRequest(
+                "this gateway keeps no artifacts: start it with RUNTIDE_GATEWAY_ARTIFACTS set to a folder or a URI of fsspec",
+                "NOT_IMPLEMENTED",
+            )
+        return self._tree
+
+    async def _call(self, function: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+class OpenArtifact:
+    """A file that is being read."""
+
+    def __init__(self, reading: Reading, threads: ThreadPoolExecutor) -> None:
+        self._reading, self._threads = reading, threads
+        self._turn = threading.Lock()
+        self.size, self.etag = reading.size, reading.etag
+
+    async def read(self, offset: int, count: int) -> bytes:
+        """Return exactly ``count`` bytes.
+
+        Raises:
+            TransientError: the file has become shorter.
+        """
+        data = await asyncio.get_running_loop().run_in_executor(self._threads, self._read, offset, count)
+        if not data:
+            raise TransientError("the artifact became shorter while it was read")
+        return data
+
+    def close(self) -> None:
+        """End it, from a thread; it may be that one still reads for a caller who has gone."""
+        self._threads.submit(self._close)
+
+    def _read(self, offset: int, count: int) -> bytes:
+        with self._turn:
+            return self._reading.read(offset, count)
+
+    def _close(self) -> None:
+        with self._turn:
+            self._reading.close()
+
+
+class Storing:
+    """Bytes that are being stored.
+
+    Attributes:
+        size: bytes taken.
+    """
+
+    def __init__(self, writing: Writing, threads: ThreadPoolExecutor) -> None:
+        self._writing, self._threads = writing, threads
+        self._turn = threading.Lock()
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of what was taken, hexadecimal."""
+        return self._digest.hexdigest()
+
+    async def write(self, data: bytes) -> None:
+        """Take bytes."""
+        self.size += len(data)
+        await self._call(self._write, data)
+
+    async def keep(self, expected_sha256: str | None = None) -> None:
+        """Store what was taken.
+
+        Raises:
+            InvalidRequest: it has not the checksum that was expected.
+        """
+        if expected_sha256 is not None and expected_sha256 != self.sha256:
+            raise wrong_checksum(f"a body of {self.size} bytes", self.sha256, expected_sha256)
+        await self._call(self._keep)
+
+    async def end(self) -> None:
+        """Forget what was not kept."""
+        await self._call(self._give_up)
+
+    async def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    def _write(self, data: bytes) -> None:
+        with self._turn:
+            self._digest.update(data)
+            self._writing.write(data)
+
+    def _keep(self) -> None:
+        with self._turn:
+            self._writing.keep()
+
+    def _give_up(self) -> None:
+        with self._turn:
+            self._writing.give_up()
+
+
+def too_large(most_bytes: int) -> InvalidRequest:
+    """Return the error of an artifact that is too large."""
+    return InvalidRequest(f"an artifact has at most {most_bytes} bytes here (RUNTIDE_GATEWAY_ARTIFACT_BYTES)")
+
+
+def _has(tree: Tree, upload: Upload) -> bool:
+    try:
+        found = tree.open(upload.path)
+    except NotFound:
+        return False
+    try:
+        if found.size != upload.size:
+            return False
+        digest = hashlib.sha256()
+        for offset in range(0, found.size, CHUNK_BYTES):
+            digest.update(found.read(offset, CHUNK_BYTES))
+        return digest.hexdigest() == upload.sha256
+    finally:
+        found.close()
+
+
+def _tree(root: str) -> Tree:
+    uri = as_uri(root)
+    if uri.startswith((PROXIED_ARTIFACTS, "runs:", "models:")):
+        raise FatalError(
+            f"the gateway cannot keep artifacts at {root}, which means itself: set RUNTIDE_GATEWAY_ARTIFACTS to a folder or a "
+            "URI of fsspec"
+        )
+    local: Path | None = local_path(uri)
+    return LocalTree(local) if local is not None else ObjectTree(uri)
