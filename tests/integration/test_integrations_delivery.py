@@ -1,13 +1,16 @@
 """Trainings with callbacks, from the framework to the log: all of it with a broker, and undisturbed without one."""
 
+import json
 from pathlib import Path
 
 import pytest
+from xgboost.tracker import RabitTracker
 
 from runtide.kafka import KafkaSettings
 from runtide.sync import sync
 from runtide_schemas.events.runs import ParamsLogged, RunEnded
 from tests.integration.sdk_log import assert_complete, bodies, broker_with_topics, child, finished, points_of, read_log
+from tests.spooled_runs import spooled_runs
 
 TRAIN = """
 import sys, time
@@ -46,3 +49,32 @@ def test_trainings_arrive_and_without_a_broker_they_wait_for_sync(tmp_path: Path
     assert [body.status for body in bodies(events, RunEnded)] == ["FINISHED"] * 4
     assert len(bodies(events, ParamsLogged)) == 4
     assert sorted(step for step, _ in points_of(events, "train-rmse")) == sorted(list(range(50)) * 4)
+
+
+WORKER = """
+import json, sys
+import numpy as np
+import xgboost
+from runtide.integrations.xgboost import RuntideCallback
+
+with xgboost.collective.CommunicatorContext(**json.loads(sys.argv[1])):
+    seed = xgboost.collective.get_rank()
+    rows = np.random.default_rng(seed).random((100, 4))
+    data = xgboost.DMatrix(rows, rows[:, 0] > 0.5)
+    callback = RuntideCallback(log_model=True)
+    xgboost.train({"nthread": 1}, data, 5, evals=[(data, "train")], callbacks=[callback], verbose_eval=False)
+"""
+
+
+@pytest.mark.slow
+def test_of_a_distributed_training_the_first_worker_logs(tmp_path: Path) -> None:
+    tracker = RabitTracker(n_workers=2, host_ip="127.0.0.1")
+    tracker.start()
+    arguments = json.dumps(tracker.worker_args())
+    workers = [child(WORKER, arguments, broker="", spool=tmp_path / "spool") for _ in range(2)]
+    for worker in workers:
+        code, _, errors = finished(worker)
+        assert code == 0, errors
+    (run,) = spooled_runs(tmp_path / "spool")
+    assert (run.status, run.artifacts) == ("FINISHED", ["model/model.ubj"])
+    assert [step for step, _ in run.points["train-rmse"]] == [0, 1, 2, 3, 4]

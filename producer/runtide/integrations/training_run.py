@@ -163,6 +163,8 @@ class TrainingRun:
 
     def log_saved(self, save: Callable[[Path], object], artifact_path: str, file: str = "") -> None:
         """Store what ``save`` writes to the path it is called with: a file of that name, or a folder's files."""
+        if self._run is None:
+            return
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / file
             try:
