@@ -9,8 +9,8 @@ import pytest
 
 from tests import heavy
 
+heavy.require("keras", os.environ.get("KERAS_BACKEND", "jax"))
 os.environ.setdefault("KERAS_BACKEND", "jax")
-heavy.require("keras", os.environ["KERAS_BACKEND"])
 
 import keras  # noqa: E402 - only where it is installed
 
