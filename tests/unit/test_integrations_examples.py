@@ -58,7 +58,8 @@ def _for_lightning(folder: Path) -> dict[str, Any]:
 
     from tests.unit.test_integrations_lightning import Line, data
 
-    return {"Trainer": partial(Trainer, accelerator="cpu", default_root_dir=folder), "module": Line(), "loader": data()}
+    small = partial(Trainer, accelerator="cpu", default_root_dir=folder, log_every_n_steps=1)
+    return {"Trainer": small, "module": Line(), "loader": data()}
 
 
 def _for_transformers(folder: Path) -> dict[str, Any]:
