@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD/.tools/torch
-tests=(tests/unit/test_integrations_lightning.py tests/unit/test_integrations_transformers.py)
+tests=(tests/unit/test_integrations_{lightning,transformers,examples}.py)
 
 if [ "$(id -u)" != 0 ] || ! command -v debootstrap > /dev/null; then
     echo "needs root, and debootstrap (apt-get install debootstrap): without, these tests run wherever torch is installed" >&2

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn
+import xgboost
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - makes the halving searches importable
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
@@ -16,6 +17,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import runtide
 from runtide.integrations.sklearn import TABLE, RuntideCallback, log_search
+from runtide.integrations.xgboost import RuntideCallback as ForXgboost
 from tests.spooled_runs import SpooledRun, spool, spooled_runs
 
 __all__ = ["spool"]  # the fixture
@@ -151,6 +153,20 @@ def test_another_estimator_logs_its_params(spool: Path) -> None:
     run, children = split(spool)
     assert (run.status, run.artifacts, children) == ("FINISHED", [], [])
     assert run.params["estimator"] == "Pipeline"
+
+
+@has_callbacks
+@pytest.mark.parametrize("jobs", [None, pytest.param(2, marks=pytest.mark.slow)])
+def test_trainings_of_a_search_that_have_callbacks_are_its_children(jobs: int | None, spool: Path) -> None:
+    model = xgboost.XGBClassifier(n_estimators=2, n_jobs=1, callbacks=[ForXgboost()])
+    search = GridSearchCV(model, {"max_depth": [1, 2]}, cv=2, n_jobs=jobs, refit=False)
+    search.set_callbacks(RuntideCallback(children=0)).fit(ROWS, NOISY)
+    runs = spooled_runs(spool)
+    (parent,) = (run for run in runs if run.tags["runtide.framework"] == "sklearn")
+    trainings = [run for run in runs if run is not parent]
+    assert [run.parent_run_id for run in trainings] == [parent.run_id] * 4
+    assert sorted(run.params["max_depth"] for run in trainings) == ["1", "1", "2", "2"]
+    assert {run.status for run in runs} == {"FINISHED"}
 
 
 def test_a_fitted_search_is_logged_afterwards(spool: Path) -> None:

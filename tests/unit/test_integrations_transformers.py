@@ -25,10 +25,13 @@ LABELS = {number: f"label-{number}" for number in range(300)}
 
 
 class Boom(TrainerCallback):  # type: ignore[misc]  # untyped where Transformers is not installed
-    """Raises after the third step."""
+    """Raises after a step."""
+
+    def __init__(self, step: int = 3) -> None:
+        self.step = step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 3:
+        if state.global_step == self.step:
             raise ValueError("bad batch")
 
 
@@ -88,14 +91,15 @@ def test_evaluate_and_predict_afterwards_go_on_with_the_run(spool: Path, tmp_pat
 
 
 def test_the_active_run_is_used_and_a_resumed_training_counts_on(spool: Path, tmp_path: Path) -> None:
-    trainer(tmp_path, RuntideCallback(), epochs=1, save_strategy="epoch").train()
-    first = only(spool).run_id
-    with runtide.start_run(run_id=first) as active:
-        trainer(tmp_path, RuntideCallback()).train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-4"))
+    with pytest.raises(ValueError, match="bad batch"), runtide.start_run() as run:
+        trainer(tmp_path, RuntideCallback(), Boom(5), save_strategy="epoch").train()
+    with runtide.start_run(run_id=run.run_id) as active:
+        driver = trainer(tmp_path, RuntideCallback(), save_strategy="epoch")
+        driver.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-4"))
         assert not active.ended
-    run = only(spool)
-    assert steps(run, "train/loss") == list(range(1, 9))
-    assert run.statuses == ["RUNNING", "FINISHED"] * 2
+    assert steps(only(spool), "train/loss") == list(range(1, 9))
+    assert only(spool).statuses == ["RUNNING", "FAILED", "RUNNING", "FINISHED"]
+    assert only(spool).reason == ""
 
 
 def test_an_exception_makes_its_own_run_failed_when_the_next_training_begins(spool: Path, tmp_path: Path) -> None:

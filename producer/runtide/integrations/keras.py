@@ -98,7 +98,9 @@ class RuntideCallback(Callback):  # type: ignore[misc]  # Keras has no types
     def _described(self) -> dict[str, Any]:
         """Params of the training: of ``fit``, of the loss, of the optimizer."""
         optimizer: Any = getattr(self.model, "optimizer", None)
-        settings = flat(optimizer.get_config(), "optimizer/") if hasattr(optimizer, "get_config") else {}
+        settings = {"optimizer": type(optimizer).__name__} if optimizer is not None else {}
+        if hasattr(optimizer, "get_config"):
+            settings |= flat(optimizer.get_config(), "optimizer/")
         loss = getattr(self.model, "loss", None)
         named = loss if loss is None or isinstance(loss, str | list | dict) else getattr(loss, "name", loss)
         weights = self.model.count_params() if self.model.built else None

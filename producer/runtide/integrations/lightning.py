@@ -58,7 +58,7 @@ class RuntideLogger(Logger):  # type: ignore[misc]  # untyped where Lightning is
         self._experiment_name = experiment
         self._prefix = f"{prefix}/" if prefix else ""
         self._log_checkpoints = log_checkpoints
-        self._checkpoints: Any = None
+        self._saved: dict[str, None] = {}
         self._stored: dict[str, float] = {}
 
     @property
@@ -93,7 +93,8 @@ class RuntideLogger(Logger):  # type: ignore[misc]  # untyped where Lightning is
 
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
         """Remember what checkpoints there are; with ``log_checkpoints="all"`` store them."""
-        self._checkpoints = checkpoint_callback
+        saved = checkpoint_callback
+        self._saved |= dict.fromkeys([*saved.best_k_models, saved.best_model_path, saved.last_model_path])
         if self._log_checkpoints == "all":
             self._store_checkpoints()
 
@@ -114,18 +115,11 @@ class RuntideLogger(Logger):  # type: ignore[misc]  # untyped where Lightning is
 
     @rank_zero_only  # type: ignore[untyped-decorator]  # untyped where Lightning is not installed
     def _store_checkpoints(self) -> None:
-        saved = self._checkpoints
-        if saved is None:
-            return
         _ = self.experiment
-        for name in dict.fromkeys([*saved.best_k_models, saved.best_model_path, saved.last_model_path]):
+        for name in self._saved:
             path = Path(name)
             written = path.stat().st_mtime if name and path.exists() else None
             if written is not None and self._stored.get(name) != written:
                 folder = f"{_CHECKPOINTS}/{path.name}" if path.is_dir() else _CHECKPOINTS
                 if self._training.log_files(path, folder):
                     self._stored[name] = written
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy in a spawned process: the checkpoints' callback stays here."""
-        return {**self.__dict__, "_checkpoints": None}

@@ -50,7 +50,7 @@ class RuntideCallback:
             tags: of a run of its own.
             children: so many of the best candidates become child runs; None: all.
         """
-        self._training = TrainingRun("sklearn", run, name=name, experiment=experiment, tags=tags)
+        self._training = TrainingRun("sklearn", run, name=name, experiment=experiment, tags=tags, searches=True)
         self._children = children
         self._searching: Any = None
         self._handled: BaseException | None = None

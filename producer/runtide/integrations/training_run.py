@@ -37,6 +37,7 @@ UNFINISHED = "the training did not finish: an exception or an interrupt left it"
 
 log = logging.getLogger("runtide")
 _of_callbacks: "weakref.WeakSet[Run]" = weakref.WeakSet()
+_of_searches: "weakref.WeakSet[Run]" = weakref.WeakSet()
 
 
 class TrainingRun:
@@ -54,6 +55,7 @@ class TrainingRun:
         name: str | None = None,
         experiment: str | None = None,
         tags: Mapping[str, object] | None = None,
+        searches: bool = False,
     ) -> None:
         """Remember what run to use; none is started yet.
 
@@ -63,8 +65,10 @@ class TrainingRun:
             name: of a run of its own; random when None.
             experiment: of a run of its own; as in ``runtide.start_run`` when None.
             tags: of a run of its own.
+            searches: its trainings consist of others, whose own runs become children of its own.
         """
         self._framework = framework
+        self._searches = searches
         self._given = run
         self._given_id = ""
         self._parent_id = ""
@@ -163,6 +167,8 @@ class TrainingRun:
 
     def log_saved(self, save: Callable[[Path], object], artifact_path: str, file: str = "") -> None:
         """Store what ``save`` writes to the path it is called with: a file of that name, or a folder's files."""
+        if self._run is None:
+            return
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / file
             try:
@@ -214,6 +220,7 @@ class TrainingRun:
         if active is not None and active not in _of_callbacks:
             return active
         configuration = self._elsewhere or current()
+        parent = active.run_id if active is not None and active in _of_searches else self._parent_id
         if self._given_id:
             plan = plan_attachment(configuration, self._given_id)
         elif go_on and self._owned is not None:
@@ -224,8 +231,8 @@ class TrainingRun:
                 name=self._name,
                 experiment=self._experiment,
                 tags=self._tags,
-                parent_run_id=self._parent_id,
-                nested=bool(self._parent_id),
+                parent_run_id=parent,
+                nested=bool(parent),
             )
         if plan.configuration.settings.handle_sigterm:
             handle_sigterm()
@@ -234,6 +241,8 @@ class TrainingRun:
     def _own(self, run: Run) -> Run:
         enter(run)
         _of_callbacks.add(run)
+        if self._searches:
+            _of_searches.add(run)
         self._owned, self._pid = run, os.getpid()
         atexit.register(self._at_exit)
         return run
@@ -271,7 +280,7 @@ class TrainingRun:
         active = innermost()
         given = self._given.run_id if self._given is not None else self._given_id
         parent = active.run_id if active is not None else self._parent_id
-        kept = {name: self.__dict__[name] for name in ("_framework", "_name", "_experiment", "_tags")}
+        kept = {name: self.__dict__[name] for name in ("_framework", "_name", "_experiment", "_tags", "_searches")}
         return {**kept, "_given_id": given, "_parent_id": parent, "_elsewhere": self._elsewhere or current()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

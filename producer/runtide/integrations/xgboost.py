@@ -10,6 +10,7 @@ from runtide.tracking.run import Run
 
 try:
     import numpy as np
+    from xgboost import collective
     from xgboost.callback import TrainingCallback
 except ImportError as error:
     raise missing("XGBoost", "xgboost", error) from error
@@ -30,7 +31,8 @@ class RuntideCallback(TrainingCallback):
     """Logs the booster's params, every evaluation, and where early stopping stopped.
 
     Metrics are named ``<data>-<metric>``, as ``validation_0-rmse``; of ``xgboost.cv`` ``test-rmse-mean`` and ``-std``. The
-    step is the number of rounds that the booster had before, so a training that goes on from ``xgb_model`` goes on here.
+    step is the number of rounds that the booster had before, so a training that goes on from ``xgb_model`` goes on here. Of a
+    distributed training the first worker logs; its evaluations are those of all.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class RuntideCallback(TrainingCallback):
         self._first_step = self._step = 0
 
     def before_training(self, model: Any) -> Any:
-        """Choose the run, and log the booster's params."""
+        """Choose the run, and log the booster's params; on other workers than the first of a distributed training not."""
+        if collective.get_rank() > 0:
+            return model
         self._training.begin()
         self._training.watch(model, self._training.end_unfinished)
         booster = _first_booster(model)
