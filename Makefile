@@ -3,35 +3,49 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Beside it, for the tests that need large libraries.
+HEAVY       := .venv-heavy
+HEAVY_STAMP := $(HEAVY)/.installed
 # Two workers, a file of tests at a time: most tests wait for processes that they start.
 WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kafka test-all lint types contracts check bench format release-schemas clean
+.PHONY: help setup demo test test-kafka test-heavy test-all lint types contracts check bench format release-schemas clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## Create .venv with the package and everything its tests need
 
+# An environment with the package and a group of pyproject.toml: $(call environment,FOLDER,GROUP).
+define environment
+@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Runtide needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=python3.12, say.")'
+@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+@echo "Setting up $(1) (the first time takes a minute or two) ..."
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]' --group $(2)
+@touch $@
+endef
+
 $(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Runtide needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=python3.12, say.")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Setting up $(VENV) (the first time takes a minute or two) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]' --group dev
-	@touch $@
+	$(call environment,$(VENV),dev)
+
+$(HEAVY_STAMP): pyproject.toml
+	$(call environment,$(HEAVY),heavy)
 
 demo: $(STAMP)  ## Run the main job: stack up, train three models, register, deploy, score, compare
 	@$(BIN)/runtide demo --data .demo
 
 test: $(STAMP)  ## Run the whole test suite but the long tests (under 10 minutes on 2 cores)
-	@$(BIN)/python -m pytest $(WORKERS) -m "not slow and not apache"
+	@$(BIN)/python -m pytest $(WORKERS) -m "not slow and not apache and not heavy"
 
 test-kafka: $(STAMP)  ## Run the tests that need Apache Kafka (Java 17 and Maven; else they are skipped)
 	@$(BIN)/python -m pytest -n 0 -m "apache and not slow" tests/conformance
 
-test-all: $(STAMP)  ## Run every test, the long ones too
+test-heavy: $(HEAVY_STAMP)  ## Run the tests that need large libraries, in an environment of their own (.venv-heavy)
+	@$(HEAVY)/bin/python -m pytest $(WORKERS) -m heavy
+
+test-all: $(STAMP)  ## Run every test, the long ones too; those of large libraries only where these are installed
 	@$(BIN)/python -m pytest $(WORKERS)
 
 bench: $(STAMP)  ## Run the benchmarks and print their figures
@@ -57,5 +71,5 @@ release-schemas: $(STAMP)  ## Keep changed event schemas as new released version
 
 check: lint types contracts test  ## Everything that CI runs
 
-clean:  ## Remove .venv, caches and the demo's data
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache dist build
+clean:  ## Remove the environments, caches and the demo's data
+	rm -rf $(VENV) $(HEAVY) .demo .mypy_cache .ruff_cache .pytest_cache dist build
