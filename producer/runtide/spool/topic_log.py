@@ -238,6 +238,8 @@ class TopicLog:
             path.unlink()
             raise
         self._sync = sync
+        if self._segments and self._segments[-1].first == first:
+            self._segments.pop()  # Ctrl-C came before its descriptor was kept; it was made anew, and is empty
         self._segments.append(Segment(first, path, len(header)))
         self._unsynced_name = True
         self._descriptors.append(descriptor)
