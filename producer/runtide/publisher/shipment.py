@@ -9,7 +9,6 @@ from runtide.publisher.lag import Lag
 from runtide.spool.segment import SpooledEvent
 from runtide.spool.writer_spool import TOPICS, WriterSpool
 
-MOST_IN_FLIGHT_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 
 
@@ -31,6 +30,7 @@ class Shipment:
         self._next = {topic: spool.acked(topic) for topic in TOPICS}
         self._done: dict[str, set[int]] = {topic: set() for topic in TOPICS}
         self._in_flight = 0
+        self._most_in_flight = spool.limits.in_flight_bytes
         self._records: set[Outgoing] = set()
         self._sent: dict[str, deque[_Sent]] = {topic: deque() for topic in TOPICS}
         self._acknowledged_points = 0
@@ -41,10 +41,10 @@ class Shipment:
             for topic in TOPICS:
                 self.spool.forget(topic, self.spool.written(topic))
             return
-        if self._in_flight < MOST_IN_FLIGHT_BYTES:
+        if self._in_flight < self._most_in_flight:
             self.spool.settle()
         for topic in (*TOPICS[2:], *TOPICS[:2]):
-            while self._in_flight < MOST_IN_FLIGHT_BYTES and self._next[topic] < self.spool.sendable(topic):
+            while self._in_flight < self._most_in_flight and self._next[topic] < self.spool.sendable(topic):
                 events = self.spool.read(topic, self._next[topic], _READ_BYTES, self.spool.sendable(topic))
                 if not events:
                     break
