@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -93,6 +94,21 @@ def summarize(directory: Path) -> SpoolSummary:
         created=created,
         problem=problem,
     )
+
+
+def died(directory: Path) -> bool:
+    """Return True when a writer of this machine ended without closing its spool, so that nobody heard what it left.
+
+    One that cannot be read is none: it is being deleted, or ``runtide sync`` says what is wrong with it.
+    """
+    try:
+        manifest = Manifest.read(directory)
+        if manifest.host != platform.node() or _state(directory, manifest) != "left behind":
+            return False
+        runs = [path for topic, _, path in segment_files(directory) if topic == topics.RUNS]
+        return not any(event.type == "WriterClosed" for path in runs for event in events_of(path))
+    except (RuntideError, OSError):
+        return False
 
 
 def verify(directory: Path) -> Iterator[Finding]:

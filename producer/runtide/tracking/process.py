@@ -17,7 +17,7 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from runtide.tracking.leftovers import say_leftover
+from runtide.tracking.leftovers import say_end
 
 if TYPE_CHECKING:
     from runtide.tracking.run_log import EndStatus, RunLog
@@ -87,7 +87,7 @@ def end_open_runs() -> None:
         if deadline is None:
             deadline = time.monotonic() + min(run.exit_deadline, _KERNEL_DEADLINE_S if _in_kernel() else math.inf)
         leftover = run.close(status, reason, max(0.0, deadline - time.monotonic()))
-        say_leftover(f"run {run.run_id}", leftover)
+        say_end(run, leftover)
         if leftover is not None and leftover.interrupted:
             deadline = 0.0
 

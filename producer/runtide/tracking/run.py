@@ -9,7 +9,7 @@ from runtide.artifacts.models import LoggedModel
 from runtide.artifacts.store import StoredFile
 from runtide.tracking import files, registry
 from runtide.tracking.active import leave
-from runtide.tracking.leftovers import say_leftover
+from runtide.tracking.leftovers import say_end
 from runtide.tracking.process import status_of
 from runtide.tracking.registry import Deployment, ModelVersion
 from runtide.tracking.run_log import EndStatus, RunLog
@@ -190,6 +190,6 @@ class Run(RunLog):
         """
         leave(self)
         leftover = self.close(status, reason, timeout)
-        say_leftover(f"run {self.name or self.run_id}", leftover)
+        say_end(self, leftover)
         if leftover is not None and leftover.interrupted:
             raise KeyboardInterrupt
