@@ -10,11 +10,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from runtide.spool.inspection import events_of, unsealed
+from runtide.spool.inspection import unsealed
 from runtide.spool.keys import read_keys
 from runtide.spool.manifest import Manifest
 from runtide.spool.sealing import MOST_POINTS, metrics_event
-from runtide.spool.segment import ENVELOPE_TEXTS, segment_files
+from runtide.spool.segment import ENVELOPE_TEXTS, events_of, segment_files
 from runtide_schemas import topics
 from runtide_schemas.codec import decode, encode_body
 from runtide_schemas.columns import encode_long, encode_string

@@ -1,14 +1,11 @@
 """Looking into spools without touching them: no lock is held, no file changed, whether their writers live or not."""
 
 import contextlib
-import fcntl
-import os
-import platform
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -16,15 +13,13 @@ from runtide.spool.acked import FILE as ACKED_FILE
 from runtide.spool.acked import read_acked
 from runtide.spool.keys import FILE as KEYS_FILE
 from runtide.spool.keys import read_keys
-from runtide.spool.manifest import LOCK_FILE, Manifest
-from runtide.spool.segment import SegmentReader, SpooledEvent, TornHeader, segment_files
+from runtide.spool.manifest import Manifest
+from runtide.spool.owners import State, state_of
+from runtide.spool.segment import SegmentReader, TornHeader, events_of, segment_files
 from runtide.spool.tail import read_tail, tail_files
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
 from runtide_schemas.errors import FatalError, RuntideError
-
-State = Literal["live", "being sent", "left behind", "unreadable"]
-"""``live``: its writer runs and sends it; ``left behind``: it waits for ``runtide sync``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +74,7 @@ def summarize(directory: Path) -> SpoolSummary:
                 events += 1
                 unsent += event.seq >= acked.get(topic, 0)
         points = sum(len(records) for _, records in unsealed(directory))
-        state = _state(directory, manifest)
+        state = state_of(directory, manifest)
     except (RuntideError, OSError) as error:
         problem = str(error)
     return SpoolSummary(
@@ -94,21 +89,6 @@ def summarize(directory: Path) -> SpoolSummary:
         created=created,
         problem=problem,
     )
-
-
-def died(directory: Path) -> bool:
-    """Return True when a writer of this machine ended without closing its spool, so that nobody heard what it left.
-
-    One that cannot be read is none: it is being deleted, or ``runtide sync`` says what is wrong with it.
-    """
-    try:
-        manifest = Manifest.read(directory)
-        if manifest.host != platform.node() or _state(directory, manifest) != "left behind":
-            return False
-        runs = [path for topic, _, path in segment_files(directory) if topic == topics.RUNS]
-        return not any(event.type == "WriterClosed" for path in runs for event in events_of(path))
-    except (RuntideError, OSError):
-        return False
 
 
 def verify(directory: Path) -> Iterator[Finding]:
@@ -128,12 +108,6 @@ def verify(directory: Path) -> Iterator[Finding]:
         findings, expected[topic] = _verify_segment(path, first)
         yield from findings
     yield from _verify_tail(directory)
-
-
-def events_of(path: Path) -> Iterator[SpooledEvent]:
-    """Yield the whole events of a segment."""
-    with closing(SegmentReader(path)) as reader:
-        yield from reader
 
 
 def unsealed(directory: Path) -> Iterator[tuple[Path, NDArray[Any]]]:
@@ -192,19 +166,3 @@ def _bytes(directory: Path) -> int:
     with contextlib.suppress(FileNotFoundError):  # its owner is deleting it
         return sum(path.stat().st_blocks * 512 for path in directory.iterdir())
     return 0
-
-
-def _state(directory: Path, manifest: Manifest) -> State:
-    if manifest.owner_lives():
-        return "live"
-    try:
-        descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return "left behind"
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return "being sent"
-    finally:
-        os.close(descriptor)
-    return "left behind"

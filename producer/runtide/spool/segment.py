@@ -12,6 +12,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -269,6 +270,12 @@ class SegmentReader:
             body=record[cursor.position :],
             fingerprint=self._fingerprints[place],
         )
+
+
+def events_of(path: Path) -> Iterator[SpooledEvent]:
+    """Yield the whole events of a segment."""
+    with closing(SegmentReader(path)) as reader:
+        yield from reader
 
 
 @cache

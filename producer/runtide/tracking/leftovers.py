@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from runtide.messages import say
+from runtide.spool.owners import died
 from runtide.tracking.writer import Leftover
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ def say_end(run: "RunLog", leftover: Leftover | None) -> None:
     say_leftover(f"run {run.name or run.run_id}", leftover)
     if not run.ends_for_all or not run.spools.is_dir():
         return
-    from runtide.spool.inspection import died  # imported late: most ends leave no directory behind
-
     if dead := sum(died(path) for path in run.spools.iterdir()):
         say(
             f"run {run.name or run.run_id}: {dead} of its writers on this machine died and left what nobody sends. Nothing "
