@@ -31,7 +31,7 @@ class Shipment:
         self._done: dict[str, set[int]] = {topic: set() for topic in TOPICS}
         self._in_flight = 0
         self._most_in_flight = spool.limits.in_flight_bytes
-        self._records: set[Outgoing] = set()
+        self._records: dict[tuple[str, int], Outgoing] = {}
         self._sent: dict[str, deque[_Sent]] = {topic: deque() for topic in TOPICS}
         self._acknowledged_points = 0
 
@@ -68,7 +68,7 @@ class Shipment:
     def release(self) -> None:
         """Stop: what is in flight stays in the spool, and may or may not arrive."""
         if self._window is not None:
-            self._window.forget(self._records)
+            self._window.forget(self._records.values())
         self.spool.retire()
 
     def _submit(self, window: DeliveryWindow, topic: str, event: SpooledEvent) -> None:
@@ -76,9 +76,9 @@ class Shipment:
         self._sent[topic].append(_Sent(event.seq, event.time, event.tail_end))
         seq, size = event.seq, event.size
 
-        def acknowledged(_: Any) -> None:
+        def acknowledged(_: Any) -> None:  # must not refer to the record: both would stay in memory until a collection
             self._in_flight -= size
-            self._records.discard(record)
+            self._records.pop((topic, seq), None)
             self._acknowledge(topic, seq)
 
         record = Outgoing(
@@ -89,7 +89,7 @@ class Shipment:
             timestamp_ms=event.time,
             acknowledged=acknowledged,
         )
-        self._records.add(record)
+        self._records[topic, seq] = record
         window.submit(record)
 
     def _acknowledge(self, topic: str, seq: int) -> None:
