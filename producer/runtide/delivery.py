@@ -47,7 +47,8 @@ class DeliveryWindow:
         self.refused = ""
         self._settings = settings
         self._on_trouble = on_trouble or (lambda text, _: log.warning("%s", text) if text else None)
-        self._queue: deque[Outgoing] = deque()
+        self._unsettled: dict[Outgoing, None] = {}
+        """In the order of ``submit``. What is settled leaves it at once: one that waits must not keep later ones in memory."""
         self._unsent: deque[Outgoing] = deque()
         self._wake = asyncio.Event()
         self._failure: BaseException | None = None
@@ -57,7 +58,7 @@ class DeliveryWindow:
 
     def __len__(self) -> int:
         """Return how many records are not settled."""
-        return len(self._queue)
+        return len(self._unsettled)
 
     async def prepare(self) -> None:
         """Have all schemas in the registry before the first record; while it is away, each when it is needed.
@@ -72,21 +73,19 @@ class DeliveryWindow:
 
     def submit(self, record: Outgoing) -> None:
         """Queue a record; it is sent after all that were submitted before."""
-        self._queue.append(record)
+        self._unsettled[record] = None
         self._unsent.append(record)
         self._wake.set()
 
     def withdraw(self, record: Outgoing) -> None:
         """Stop caring about a record. It may have been delivered, or not: nobody knows."""
-        record.settled = True
-        self._trim()
+        self._settle(record)
         self._fail(TransientError("a record was withdrawn"))
 
     def forget(self, records: Iterable[Outgoing]) -> None:
         """Let records go that somebody else will deliver, so that they take no memory while the broker is away."""
         for record in records:
-            record.settled = True
-        self._trim()
+            self._settle(record)
         self._unsent = deque(record for record in self._unsent if not record.settled)
 
     async def run(self) -> None:
@@ -100,7 +99,7 @@ class DeliveryWindow:
                 await asyncio.wait_for(producer.start(), START_TIMEOUT_S)
                 self.refused = ""
                 watching = asyncio.create_task(self._watch(producer), name="watch-access")
-                self._unsent = deque(record for record in self._queue if not record.settled)
+                self._unsent = deque(self._unsettled)
                 self._failure = None
                 await self._pump(producer, registry)
             except Exception as error:  # noqa: BLE001 - whatever it is, records must go on being delivered
@@ -170,14 +169,13 @@ class DeliveryWindow:
         if error is not None:
             self._fail(error)
         elif not record.settled:
-            record.settled = True
-            self._trim()
+            self._settle(record)
             self._recovered()
             record.acknowledged(sent.result())
 
-    def _trim(self) -> None:
-        while self._queue and self._queue[0].settled:
-            self._queue.popleft()
+    def _settle(self, record: Outgoing) -> None:
+        record.settled = True
+        self._unsettled.pop(record, None)
 
     def _trouble(self, text: str) -> None:
         self._troubled = True

@@ -4,6 +4,7 @@ import sys
 
 
 def say(text: str) -> None:
-    """Write one line to standard error."""
+    """Write one line to standard error, at once: a notebook's kernel loses what it holds back when it ends."""
     if sys.stderr is not None:  # None in a windowed process without a console
         sys.stderr.write(f"runtide: {text}\n")
+        sys.stderr.flush()

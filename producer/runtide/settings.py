@@ -18,6 +18,12 @@ class ClientSettings(BaseSettings):
         "counted and warned of.",
     )
     spool_wait: float = Field(default=5.0, ge=0, description="Seconds that the policy block waits.")
+    memory_bytes: int = Field(
+        default=32 * 1024**2,
+        ge=1024**2,
+        description="Memory that one writer's events may take while the broker is away or slow: half of it on their way, "
+        "half of what waits behind them; the rest stays on the disk. Clients copy what is on its way: up to four times.",
+    )
     exit_deadline: float = Field(default=10.0, ge=0, description="Seconds that the end of a run waits for the broker.")
     share_run: bool = Field(
         default=False,
@@ -34,5 +40,11 @@ class ClientSettings(BaseSettings):
     )
 
     def limits(self) -> SpoolLimits:
-        """Return the bound of a spool."""
-        return SpoolLimits(most_bytes=self.spool_bytes, policy=self.spool_policy, wait=self.spool_wait)
+        """Return the bounds of a spool."""
+        return SpoolLimits(
+            most_bytes=self.spool_bytes,
+            policy=self.spool_policy,
+            wait=self.spool_wait,
+            in_flight_bytes=self.memory_bytes // 2,
+            cached_bytes=self.memory_bytes // 2,
+        )

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,11 @@ def read_log(address: str, run_id: str | None = None) -> list[Logged]:
 
 
 async def _read(address: str) -> list[Logged]:
+    return [event async for event in stream_log(address)]
+
+
+async def stream_log(address: str) -> AsyncIterator[Logged]:
+    """Yield all events that the log has now, one at a time: for logs that are too large to be kept in memory."""
     settings = KafkaSettings(bootstrap=address)
     consumer, schemas = new_consumer(settings), registry_for(settings.schema_registry)
     await consumer.start()
@@ -62,15 +67,11 @@ async def _read(address: str) -> list[Logged]:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         await consumer.seek_to_beginning(*partitions)
-        events = []
         while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
             for partition, records in (await consumer.getmany(timeout_ms=200)).items():
                 await schemas.learn([r.value for r in records])
-                events += [
-                    Logged(partition.topic, from_headers(r.headers), decode(r.value, schemas.decoder), r.value)
-                    for r in records
-                ]
-        return events
+                for r in records:
+                    yield Logged(partition.topic, from_headers(r.headers), decode(r.value, schemas.decoder), r.value)
     finally:
         await consumer.stop()
 

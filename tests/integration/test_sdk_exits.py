@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from runtide.kafka import KafkaSettings
+from runtide.spool.segment import SegmentReader
 from runtide.sync import sync
 from runtide_schemas.events.runs import RunEnded, WriterClosed
-from tests.broker_process import BrokerProcess
+from tests.broker_process import BrokerProcess, wait_until
 from tests.integration.sdk_log import (
     assert_complete,
     bodies,
@@ -22,6 +23,7 @@ from tests.integration.sdk_log import (
     read_log,
 )
 
+AWAY = "127.0.0.1:9"
 START = """
 import os, signal, sys, threading, time
 import runtide
@@ -45,6 +47,12 @@ WAYS_OUT = {
         -2,
         "KILLED",
         "KeyboardInterrupt",
+    ),
+    "exception where IPython is imported": (
+        "import IPython\nraise ValueError('no luck')",
+        1,
+        "FAILED",
+        "ValueError: no luck",
     ),
     "sys.exit in a thread": (
         "thread = threading.Thread(target=sys.exit); thread.start(); thread.join()",
@@ -80,9 +88,7 @@ def test_an_exit_without_broker_keeps_its_deadline_and_says_what_is_left(
     broker: BrokerProcess, tmp_path: Path, code: str, status: str
 ) -> None:
     before = time.monotonic()
-    process = child(
-        START + code, broker="127.0.0.1:9", spool=tmp_path / "spool", variables={"RUNTIDE_EXIT_DEADLINE": "1"}
-    )
+    process = child(START + code, broker=AWAY, spool=tmp_path / "spool", variables={"RUNTIDE_EXIT_DEADLINE": "1"})
     _, out, errors = finished(process)
     assert time.monotonic() - before < 20
     (directory,) = (path.parent for path in (tmp_path / "spool").glob("*/*/writer.json"))
@@ -93,6 +99,49 @@ def test_an_exit_without_broker_keeps_its_deadline_and_says_what_is_left(
     assert_complete(events)
     assert [body.status for body in bodies(events, RunEnded)] == [status]
     assert [body.reason for body in bodies(events, WriterClosed)] == [status.lower()]
+
+
+def test_ctrl_c_ends_the_waiting_at_an_exit_and_what_is_left_is_said(broker: BrokerProcess, tmp_path: Path) -> None:
+    code = START + "os.kill(os.getpid(), signal.SIGINT)"
+    process = child(code, broker=AWAY, spool=tmp_path / "spool", variables={"RUNTIDE_EXIT_DEADLINE": "50"})
+    assert process.stdout is not None
+    run_id = process.stdout.readline().strip()
+    (segment,) = (tmp_path / "spool").glob("*/*/runs-*.avro")
+    wait_until(lambda: "WriterClosed" in {event.type for event in SegmentReader(segment)})
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    returned, _, errors = finished(process)
+    assert time.monotonic() - began < 10
+    assert returned == -signal.SIGINT, "as after the first"
+    (directory,) = (path.parent for path in (tmp_path / "spool").glob("*/*/writer.json"))
+    assert f"runtide sync {directory}" in errors
+    assert errors.count("Traceback") == 1, errors
+    assert sync([directory], KafkaSettings(bootstrap=broker.address)).complete
+    events = read_log(broker.address, run_id)
+    assert_complete(events)
+    assert [(body.status, body.reason) for body in bodies(events, RunEnded)] == [("KILLED", "KeyboardInterrupt")]
+
+
+def test_a_thread_that_logs_on_while_the_process_ends_starts_no_run(broker: BrokerProcess, tmp_path: Path) -> None:
+    code = """
+def log_on():
+    for step in range(10**9):
+        runtide.log_metric("daemon", 0.5, step=step)
+        time.sleep(0.001)
+
+threading.Thread(target=log_on, daemon=True).start()
+"""
+    variables = {"RUNTIDE_EXIT_DEADLINE": "1"}
+    process = child(START + code, broker=AWAY, spool=tmp_path / "spool", variables=variables)
+    returned, out, errors = finished(process)
+    assert returned == 0, errors
+    assert "InvalidRequest" in errors, "that the run has ended, or that the process is ending"
+    (directory,) = (path.parent for path in (tmp_path / "spool").glob("*/*/writer.json"))
+    assert f"runtide sync {directory}" in errors
+    assert sync([directory], KafkaSettings(bootstrap=broker.address)).complete
+    events = read_log(broker.address, out.strip())
+    assert_complete(events)
+    assert points_of(events, "loss") == [(step, 0.5) for step in range(1000)]
 
 
 def test_sigterm_by_default_loses_nothing_and_sync_closes_the_writer(broker: BrokerProcess, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from runtide_schemas.events.runs import ParamsLogged, RunEnded, WriterClosed
 from tests.unit.power_loss import Choice, RecordedDirectory, everything, nothing_unsynced, some, unlinks_only
 
 RUN = "ab" * 16
-LIMITS = SpoolLimits()
+LIMITS = SpoolLimits(cached_bytes=5_000)
 KEYS = 7
 LOG = "the.log:9092"
 Identity = tuple[str, int]
@@ -85,7 +85,6 @@ class History:
 
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topic_log, "CACHE_BYTES", 5_000)
     monkeypatch.setattr(point_tail, "FIRST_CAPACITY", 16)
     monkeypatch.setattr(point_tail, "CAPACITY", 32)
     monkeypatch.setattr(writer_spool, "MOST_POINTS", 12)

@@ -11,7 +11,6 @@ from runtide.publisher.transport import Window
 from runtide.spool.segment_format import SpooledEvent
 from runtide.spool.writer_spool import TOPICS
 
-MOST_IN_FLIGHT_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 
 
@@ -33,7 +32,8 @@ class Shipment:
         self._next = {topic: spool.acked(topic) for topic in TOPICS}
         self._done: dict[str, set[int]] = {topic: set() for topic in TOPICS}
         self._in_flight = 0
-        self._records: set[Outgoing] = set()
+        self._most_in_flight = spool.limits.in_flight_bytes
+        self._records: dict[tuple[str, int], Outgoing] = {}
         self._sent: dict[str, deque[_Sent]] = {topic: deque() for topic in TOPICS}
         self._acknowledged_points = 0
 
@@ -43,10 +43,10 @@ class Shipment:
             for topic in TOPICS:
                 self.spool.forget(topic, self.spool.written(topic))
             return
-        if self._in_flight < MOST_IN_FLIGHT_BYTES:
+        if self._in_flight < self._most_in_flight:
             self.spool.settle()
         for topic in (*TOPICS[2:], *TOPICS[:2]):
-            while self._in_flight < MOST_IN_FLIGHT_BYTES and self._next[topic] < self.spool.sendable(topic):
+            while self._in_flight < self._most_in_flight and self._next[topic] < self.spool.sendable(topic):
                 events = self.spool.read(topic, self._next[topic], _READ_BYTES, self.spool.sendable(topic))
                 if not events:
                     break
@@ -70,7 +70,7 @@ class Shipment:
     def release(self) -> None:
         """Stop: what is in flight stays in the spool, and may or may not arrive."""
         if self._window is not None:
-            self._window.forget(self._records)
+            self._window.forget(self._records.values())
         self.spool.retire()
 
     def _submit(self, window: Window, topic: str, event: SpooledEvent) -> None:
@@ -78,9 +78,9 @@ class Shipment:
         self._sent[topic].append(_Sent(event.seq, event.time, event.tail_end))
         seq, size = event.seq, event.size
 
-        def acknowledged(_: Any) -> None:
+        def acknowledged(_: Any) -> None:  # must not refer to the record: both would stay in memory until a collection
             self._in_flight -= size
-            self._records.discard(record)
+            self._records.pop((topic, seq), None)
             self._acknowledge(topic, seq)
 
         record = Outgoing(
@@ -91,7 +91,7 @@ class Shipment:
             timestamp_ms=event.time,
             acknowledged=acknowledged,
         )
-        self._records.add(record)
+        self._records[topic, seq] = record
         window.submit(record)
 
     def _acknowledge(self, topic: str, seq: int) -> None:

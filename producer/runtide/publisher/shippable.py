@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
+from runtide.spool.limits import SpoolLimits
 from runtide.spool.manifest import Manifest
 from runtide.spool.owner_state import Delivery
 from runtide.spool.segment_format import SpooledEvent
@@ -13,6 +14,7 @@ class Shippable(Protocol):
 
     directory: Path
     manifest: Manifest
+    limits: SpoolLimits
 
     @property
     def points_sealed(self) -> int:

@@ -10,11 +10,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from runtide.spool.inspection import events_of, unsealed
+from runtide.spool.inspection import unsealed
 from runtide.spool.keys import read_keys
 from runtide.spool.manifest import Manifest
 from runtide.spool.sealing import MOST_POINTS, metrics_event
-from runtide.spool.segment import segment_files
+from runtide.spool.segment import events_of, segment_files
 from runtide.spool.segment_format import ENVELOPE_TEXTS
 from runtide_schemas import topics
 from runtide_schemas.codec import decode, encode_body

@@ -15,6 +15,7 @@ from pathlib import Path
 from runtide.spool.acked import FollowedPositions, read_acked
 from runtide.spool.inspection import unsealed
 from runtide.spool.kept_segments import Segment
+from runtide.spool.limits import SpoolLimits
 from runtide.spool.manifest import Manifest
 from runtide.spool.owner_state import Delivery, read_state
 from runtide.spool.segment import SegmentReader, TornHeader, segment_files
@@ -57,6 +58,7 @@ class FollowedSpool:
     Attributes:
         directory: where it lies.
         manifest: whose it is.
+        limits: of memory; nothing is written.
         state: what its owner said last.
         points: metric points that are no events yet.
     """
@@ -69,6 +71,7 @@ class FollowedSpool:
         """
         self.directory = directory
         self.manifest = Manifest.read(directory)
+        self.limits = SpoolLimits()
         self.state = read_state(directory)
         files = segment_files(directory)  # after the state: what that calls durable is here, or acknowledged
         acked = read_acked(directory)  # after the files: the owner deletes what this covers, and only then

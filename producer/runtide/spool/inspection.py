@@ -1,13 +1,11 @@
 """Looking into spools without touching them: no lock is held, no file changed, whether their writers live or not."""
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -15,19 +13,13 @@ from runtide.spool.acked import FILE as ACKED_FILE
 from runtide.spool.acked import known_positions, read_acked
 from runtide.spool.keys import FILE as KEYS_FILE
 from runtide.spool.keys import read_keys
-from runtide.spool.liveness import Standing, standing
-from runtide.spool.manifest import LOCK_FILE, Manifest
-from runtide.spool.segment import SegmentReader, TornHeader, segment_files
-from runtide.spool.segment_format import SpooledEvent
+from runtide.spool.manifest import Manifest
+from runtide.spool.owners import State, state_of
+from runtide.spool.segment import SegmentReader, TornHeader, events_of, segment_files
 from runtide.spool.tail import read_tail, tail_files
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
 from runtide_schemas.errors import FatalError, RuntideError
-
-State = Literal["live", "being sent", "elsewhere", "left behind", "unreadable"]
-"""``live``: its writer runs; ``elsewhere``: it may, where we cannot see it; ``left behind``: it waits for ``runtide sync``."""
-
-_STATES: dict[Standing, State] = {"lives": "live", "held": "being sent", "unknown": "elsewhere", "gone": "left behind"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +74,7 @@ def summarize(directory: Path) -> SpoolSummary:
                 events += 1
                 unsent += event.seq >= acked.get(topic, 0)
         points = sum(len(records) for _, records in unsealed(directory))
-        state = _state(directory, manifest)
+        state = state_of(directory, manifest)
     except (RuntideError, OSError) as error:
         problem = str(error)
     return SpoolSummary(
@@ -116,12 +108,6 @@ def verify(directory: Path) -> Iterator[Finding]:
         findings, expected[topic] = _verify_segment(path, first)
         yield from findings
     yield from _verify_tail(directory)
-
-
-def events_of(path: Path) -> Iterator[SpooledEvent]:
-    """Yield the whole events of a segment."""
-    with closing(SegmentReader(path)) as reader:
-        yield from reader
 
 
 def unsealed(directory: Path, sealed: int | None = None) -> Iterator[tuple[Path, NDArray[Any]]]:
@@ -185,24 +171,3 @@ def _bytes(directory: Path) -> int:
     with contextlib.suppress(FileNotFoundError):  # its owner is deleting it
         return sum(path.stat().st_blocks * 512 for path in directory.iterdir())
     return 0
-
-
-def _state(directory: Path, manifest: Manifest) -> State:
-    try:
-        descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return "left behind"
-    try:
-        status = os.fstat(descriptor)
-        return _STATES[standing(manifest, status, free=_is_free(descriptor))]
-    finally:
-        os.close(descriptor)
-
-
-def _is_free(lock: int) -> bool:
-    """Return True when nobody has the lock, but perhaps others who look."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -7,6 +7,7 @@ last block.
 import os
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from runtide.spool.segment_format import FORMAT, SYNC_BYTES, SpooledEvent, file_header, read_block, read_header
@@ -90,3 +91,9 @@ class SegmentReader:
         header = os.pread(self._descriptor, expected, 0)
         sectors = (header[start : start + SECTOR_BYTES] for start in range(0, len(header), SECTOR_BYTES))
         return len(header) < expected or not all(map(any, sectors))
+
+
+def events_of(path: Path) -> Iterator[SpooledEvent]:
+    """Yield the whole events of a segment."""
+    with closing(SegmentReader(path)) as reader:
+        yield from reader

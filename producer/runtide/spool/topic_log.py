@@ -9,13 +9,13 @@ from pathlib import Path
 
 from runtide.spool.disk import Disk
 from runtide.spool.kept_segments import Segment, end_of, recover_segments
+from runtide.spool.limits import CACHED_BYTES
 from runtide.spool.segment import segment_name
 from runtide.spool.segment_format import SpooledEvent, branches, encode_block, file_header
 from runtide.spool.segment_row import RowReader
 from runtide.spool.whole_write import write_whole
 
 SEGMENT_BYTES = 8 * 1024 * 1024
-CACHE_BYTES = 16 * 1024 * 1024
 
 
 class TopicLog:
@@ -32,7 +32,14 @@ class TopicLog:
         synced: number after the last event that is known to be on the disk itself.
     """
 
-    def __init__(self, directory: Path, topic: str, acknowledged: int = 0, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        topic: str,
+        acknowledged: int = 0,
+        disk: Disk | None = None,
+        cached_bytes: int = CACHED_BYTES,
+    ) -> None:
         """Open the log of a writer's topic, after the events that are there already.
 
         Args:
@@ -40,9 +47,11 @@ class TopicLog:
             topic: whose events.
             acknowledged: number after the last event that the broker is known to have; lower ones are not given again.
             disk: that the events are synced to.
+            cached_bytes: of events that are kept in memory once they are written.
         """
         self.topic = topic
         self._disk = disk or Disk()
+        self._most_cached = cached_bytes
         self._directory = directory
         self._lock = threading.RLock()
         self._syncing = threading.RLock()
@@ -116,7 +125,7 @@ class TopicLog:
                 return
             kept = self._cached_bytes
             count = 0
-            while self._first + count < self._written and (self._first + count < below or kept > CACHE_BYTES):
+            while self._first + count < self._written and (self._first + count < below or kept > self._most_cached):
                 kept -= self._events[count].size
                 count += 1
             del self._events[:count]
@@ -237,6 +246,8 @@ class TopicLog:
             path.unlink()
             raise
         self._sync = sync
+        if self._segments and self._segments[-1].first == first:
+            self._segments.pop()  # Ctrl-C came before its descriptor was kept; it was made anew, and is empty
         self._segments.append(Segment(first, path, len(header)))
         self._unsynced_name = True
         self._descriptors.append(descriptor)

@@ -44,7 +44,6 @@ MOST_UNWRITTEN = 10_000
 """Events that wait in memory while the disk takes none."""
 REQUESTS_DIRECTORY = "requests"
 """Where the spools of writers without a run lie, instead of a run id."""
-
 _POLL_S = 0.004
 
 
@@ -54,6 +53,7 @@ class WriterSpool:
     Attributes:
         directory: where it lies.
         manifest: whose it is.
+        limits: of disk and memory.
         keys: metric keys and their ids.
         points: the tail that metric points go into.
         points_sealed: how many of them are in events; the tail's own mark also passes room that no point took.
@@ -66,7 +66,7 @@ class WriterSpool:
         self.directory = directory
         self.manifest = manifest
         self._lock = lock
-        self._limits = limits
+        self.limits = limits
         self._sealing = threading.RLock()
         self._source = f"/writers/{manifest.writer_id}"
         self._actor = ""
@@ -75,8 +75,8 @@ class WriterSpool:
         self._dropped_events = 0
         self._troubled = False
         self.keys = KeyTable(directory)
-        disk, acked = Disk(), read_acked(directory)
-        self._logs = {topic: TopicLog(directory, topic, acked.get(topic, 0), disk) for topic in TOPICS}
+        disk, acked, cached = Disk(), read_acked(directory), limits.cached_bytes
+        self._logs = {topic: TopicLog(directory, topic, acked.get(topic, 0), disk, cached) for topic in TOPICS}
         self._acked = Acknowledgement(directory, self._logs, followed or {})
         sealed = None if followed is None else self._logs[topics.METRICS].tail_end
         self.points = PointTail(directory, limits, lambda: self.size, sealed)
@@ -363,7 +363,7 @@ class WriterSpool:
 
     def _has_room(self, topic: str, event: SpooledEvent) -> bool:
         waiting = self._logs[topic].next_seq - self._logs[topic].written
-        return waiting < MOST_UNWRITTEN and self.size + event.size <= self._limits.most_bytes
+        return waiting < MOST_UNWRITTEN and self.size + event.size <= self.limits.most_bytes
 
     def _say_trouble(self, error: OSError) -> None:
         if not self._troubled:
@@ -376,7 +376,7 @@ class WriterSpool:
             "the spool %s has reached its bound of %d bytes: %s dropped (%d events so far). Bring the broker back, or "
             "raise RUNTIDE_SPOOL_BYTES",
             self.directory,
-            self._limits.most_bytes,
+            self.limits.most_bytes,
             event.type,
             self._dropped_events,
         )

@@ -10,7 +10,7 @@ from runtide.artifacts.models import LoggedModel
 from runtide.artifacts.store import StoredFile
 from runtide.tracking import files, registry
 from runtide.tracking.configuration import current
-from runtide.tracking.leftovers import say_leftover
+from runtide.tracking.leftovers import say_end
 from runtide.tracking.plan import plan_run
 from runtide.tracking.process import status_of
 from runtide.tracking.registry import Deployment, ModelVersion
@@ -161,4 +161,4 @@ class AsyncRun(RunLog):
     async def end(self, status: EndStatus = "FINISHED", reason: str = "", timeout: float | None = None) -> None:  # noqa: ASYNC109 - as Run.end
         """Like ``Run.end``."""
         leftover = await asyncio.to_thread(self.close, status, reason, timeout)
-        say_leftover(f"run {self.name or self.run_id}", leftover)
+        say_end(self, leftover)

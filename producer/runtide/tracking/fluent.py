@@ -1,6 +1,7 @@
 """Module functions on the active run: ``runtide.log_metric(...)`` and the like.
 
-With no run active, logging starts one, as MLflow does; it ends with the process.
+With no run active, logging starts one, as MLflow does; it ends with the process. While the process ends none is started:
+nobody would end it, nor say what it leaves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from runtide.artifacts.store import StoredFile
 from runtide.tracking.active import enter, innermost
 from runtide.tracking.configuration import Configuration, configure, current
 from runtide.tracking.plan import plan_attachment, plan_run
-from runtide.tracking.process import handle_sigterm
+from runtide.tracking.process import handle_sigterm, is_ending
 from runtide.tracking.run import Run
 from runtide.tracking.run_log import EndStatus
 from runtide_schemas.errors import InvalidRequest
@@ -132,7 +133,7 @@ def end_run(status: EndStatus = "FINISHED", reason: str = "") -> None:
 
 def log_metric(key: str, value: SupportsFloat, step: int | None = None, timestamp: int | None = None) -> None:
     """Log one point of a metric to the active run; see ``Run.log_metric``."""
-    (innermost() or start_run()).log_metric(key, value, step, timestamp)
+    (innermost() or _run()).log_metric(key, value, step, timestamp)
 
 
 def log_metrics(
@@ -143,7 +144,7 @@ def log_metrics(
     epoch: float | None = None,
 ) -> None:
     """Log one point of each of several metrics to the active run; see ``Run.log_metrics``."""
-    (innermost() or start_run()).log_metrics(metrics, step, timestamp, epoch=epoch)
+    (innermost() or _run()).log_metrics(metrics, step, timestamp, epoch=epoch)
 
 
 def log_param(key: str, value: object) -> None:
@@ -266,4 +267,11 @@ def flush(durable: bool = False, timeout: float | None = None) -> bool:
 
 
 def _run() -> Run:
-    return innermost() or start_run()
+    if (run := innermost()) is not None:
+        return run
+    if is_ending():
+        raise InvalidRequest(
+            "this process is ending, and its run has ended with it: join the threads that log before the main program "
+            "ends, or start and end a run of their own there (runtide.start_run)"
+        )
+    return start_run()

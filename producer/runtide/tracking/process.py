@@ -2,20 +2,22 @@
 
 Ends: ``atexit`` covers return, ``sys.exit``, exceptions and Ctrl-C, in this process only (a forked child runs its
 parent's hooks too). ``multiprocessing`` children end by ``os._exit``; its own finalizers close their writers.
-SIGTERM's default ends a process without any hook, and no handler is put behind the user's back: what was logged is in
+A notebook's kernel gets less time than other processes, since Jupyter terminates one that takes longer; what its cells
+raise ends nothing. SIGTERM's default ends a process without any hook, and no handler is put behind the user's back: what was logged is in
 the spool, and ``runtide sync`` closes the writer as *recovered*. ``RUNTIDE_HANDLE_SIGTERM=1`` asks for a clean exit.
 """
 
 import atexit
+import math
 import os
 import signal
 import sys
 import threading
 import time
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from runtide.tracking.leftovers import say_leftover
+from runtide.tracking.leftovers import say_end
 
 if TYPE_CHECKING:
     from runtide.tracking.run_log import EndStatus, RunLog
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 _open: dict[int, "RunLog"] = {}
 _seen_error: BaseException | None = None
 _hooked_pid = 0
+_ending_pid = 0
 _EXIT_PRIORITY = 10
+_KERNEL_DEADLINE_S = 1.5
+"""Jupyter sends SIGTERM 2.5 s after it has asked a kernel to end; then nobody would hear what is left."""
 
 
 def writer_opened(run: "RunLog") -> None:
@@ -39,6 +44,11 @@ def writer_opened(run: "RunLog") -> None:
 def run_ended(run: "RunLog") -> None:
     """Forget a run that was ended."""
     _open.pop(id(run), None)
+
+
+def is_ending() -> bool:
+    """Return True once this process has ended its runs because it ends itself."""
+    return _ending_pid == os.getpid()
 
 
 def handle_sigterm() -> None:
@@ -75,9 +85,11 @@ def end_open_runs() -> None:
     for run in reversed(list(_open.values())):
         run_ended(run)
         if deadline is None:
-            deadline = time.monotonic() + run.exit_deadline
+            deadline = time.monotonic() + min(run.exit_deadline, _KERNEL_DEADLINE_S if _in_kernel() else math.inf)
         leftover = run.close(status, reason, max(0.0, deadline - time.monotonic()))
-        say_leftover(f"run {run.run_id}", leftover)
+        say_end(run, leftover)
+        if leftover is not None and leftover.interrupted:
+            deadline = 0.0
 
 
 _terminated: BaseException | None = None
@@ -99,16 +111,28 @@ def _hook() -> None:
 
 
 def _at_exit(pid: int) -> None:
+    global _ending_pid
     if pid == os.getpid():
+        _ending_pid = pid
         end_open_runs()
 
 
 def _last_error() -> BaseException | None:
     """Return the exception that nobody caught. Interactive sessions go on after those, so theirs do not count."""
-    if hasattr(sys, "ps1") or "IPython" in sys.modules:
+    if hasattr(sys, "ps1") or _shell() is not None:
         return None
     error: BaseException | None = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
     return error
+
+
+def _shell() -> Any:
+    """Return the IPython shell that this process is, or None; a script may import IPython and be none."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return None if get_ipython is None else get_ipython()
+
+
+def _in_kernel() -> bool:
+    return getattr(_shell(), "kernel", None) is not None
 
 
 def _in_child() -> None:

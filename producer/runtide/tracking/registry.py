@@ -53,6 +53,8 @@ def requests_writer(configuration: Configuration) -> Iterator[Writer]:
     finally:
         leftover = writer.close("finished", configuration.settings.exit_deadline)
         say_leftover("requests", leftover)
+        if leftover is not None and leftover.interrupted:
+            raise KeyboardInterrupt
 
 
 def register_model(

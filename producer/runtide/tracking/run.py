@@ -9,7 +9,7 @@ from runtide.artifacts.models import LoggedModel
 from runtide.artifacts.store import StoredFile
 from runtide.tracking import files, registry
 from runtide.tracking.active import leave
-from runtide.tracking.leftovers import say_leftover
+from runtide.tracking.leftovers import say_end
 from runtide.tracking.process import status_of
 from runtide.tracking.registry import Deployment, ModelVersion
 from runtide.tracking.run_log import EndStatus, RunLog
@@ -184,6 +184,12 @@ class Run(RunLog):
             status: FINISHED, FAILED or KILLED.
             reason: why, for FAILED and KILLED.
             timeout: seconds to wait; the setting ``exit_deadline`` (10) when None.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C ended the waiting; the run has ended all the same, and what is left was said.
         """
         leave(self)
-        say_leftover(f"run {self.name or self.run_id}", self.close(status, reason, timeout))
+        leftover = self.close(status, reason, timeout)
+        say_end(self, leftover)
+        if leftover is not None and leftover.interrupted:
+            raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
+from pathlib import Path
 from time import time_ns
 from typing import Any, Literal, SupportsFloat, get_args
 
@@ -234,6 +235,16 @@ class RunLog:
         return self._configuration.settings.exit_deadline
 
     @property
+    def ends_for_all(self) -> bool:
+        """True in the process that ends the run; others only close their writers."""
+        return self._ending_pid == os.getpid()
+
+    @property
+    def spools(self) -> Path:
+        """Where the spools of the run's writers on this machine lie."""
+        return self._configuration.connection.spool / self.run_id
+
+    @property
     def store(self) -> ArtifactStore:
         """Where the run's files go."""
         connection = self._configuration.connection
@@ -252,7 +263,7 @@ class RunLog:
         run_ended(self)
         if was_ended or writer is None:
             return None
-        if self._ending_pid == os.getpid():
+        if self.ends_for_all:
             ended = RunEnded(run_id=self.run_id, status=status, end_time=now_ms(), reason=reason[:_MAX_REASON])
             writer.publish(ended)
         return writer.close(_REASONS[status], max(0.0, deadline - time.monotonic()))

@@ -24,11 +24,12 @@ DROPPED_EVENTS_TAG = "runtide.dropped_events"
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """What an end left undelivered: ``events`` in ``directory``, and why."""
+    """What an end left undelivered: ``events`` in ``directory``, and why. ``interrupted``: by Ctrl-C, before its time."""
 
     events: int
     directory: Path
     reason: str
+    interrupted: bool = False
 
 
 class Writer:
@@ -89,7 +90,8 @@ class Writer:
         """Close the writer; return what the broker does not have within ``timeout`` seconds, or None.
 
         What was delivered is deleted from the disk, what was not stays there. While points are not sealed, the writer
-        is not announced as closed, so that nobody takes its part for complete: ``runtide sync`` does that.
+        is not announced as closed, so that nobody takes its part for complete: ``runtide sync`` does that. Ctrl-C ends the
+        waiting, and nothing else.
         """
         with self._closing:
             if self._closed:
@@ -97,12 +99,16 @@ class Writer:
             self._closed = True
         self.spool.points.close()
         deadline = time.monotonic() + timeout
-        sealed = self.spool.seal_all(max(timeout, _LEAST_SEALING_S))
-        if sealed and self._run_id:
-            self._publish_closing(reason)
-        delivered = sealed and self.publisher.delivered(self.spool, max(0.0, deadline - time.monotonic()))
+        sealed = delivered = interrupted = False
+        try:
+            sealed = self.spool.seal_all(max(timeout, _LEAST_SEALING_S))
+            if sealed and self._run_id:
+                self._publish_closing(reason)
+            delivered = sealed and self.publisher.delivered(self.spool, max(0.0, deadline - time.monotonic()))
+        except KeyboardInterrupt:
+            interrupted = True
         released = self.publisher.remove(self.spool)
-        leftover = None if delivered and self.spool.finished else self._leftover(sealed)
+        leftover = None if delivered and self.spool.finished else self._leftover(sealed, interrupted)
         if released:
             self.spool.close(remove=leftover is None)
         return leftover
@@ -120,13 +126,13 @@ class Writer:
         counts[topics.RUNS] += 1
         self.publish(WriterClosed(run_id=self._run_id, writer_id=self.id, counts=counts, reason=reason, at=now_ms()))
 
-    def _leftover(self, sealed: bool) -> Leftover:
+    def _leftover(self, sealed: bool, interrupted: bool) -> Leftover:
         connection = self._configuration.connection
         away = self.publisher.trouble or f"{connection.destination} did not acknowledge in time"
         reason = "no broker is configured" if connection.offline else away
         if not sealed:
             reason = "metric points could not be written as events in time; they are in the spool's tail"
-        return Leftover(self.spool.unacknowledged, self.spool.directory, reason)
+        return Leftover(self.spool.unacknowledged, self.spool.directory, reason, interrupted)
 
     def _opened(self) -> WriterOpened:
         manifest, launcher = self.spool.manifest, Launcher.detect()
