@@ -97,6 +97,6 @@ def test_the_sdk_alone_installs_into_a_clean_environment(wheel: Path, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_whole_installs_into_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
-    python = _install(wheel, tmp_path / "env", "[demo]")
+    python = _install(wheel, tmp_path / "env", "[demo,mlflow]")
     printed = run([str(python), "-c", IMPORT_EVERYTHING, str(tmp_path / "env"), *PACKAGES], tmp_path)
     assert len(printed.split()) > 40

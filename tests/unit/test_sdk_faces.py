@@ -11,7 +11,7 @@ from runtide.tracking import fluent, fluent_registry
 from runtide.tracking.asynchronous import AsyncRun
 from runtide.tracking.run import Run
 
-OF_THE_OBJECTS_ONLY = {"on_delivery", "end", "close", "became_child"}
+OF_THE_OBJECTS_ONLY = {"conclude", "on_delivery", "end", "close", "became_child"}
 OF_THE_MODULE_ONLY = {"init", "start_run", "attach", "active_run", "end_run"}
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Self
 
 from runtide.tracking.configuration import Configuration
 from runtide.tracking.environment import Source, user_name
@@ -40,6 +41,20 @@ class Part(Enum):
     """It joins: others start and end the run."""
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who started a run, from what code, and when (Unix milliseconds)."""
+
+    user: str
+    source: Source
+    start_time: int
+
+    @classmethod
+    def here(cls) -> Self:
+        """Return this process, now."""
+        return cls(user_name(), Source.detect(), now_ms())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
     """A run to be started, everything checked.
@@ -53,6 +68,8 @@ class RunPlan:
         goes_on: an earlier attempt of the job may have started and ended the run; it is running again.
         captures: what it captures by itself.
         auto_step: metric points that are given no step are counted, by name.
+        origin: who started it and when, when that is not this process, now.
+        artifacts: root of the runs' artifacts, when that is not the connection's.
     """
 
     configuration: Configuration
@@ -66,11 +83,13 @@ class RunPlan:
     goes_on: bool = False
     captures: tuple[str, ...] = ()
     auto_step: bool = False
+    origin: Origin | None = None
+    artifacts: str = ""
 
     @property
     def artifact_uri(self) -> str:
         """Root of the run's artifacts."""
-        return f"{self.configuration.connection.artifacts}/{self.run_id}/artifacts"
+        return f"{self.artifacts or self.configuration.connection.artifacts}/{self.run_id}/artifacts"
 
     def experiment_request(self) -> CreateExperiment | None:
         """Return the request that resolves the experiment's name, when there is only a name."""
@@ -80,19 +99,19 @@ class RunPlan:
 
     def started(self, request_id: str) -> RunStarted:
         """Return the fact that the run began; ``request_id`` is of the experiment request, or empty."""
-        source = Source.detect()
+        origin = self.origin or Origin.here()
         return RunStarted(
             run_id=self.run_id,
             name=self.name,
             experiment_id=self.experiment_id,
             experiment_request=request_id,
             experiment_name=self.experiment,
-            user=user_name(),
-            source_name=source.name,
-            source_type=source.type,
-            source_version=source.version,
+            user=origin.user,
+            source_name=origin.source.name,
+            source_type=origin.source.type,
+            source_version=origin.source.version,
             parent_run_id=self.parent_run_id,
-            start_time=now_ms(),
+            start_time=origin.start_time,
             artifact_uri=self.artifact_uri,
             tags=self.tags,
         )

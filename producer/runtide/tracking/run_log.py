@@ -65,6 +65,7 @@ class RunLog:
         self._counters: defaultdict[int, count[int]] | None = defaultdict(count) if plan.auto_step else None
         self.tables = threading.Lock()
         self._writer: Writer | None = None
+        self._concluded: Writer | None = None
         self._append: Callable[[int, int, int, Any], None]
         self._append_all: Callable[[Sequence[tuple[int, int, int, Any]]], None]
         self._key_ids: Mapping[str, int] = {}
@@ -250,6 +251,32 @@ class RunLog:
         connection = self._configuration.connection
         return ArtifactStore(self.artifact_uri, self._stored, connection.gateway or connection.uri)
 
+    @property
+    def settled(self) -> bool:
+        """True when the broker has everything of a concluded run: ``close`` then waits for nothing."""
+        writer = self._concluded
+        return writer is not None and writer.spool.finished
+
+    def conclude(self, status: EndStatus | None, end_time: int = 0) -> None:
+        """End the run, whoever started it, without waiting for the broker; ``close`` or the process's end does that.
+
+        When this returns, ``kill -9`` does not lose the end. Nothing happens when the run has ended in this process.
+
+        Args:
+            status: FINISHED, FAILED or KILLED; None closes this process's writer and leaves the run alone.
+            end_time: Unix time in milliseconds.
+        """
+        with self._opening:
+            if self._ended:
+                return
+            writer, self._writer = self.writer, None
+            self._concluded, self._ended = writer, True
+            self._key_ids = {}
+        self._stop_companions(time.monotonic() + self.exit_deadline / 2)
+        if status is not None:
+            writer.publish(RunEnded(run_id=self.run_id, status=status, end_time=end_time))
+        writer.conclude(_REASONS[status or "FINISHED"])
+
     def close(self, status: str, reason: str, timeout: float | None) -> Leftover | None:
         """End the run in this process; see ``Run.end``. Ending twice does nothing."""
         if status not in get_args(EndStatus):
@@ -257,13 +284,14 @@ class RunLog:
         deadline = time.monotonic() + (self.exit_deadline if timeout is None else timeout)
         self._stop_companions(time.monotonic() + (deadline - time.monotonic()) / 2)
         with self._opening:
-            writer, self._writer = self._writer, None
+            writer, self._writer = self._writer or self._concluded, None
             was_ended, self._ended = self._ended, True
+            self._concluded = None
             self._key_ids = {}
         run_ended(self)
-        if was_ended or writer is None:
+        if writer is None:
             return None
-        if self.ends_for_all:
+        if self.ends_for_all and not was_ended:
             ended = RunEnded(run_id=self.run_id, status=status, end_time=now_ms(), reason=reason[:_MAX_REASON])
             writer.publish(ended)
         return writer.close(_REASONS[status], max(0.0, deadline - time.monotonic()))
@@ -276,10 +304,10 @@ class RunLog:
         while self._companions:
             self._companions.pop().abandon()
         self._key_ids = {}
-        if self._writer is not None:
-            self._writer.abandon_in_child()
-            self._inherited = self._writer  # kept, so that nothing of the parent's is finalised here
-            self._writer = None
+        if writer := self._writer or self._concluded:
+            writer.abandon_in_child()
+            self._inherited = writer  # kept, so that nothing of the parent's is finalised here
+            self._writer = self._concluded = None
 
     def _stop_companions(self, deadline: float) -> None:
         """Stop what accompanies the run; it may take half of an end's time, the other half is the delivery's."""

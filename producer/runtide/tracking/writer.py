@@ -58,6 +58,7 @@ class Writer:
         self._run_id = run_id
         self._closing = threading.Lock()
         self._closed = False
+        self._concluded = False
         if run_id:
             self.publish(self._opened())
         self.publisher = publish(self.spool, configuration.connection)
@@ -86,29 +87,39 @@ class Writer:
             self.spool.sync()
         return self.publisher.delivered(self.spool, timeout)
 
+    def conclude(self, reason: str, timeout: float = 0.0) -> bool:
+        """Take no more and say so in the log, without waiting for the broker; delivery goes on until ``close``.
+
+        While points are not sealed, the writer is not announced as closed, so that nobody takes its part for complete:
+        that is False, and another call or ``runtide sync`` does it.
+        """
+        with self._closing:
+            if not self._concluded:
+                self.spool.points.close()
+                self._concluded = self.spool.seal_all(max(timeout, _LEAST_SEALING_S))
+                if self._concluded and self._run_id:
+                    self._publish_closing(reason)
+            return self._concluded
+
     def close(self, reason: str, timeout: float) -> Leftover | None:
         """Close the writer; return what the broker does not have within ``timeout`` seconds, or None.
 
-        What was delivered is deleted from the disk, what was not stays there. While points are not sealed, the writer
-        is not announced as closed, so that nobody takes its part for complete: ``runtide sync`` does that. Ctrl-C ends the
-        waiting, and nothing else.
+        What was delivered is deleted from the disk, what was not stays there; see ``conclude``. Ctrl-C ends the waiting,
+        and nothing else.
         """
+        deadline = time.monotonic() + timeout
         with self._closing:
             if self._closed:
                 return None
             self._closed = True
-        self.spool.points.close()
-        deadline = time.monotonic() + timeout
-        sealed = delivered = interrupted = False
+        concluded = delivered = interrupted = False
         try:
-            sealed = self.spool.seal_all(max(timeout, _LEAST_SEALING_S))
-            if sealed and self._run_id:
-                self._publish_closing(reason)
-            delivered = sealed and self.publisher.delivered(self.spool, max(0.0, deadline - time.monotonic()))
+            concluded = self.conclude(reason, timeout)
+            delivered = concluded and self.publisher.delivered(self.spool, max(0.0, deadline - time.monotonic()))
         except KeyboardInterrupt:
             interrupted = True
         released = self.publisher.remove(self.spool)
-        leftover = None if delivered and self.spool.finished else self._leftover(sealed, interrupted)
+        leftover = None if delivered and self.spool.finished else self._leftover(concluded, interrupted)
         if released:
             self.spool.close(remove=leftover is None)
         return leftover

@@ -1,0 +1,133 @@
+"""What this process knows of a run that it writes to, so that MLflow can read back what it has just written.
+
+Bounded: of each metric the latest point is kept, and of the first hundred the newest thousand. The log has all of them.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mlflow.entities import (
+    DatasetInput,
+    LifecycleStage,
+    LoggedModelInput,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    Run,
+    RunData,
+    RunInfo,
+    RunInputs,
+    RunOutputs,
+    RunTag,
+)
+
+KEPT_POINTS = 1_000
+"""Points of one metric of one run that are remembered."""
+KEPT_METRICS = 100
+"""Metrics of one run of which more than the latest point is remembered."""
+HIDDEN_PREFIX = "runtide.mlflow."
+"""Tags that carry what the log has no event for; MLflow does not see them as tags."""
+
+
+@dataclass(slots=True)
+class RunMemory:
+    """A run as far as this process wrote it.
+
+    Attributes:
+        whole: this process started it, so that everything is here but what others wrote.
+        lock: held for anything but reading single values.
+    """
+
+    run_id: str
+    experiment_id: str = ""
+    name: str = ""
+    user: str = ""
+    status: str = "RUNNING"
+    start_time: int = 0
+    end_time: int | None = None
+    artifact_uri: str = ""
+    stage: str = LifecycleStage.ACTIVE
+    whole: bool = False
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    latest: dict[str, Metric] = field(default_factory=dict)
+    history: dict[str, deque[Metric]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    datasets: dict[tuple[str, str], DatasetInput] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note_points(self, metrics: Iterable[Metric]) -> None:
+        """Remember points; the latest is the greatest by (step, timestamp, value)."""
+        with self.lock:
+            for metric in metrics:
+                key = metric.key
+                kept = self.history.get(key)
+                if kept is None:
+                    kept = deque(maxlen=KEPT_POINTS if len(self.history) < KEPT_METRICS else 1)
+                    self.history[key] = kept
+                kept.append(metric)
+                self.counts[key] = self.counts.get(key, 0) + 1
+                before = self.latest.get(key)
+                if before is None or place(metric) >= place(before):
+                    self.latest[key] = metric
+
+    def clashes(self, params: Mapping[str, str]) -> dict[str, str]:
+        """Return those of the params that have another value already."""
+        known = self.params
+        return {key: value for key, value in params.items() if known.get(key, value) != value}
+
+    def points(self, key: str) -> list[Metric]:
+        """Return the remembered points of a metric, in the order in which they were logged."""
+        with self.lock:
+            return list(self.history.get(key, ()))
+
+    def forget_history(self) -> None:
+        """Keep only the latest point of each metric."""
+        with self.lock:
+            self.history.clear()
+
+    def as_run(self) -> Run:
+        """Return MLflow's run."""
+        with self.lock:
+            return assembled(
+                self.as_info(), list(self.latest.values()), self.params, self.tags, list(self.datasets.values())
+            )
+
+    def as_info(self) -> RunInfo:
+        """Return MLflow's description of the run."""
+        return RunInfo(
+            run_id=self.run_id,
+            run_name=self.name,
+            experiment_id=self.experiment_id,
+            user_id=self.user,
+            status=self.status,
+            start_time=self.start_time,
+            end_time=self.end_time,
+            lifecycle_stage=self.stage,
+            artifact_uri=self.artifact_uri,
+        )
+
+
+def place(metric: Metric) -> tuple[int, int, bool, float]:
+    """Return where a point stands among those of its metric; NaN is greater than any number, as in the projections."""
+    value = float(metric.value)
+    return metric.step, metric.timestamp, value != value, value  # only NaN differs from itself
+
+
+def assembled(
+    info: RunInfo,
+    metrics: list[Metric],
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+    datasets: list[DatasetInput],
+) -> Run:
+    """Return MLflow's run from its parts; the tags hold its models."""
+    from runtide.mlflow_plugin.model_tags import inputs_in, outputs_in
+
+    shown = [RunTag(key, value) for key, value in tags.items() if not key.startswith(HIDDEN_PREFIX)]
+    models_in = [LoggedModelInput(model_id) for model_id in inputs_in(tags)]
+    models_out = [LoggedModelOutput(model_id, step) for model_id, step in outputs_in(tags)]
+    data = RunData(metrics=metrics, params=[Param(key, value) for key, value in params.items()], tags=shown)
+    return Run(info, data, RunInputs(dataset_inputs=datasets, model_inputs=models_in), RunOutputs(models_out))
