@@ -95,7 +95,11 @@ class ArtifactStore:
 
     def store_bytes(self, data: bytes, path: str) -> StoredFile:
         """Store bytes."""
-        return self._store(io.BytesIO(data), check_artifact_path(path))
+        return self.store_stream(io.BytesIO(data), path)
+
+    def store_stream(self, data: IO[bytes], path: str) -> StoredFile:
+        """Store what can be read, to its end. Raises TransientError when the store is away."""
+        return self._store(data, check_artifact_path(path))
 
     def read_bytes(self, path: str) -> bytes | None:
         """Return what is stored at a path; None when there is nothing.
