@@ -154,10 +154,10 @@ class _RunReader:
 
     def _of_event(self, event: Any, buffer: SeriesBuffer) -> Iterator[Record]:
         at = milliseconds(event.wall_time)
+        what = event.WhichOneof("what")
         if at >= 0:
             self._first = at if self._first < 0 else min(self._first, at)
-            self._last = max(self._last, at)
-        what = event.WhichOneof("what")
+            self._last = max(self._last, at if what != "file_version" else -1)
         if what == "graph_def":
             self._skipped["graphs"] += 1
         for value in event.summary.value if what == "summary" else ():
