@@ -44,13 +44,23 @@ def test_an_import_is_in_both_projections_once(stack: RunningStack, tmp_path: Pa
     said = subprocess.run(again, env=elsewhere, capture_output=True, text=True, timeout=120, check=True).stdout
     assert "Imported 2 new runs" in said
 
+    store.metric(parent, "odd", [(99, 1_600_000_000_000, 1.0)])
+    grown = [str(RUNTIDE), "import", "mlflow", str(store.root)]
+    said = subprocess.run(grown, env=elsewhere, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert "1 with news: 1 points" in said  # that spool directory knows the run
+    unknowing = {**stack.environment, "RUNTIDE_SPOOL": str(tmp_path / "third")}
+    said = subprocess.run(grown, env=unknowing, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert "another spool directory" in said
+    expected = sorted([*expected, struct.pack("<qqd", 99, 1_600_000_000_000, 1.0)])
+
     last = new_run_id()  # once this one is seen, all before it was folded
     store.run(last)
     store.metric(last, "end", [(0, 1, 1.0)])
-    stack.runtide("import", "mlflow", str(store.root))
+    subprocess.run(grown, env=elsewhere, capture_output=True, timeout=120, check=True)
     eventually(lambda: len(points_of(stack, last)) == 1, "the later run")
     assert points_of(stack, parent) == expected
-    assert stack.get(f"/runs/{parent}") == before
+    after = stack.get(f"/runs/{parent}")
+    assert after["params"] == before["params"] and after["tags"] == before["tags"]
     (row,) = stack.postgres("SELECT * FROM runs WHERE run_id = $1", parent)
     assert (row["name"], row["status"], row["start_time"]) == ("swift-fox", "FINISHED", 1_599_999_999_000)
     (summary,) = stack.postgres("SELECT * FROM metric_summaries WHERE run_id = $1 AND key = 'loss'", parent)

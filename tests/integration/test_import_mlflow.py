@@ -13,6 +13,7 @@ from runtide.importing import ImportOptions
 from runtide.importing.mlflow import import_store
 from runtide.sync import sync
 from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
+from runtide_schemas.events.metrics import MetricsLogged
 from runtide_schemas.events.requests import CreateExperiment
 from runtide_schemas.events.runs import (
     ArtifactLogged,
@@ -133,6 +134,23 @@ def test_a_source_that_has_grown_adds_what_is_new_and_no_point_twice(
     assert_complete(events)
     assert series(events) == {"a": packed_all(rows), "b": packed_all(HOSTILE_ROWS)}
     assert len(bodies(events, RunStarted)) == len(bodies(events, RunEnded)) == len(bodies(events, ParamsLogged)) == 1
+
+
+def test_a_run_that_grew_after_an_import_from_elsewhere_is_not_imported_again(
+    broker: BrokerProcess, store: FileStoreSample, tmp_path: Path
+) -> None:
+    run_id = new_run_id()
+    store.run(run_id)
+    store.metric(run_id, "loss", HOSTILE_ROWS[:3])
+    import_store(store.root, connection_to(broker, tmp_path / "one"))
+    there = {event.envelope.writer for event in log_of(broker, run_id) if isinstance(event.body, MetricsLogged)}
+    ask = ImportOptions(points_writers=lambda asked: there if asked == run_id else ())
+    assert import_store(store.root, connection_to(broker, tmp_path / "two"), ask).new == [run_id]  # the same: no harm
+    store.metric(run_id, "loss", HOSTILE_ROWS[3:])
+    report = import_store(store.root, connection_to(broker, tmp_path / "three"), ask)
+    assert not report.new and "another spool directory" in report.left_out[0][1].why
+    assert import_store(store.root, connection_to(broker, tmp_path / "one"), ask).points == len(HOSTILE_ROWS) - 3
+    assert series(log_of(broker, run_id)) == {"loss": packed_all(HOSTILE_ROWS)}
 
 
 def test_a_series_that_was_rewritten_is_said_and_not_mixed(

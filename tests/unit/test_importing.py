@@ -124,7 +124,8 @@ def test_what_was_imported_is_passed_over_however_the_source_hands_it_out(
     before: int, more: int, sizes: list[int]
 ) -> None:
     known = staged(Imported(), points("f", "k", rows(before))).state({}, ())
-    everything, batches = rows(before + more), []
+    everything = rows(before + more)
+    batches: list[Points] = []
     while everything:
         size = sizes[len(batches) % len(sizes)]
         batches.append(points("f", "k", everything[:size]))

@@ -1,6 +1,7 @@
 """``runtide import``: what was logged elsewhere, with its original times."""
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -21,9 +22,12 @@ from rich.table import Table
 from rich.text import Text
 
 from runtide.connection import Connection
+from runtide.importing.identity import IMPORTED
 from runtide.importing.progress import Progress as Hears
+from runtide_deploy.cli import gateway
 from runtide_deploy.cli.formatting import new_console, size
-from runtide_schemas.errors import FatalError, TransientError
+from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
+from runtide_schemas.topics import METRICS
 
 if TYPE_CHECKING:
     from runtide.importing import ImportOptions, ImportReport
@@ -227,8 +231,28 @@ def _prepared(
 ) -> "tuple[Connection, ImportOptions]":
     from runtide.importing import ImportOptions
 
-    options = ImportOptions(experiment=experiment, run_name=run_name, artifacts=artifacts, dry_run=dry_run)
-    return Connection.resolve(broker=broker), options
+    connection = Connection.resolve(broker=broker)
+    options = ImportOptions(
+        experiment=experiment,
+        run_name=run_name,
+        artifacts=artifacts,
+        dry_run=dry_run,
+        points_writers=partial(_points_writers, connection.gateway) if connection.gateway else None,
+    )
+    return connection, options
+
+
+def _points_writers(gateway_of: str, run_id: str) -> list[str]:
+    """Ask the gateway which writers of imports have points of a run."""
+    try:
+        found = gateway.get(gateway_of, f"/runs/{run_id}/completeness")
+    except InvalidRequest:  # no event of the run is there
+        return []
+    return [
+        sequence["writer_id"]
+        for sequence in found["sequences"]
+        if sequence["topic"] == METRICS and sequence["close_reason"] == IMPORTED
+    ]
 
 
 def _finish(report: "ImportReport", connection: Connection, options: "ImportOptions") -> None:

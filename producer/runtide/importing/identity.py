@@ -11,6 +11,9 @@ from typing import Any
 WRITING_FORMAT = 1
 """How points are cut into events. Raise it when that changes: same writer, same number, has to mean same event."""
 
+IMPORTED = "imported"
+"""``reason`` of an importer's WriterClosed."""
+
 
 def derived_id(*parts: str) -> str:
     """Return 32 hexadecimal characters: an id for what these texts name together."""

@@ -6,7 +6,7 @@ run again. Memory is bounded: points go through a file, files are copied in piec
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from runtide.importing.ledger import Imported, Ledger
 from runtide.importing.progress import Progress
 from runtide.importing.records import LeftOut, Source, SourceRun
 from runtide.importing.staging import StagedRun
-from runtide.importing.writing import Destination, store_artifacts, write_points, write_rest
+from runtide.importing.writing import Destination, points_writer, store_artifacts, write_points, write_rest
 from runtide.sync import SyncReport, sync
 from runtide_schemas.errors import FatalError, InvalidRequest
 from runtide_schemas.limits import check_experiment_name, check_run_id
@@ -36,12 +36,16 @@ class ImportOptions:
         run_name: name for the runs; ``{name}`` in it stands for what the source says. Empty leaves that.
         artifacts: copy the runs' files into the artifact store.
         dry_run: only read and count.
+        points_writers: returns the ids of the writers whose imports have a run's points in the log, asked of a run that the
+            ledger does not know; None when nobody can be asked. It keeps a run that has grown since it was imported on
+            another machine from having its points twice.
     """
 
     experiment: str = ""
     run_name: str = ""
     artifacts: bool = True
     dry_run: bool = False
+    points_writers: Callable[[str], Collection[str]] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -180,6 +184,9 @@ class _Import:
         if staged.attributes is None:
             self._leave_out(run.label, "the run", "nothing that can be read says when it started")
             return
+        if why := self._imported_elsewhere(run.run_id, staged, known):
+            self._leave_out(run.label, "the run", why)
+            return
         where = Destination(
             run_id=run.run_id,
             kind=self._source.kind,
@@ -197,6 +204,18 @@ class _Import:
         self._report.bytes += sum(file.size for file, _ in stored)
         if writers:
             self._ledger.write(run.run_id, dataclasses.replace(state, writers=(*known.writers, *writers)))
+
+    def _imported_elsewhere(self, run_id: str, staged: StagedRun, known: Imported) -> str:
+        """Say why a run's points must not be written: others of it are in the log, and the ledger does not know of them."""
+        if known.writers or not staged.new_points or self._options.points_writers is None:
+            return ""
+        there = self._options.points_writers(run_id)
+        if not there or points_writer(staged, known, run_id) in there:
+            return ""
+        return (
+            "it was imported from another spool directory when it had other points, so its points would be there twice; "
+            f"import it with that one, or copy imports/{run_id}.json of that one to {self._ledger.path(run_id).parent}"
+        )
 
     def _count(self, label: str, known: Imported, changed: bool) -> None:
         runs = self._report.new if not known.attributes else self._report.grown if changed else self._report.unchanged

@@ -12,7 +12,7 @@ import numpy as np
 
 from runtide.artifacts.models import describe_directory
 from runtide.artifacts.store import ArtifactStore, StoredFile
-from runtide.importing.identity import WRITING_FORMAT, derived_id, digest_of, event_id
+from runtide.importing.identity import IMPORTED, WRITING_FORMAT, derived_id, digest_of, event_id
 from runtide.importing.ledger import Imported
 from runtide.importing.records import Artifact, Attributes, LeftOut, Model
 from runtide.importing.staging import StagedRun
@@ -45,7 +45,6 @@ from runtide_schemas.topics import RUNS
 MOST_BODY_BYTES = 900_000
 DEFAULT_EXPERIMENT_ID = "0"
 _ENDS = ("FINISHED", "FAILED", "KILLED")
-_REASON = "imported"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +64,17 @@ class Destination:
     artifact_uri: str
 
 
+def points_writer(staged: StagedRun, known: Imported, run_id: str) -> str:
+    """Return the id of the writer of a run's new points: it depends on these, and on those that were imported before."""
+    before, after = digest_of(known.series), digest_of(staged.series)
+    return derived_id("points", run_id, str(WRITING_FORMAT), before, after)
+
+
 def write_points(staged: StagedRun, known: Imported, where: Destination) -> str:
     """Write the new points; return the writer's id, or nothing when there are none."""
     if not staged.new_points:
         return ""
-    before, after = digest_of(known.series), digest_of(staged.series)
-    writer = _Writer(where, derived_id("points", where.run_id, str(WRITING_FORMAT), before, after), staged)
+    writer = _Writer(where, points_writer(staged, known, where.run_id), staged)
     for chunk in staged.chunks():
         event = metrics_event(where.run_id, chunk, staged.names)
         if event is not None:
@@ -176,7 +180,7 @@ class _Writer:
         """Say what there is, and bring it onto the disk."""
         counts = self._spool.counts
         counts[RUNS] = counts.get(RUNS, 0) + 1
-        self.add(WriterClosed(run_id=self._run_id, writer_id=self.id, counts=counts, reason=_REASON, at=self._time))
+        self.add(WriterClosed(run_id=self._run_id, writer_id=self.id, counts=counts, reason=IMPORTED, at=self._time))
         self._spool.close()
 
 
