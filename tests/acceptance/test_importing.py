@@ -60,7 +60,9 @@ def test_an_import_is_in_both_projections_once(stack: RunningStack, tmp_path: Pa
     eventually(lambda: len(points_of(stack, last)) == 1, "the later run")
     assert points_of(stack, parent) == expected
     after = stack.get(f"/runs/{parent}")
-    assert after["params"] == before["params"] and after["tags"] == before["tags"]
+    assert (after["artifacts"], after["param_conflicts"]) == (before["artifacts"], [])
+    for part in ("info", "params", "tags"):
+        assert after["run"][part] == before["run"][part]
     (row,) = stack.postgres("SELECT * FROM runs WHERE run_id = $1", parent)
     assert (row["name"], row["status"], row["start_time"]) == ("swift-fox", "FINISHED", 1_599_999_999_000)
     (summary,) = stack.postgres("SELECT * FROM metric_summaries WHERE run_id = $1 AND key = 'loss'", parent)

@@ -227,6 +227,7 @@ def test_an_import_may_be_killed_and_the_source_grow_before_the_next(
     assert not sync([here.spool], here.kafka()).spools  # nothing of it can be sent before it is whole and noted
     store.metric(run_id, "loss", rows[5_000:])
     import_store(store.root, here)
+    assert not sync([here.spool], here.kafka()).spools  # nor is anything left of it that could be sent later
     events = log_of(broker, run_id)
     assert_complete(events)
     assert series(events) == {"loss": packed_all(rows)}

@@ -142,6 +142,10 @@ def test_steps_with_fractions_need_a_multiplier_and_are_said(broker: BrokerProce
     here = connection_to(broker, tmp_path / "two")
     report = neptune.import_export(tmp_path / "exports", here, step_multiplier=100)
     assert report.points == 4 and not report.left_out
+    events = log_of(broker, neptune._run_id("team/vision", "VIS-2"))
+    whole = packed_all([(step, 1_600_000_000_000, 1.0) for step in (0, -2)])  # of the first import, into the same run
+    times_100 = packed_all([(step, 1_600_000_000_000, 1.0) for step in (0, 50, 125, -200)])
+    assert series(events)["loss"] == sorted(whole + times_100)
     with pytest.raises(InvalidRequest, match="power of ten"):
         neptune.import_export(tmp_path / "exports", here, step_multiplier=20)
 
