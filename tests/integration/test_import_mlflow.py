@@ -1,6 +1,7 @@
 """MLflow's file store and database into the log: exactly, once, also offline, grown, damaged and hostile ones."""
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -354,6 +355,33 @@ def test_a_database_arrives_point_for_point_and_grows(broker: BrokerProcess, tmp
     kept = [(step, timestamp, value + 0.0) for step, timestamp, value in HOSTILE_ROWS]  # SQLite has no -0.0
     assert series(events) == {"loss": packed_all(kept + more)}
     assert bodies(events, RunEnded)[0].status == "KILLED"
+
+
+def test_a_damaged_or_odd_database_is_said(broker: BrokerProcess, tmp_path: Path) -> None:
+    run_id = new_run_id()
+    path = tmp_path / "mlflow.db"
+    database(path, run_id, [(step, 1_600_000_000_000 + step, 0.5) for step in range(5_000)])
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT INTO metrics VALUES ('odd', 'abc', 'x', ?, 1, 0)", (run_id,))
+        connection.execute("INSERT INTO runs SELECT 'odd', name, '', '', '', '', 'never', 0, '', '', '', 1 FROM runs")
+    report = import_store(path, connection_to(broker, tmp_path / "odd"))
+    assert report.points == 5_000 and report.new == [run_id]
+    assert {left_out.what for _, left_out in report.left_out} == {"1 points", "the run's times", "the run"}
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InvalidRequest, match=r"damaged|malformed|cannot read"):
+        import_store(path, connection_to(None, tmp_path / "cut"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_a_run_that_may_not_be_read_does_not_stop_the_others(store: FileStoreSample, tmp_path: Path) -> None:
+    run_id, closed = new_run_id(), new_run_id()
+    store.run(run_id)
+    store.run(closed)
+    store.metric(closed, "loss", HOSTILE_ROWS)
+    (store.folder / closed / "metrics" / "loss").chmod(0)
+    report = import_store(store.root, connection_to(None, tmp_path))
+    assert report.new == [run_id] and "cannot be read" in report.left_out[0][1].why
 
 
 def test_a_dry_run_leaves_no_trace(store: FileStoreSample, tmp_path: Path) -> None:

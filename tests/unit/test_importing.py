@@ -17,7 +17,7 @@ from runtide.importing.local_files import Unreadable, milliseconds
 from runtide.importing.names import original_name_tag, our_name
 from runtide.importing.nested_values import flat, parsed, text_of
 from runtide.importing.record_files import read_tfrecords, read_wandb_log
-from runtide.importing.records import Artifact, Attributes, LeftOut, Params, Points, Tags, points
+from runtide.importing.records import Artifact, Attributes, Params, Points, Tags, points
 from runtide.importing.series_buffer import SeriesBuffer
 from runtide.importing.staging import StagedRun
 from runtide_deploy.cli.main import app
@@ -159,11 +159,21 @@ def test_content_in_memory_goes_to_disk_and_staged_files_go_with_the_run(tmp_pat
 
 def test_points_before_1970_are_counted_and_left_out() -> None:
     run = staged(Imported(), points("", "k", [(0, -1, 1.0), (1, 5, 2.0)]))
-    assert run.new_points == 1 and run.left_out == [
-        LeftOut("1 points of 'k'", "their time is before 1970 or no number")
-    ]
+    assert run.new_points == 1
+    assert [left_out.what for left_out in run.left_out] == ["1 points of 'k'"]
     assert milliseconds(float("nan")) == milliseconds(float("inf")) == milliseconds(-1) == -1
     assert milliseconds(1.6e9 + 0.0005) == 1_600_000_000_000 + 0
+
+
+def test_numbers_that_no_event_can_hold_are_refused_and_counted() -> None:
+    buffer = SeriesBuffer("")
+    taken = [*buffer.add("k", 2**63, 1, 1.0), *buffer.add("k", 1, 2**70, 1.0), *buffer.add("k", -(2**63), 7, 1.0)]
+    run = StagedRun(Imported(), None)
+    run.take([Attributes(name="a", start_time=2**70), *taken, *buffer.rest()])
+    assert run.new_points == 1 and run.attributes is None
+    assert [left_out.what for left_out in run.left_out] == ["2 points of 'k'"]
+    run.take([Attributes(name="a", start_time=1, end_time=2**60)])
+    assert run.attributes == Attributes(name="a", start_time=1)
 
 
 def test_a_buffer_keeps_the_order_of_each_series() -> None:

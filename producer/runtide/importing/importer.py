@@ -5,6 +5,7 @@ run again. Memory is bounded: points go through a file, files are copied in piec
 """
 
 import dataclasses
+import errno
 import tempfile
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ SOURCE_TAG = "runtide.import.source"
 MOST_WAITING_BYTES = 256 * 1024 * 1024
 MOST_WAITING_SPOOLS = 64
 _SEND_TIMEOUT_S = 60.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +124,12 @@ class _Import:
             self._progress.reading(run.label)
             if not self._options.dry_run:
                 self._ledger.clear(run.run_id)
-            self._import(run)
+            try:
+                self._import(run)
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise FatalError(f"{error}: make room for {self._connection.spool} and import again") from error
+                self._leave_out(run.label, "the run", f"it cannot be read: {error}")
             if len(self._waiting) >= MOST_WAITING_SPOOLS or _size(self._waiting) > MOST_WAITING_BYTES:
                 self._send()
         self._send()

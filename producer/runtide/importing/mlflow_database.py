@@ -38,7 +38,11 @@ class Database:
         self._places = ArtifactPlaces((path.parent, *artifact_roots))
         self._deleted = deleted
         self._connection = _open(path)
-        self._columns = {table: self._columns_of(table) for table in (*_NEEDED, *_OPTIONAL)}
+        self._path = path
+        try:
+            self._columns = {table: self._columns_of(table) for table in (*_NEEDED, *_OPTIONAL)}
+        except sqlite3.Error as error:
+            raise InvalidRequest(f"cannot read {str(path)!r}, it is damaged: {error}") from error
         if missing := [table for table in _NEEDED if not self._columns[table]]:
             raise InvalidRequest(f"{str(path)!r} is no database of MLflow's: it has no table {', '.join(missing)}")
 
@@ -51,7 +55,17 @@ class Database:
             return file.read(len(_MAGIC)) == _MAGIC
 
     def runs(self) -> Iterator[SourceRun | LeftOut]:
-        """Yield the runs of all experiments."""
+        """Yield the runs of all experiments.
+
+        Raises:
+            InvalidRequest: the database is damaged where they are listed.
+        """
+        try:
+            yield from list(self._runs())
+        except sqlite3.Error as error:
+            raise InvalidRequest(f"cannot read {str(self._path)!r}, it is damaged: {error}") from error
+
+    def _runs(self) -> Iterator[SourceRun | LeftOut]:
         for model in self._rows("registered_models", "ORDER BY name"):
             yield LeftOut(f"registered model {model['name']!r}", "the registry is not imported; register it anew")
         if traces := self._count("trace_info"):
@@ -91,22 +105,30 @@ class Database:
             {str(row["key"]): str(row["value"] or "") for row in self._rows(table, "WHERE run_uuid = ?", run_id)}
             for table in ("tags", "params")
         )
-        yield run_attributes(run, tags, experiment)
+        try:
+            yield run_attributes(run, tags, experiment)
+        except (TypeError, ValueError) as error:
+            yield LeftOut("the run's times", str(error))
         yield Tags(tags)
         yield Params(params)
 
     def _metrics(self, run_id: str) -> Iterator[Record]:
         """In the order of logging, so that a series only grows at its end."""
-        buffer = SeriesBuffer("")
+        buffer, bad = SeriesBuffer(""), 0
         # The only query with rows by the million: in pieces, and as tuples.
         cursor = self._connection.execute(
             "SELECT key, step, timestamp, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY key, rowid", (run_id,)
         )
         while rows := cursor.fetchmany(_ROWS):
             for key, step, timestamp, value, is_nan in rows:
-                yield from buffer.add(str(key), int(step), int(timestamp), _value(value, is_nan))
+                if isinstance(step, int) and isinstance(timestamp, int) and isinstance(value, int | float):
+                    yield from buffer.add(str(key), step, timestamp, _value(value, is_nan))
+                else:  # SQLite keeps anything in any column
+                    bad += 1
             yield Read(len(rows))
         yield from buffer.rest()
+        if bad:
+            yield LeftOut(f"{bad:,} points", "their step, time or value is no number")
 
     def _inputs(self, run_id: str) -> Iterator[Record]:
         if not self._columns["inputs"] or not self._columns["datasets"]:

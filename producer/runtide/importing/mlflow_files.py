@@ -105,7 +105,7 @@ class _Experiment:
         yield from self._texts(folder / "params", params, "param")
         try:
             yield run_attributes(meta, tags, self._name)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             yield LeftOut("the run", f"{META}: {error}")
             return
         yield Tags(tags)

@@ -6,6 +6,9 @@ from runtide.importing.records import Points, points
 
 _MOST_OF_ONE = 4_096
 _MOST_OF_ALL = 200_000
+_BEYOND = 2**63
+REFUSED = -1
+"""Time of a point that cannot be imported; it is counted where points before 1970 are."""
 
 
 class SeriesBuffer:
@@ -18,6 +21,8 @@ class SeriesBuffer:
 
     def add(self, key: str, step: int, timestamp: int, value: float) -> Iterator[Points]:
         """Take a point, and yield what does not fit any more."""
+        if not (-_BEYOND <= step < _BEYOND and timestamp < _BEYOND):
+            step, timestamp = 0, REFUSED
         rows = self._rows.setdefault(key, [])
         rows.append((step, timestamp, value))
         self._count += 1

@@ -23,6 +23,9 @@ from runtide_schemas.limits import MAX_PARAM_VALUE_LENGTH, MAX_RUN_NAME_LENGTH, 
 LONG_TEXTS_DIRECTORY = "import"
 _HASHED = np.dtype([("step", "<i8"), ("timestamp", "<i8"), ("value", "<f8")])
 _HASH_BYTES = 16
+_NO_POINT = "their time is before 1970 or no number, or their step is no whole number of 64 bits"
+_LAST_TIME = 253_402_300_799_999
+"""The end of the year 9999."""
 
 Advance = Callable[[int, int], object]
 """Called with (amount read, points read) since the last call."""
@@ -216,9 +219,14 @@ class StagedRun(AbstractContextManager["StagedRun"]):
             artifact = Artifact(path=artifact.path, at=artifact.at, file=file)
         self.artifacts.append(artifact)
 
-    def _checked(self, attributes: Attributes) -> Attributes:
-        """Cut nothing but say what does not fit: a name that is too long is a tag of its own."""
+    def _checked(self, attributes: Attributes) -> Attributes | None:
+        """Return attributes that can be stored; cut nothing, but say what is left out."""
         fields = asdict(attributes)
+        if not 0 <= attributes.start_time <= _LAST_TIME:
+            return None
+        if attributes.end_time is not None and not 0 <= attributes.end_time <= _LAST_TIME:
+            self.left_out.append(LeftOut("the run's end", f"{attributes.end_time} is no time"))
+            fields["end_time"] = None
         try:
             check_text(attributes.name, "Run name", MAX_RUN_NAME_LENGTH)
         except InvalidRequest as error:
@@ -234,7 +242,7 @@ class StagedRun(AbstractContextManager["StagedRun"]):
 
     def _conclude(self) -> None:
         for key, count in self._refused.items():
-            self.left_out.append(LeftOut(f"{count:,} points of {key!r}", "their time is before 1970 or no number"))
+            self.left_out.append(LeftOut(f"{count:,} points of {key!r}", _NO_POINT))
         for name, series in self._series.items():
             if series.rewritten or series.count < series.known:
                 stream, _, key = name.partition("\t")

@@ -128,7 +128,9 @@ class _LogReader:
     def _of_history(self, history: Any, buffer: SeriesBuffer) -> Iterator[Record]:
         values = dict(_items(history.item))
         at = self._seen(values.get("_timestamp"))
-        step = values.get("_step", history.step.num)
+        step = values.get("_step")
+        if not isinstance(step, int):
+            step = history.step.num
         plain = dict(flat(values))
         media = {name.removesuffix(_MEDIA_MARK): kind for name, kind in plain.items() if name.endswith(_MEDIA_MARK)}
         for name, kind in media.items():
@@ -138,7 +140,7 @@ class _LogReader:
             if name.startswith("_") or any(name.startswith(f"{medium}.") for medium in media):
                 continue
             if isinstance(value, int | float):
-                yield from buffer.add(name, int(step), at, float(value))
+                yield from buffer.add(name, step, at, float(value))
             else:
                 kind = value.get("_type", "mapping") if isinstance(value, dict) else type(value).__name__
                 self._skipped[f"values of {name!r} ({kind})"] += 1

@@ -119,7 +119,7 @@ class _TableReader:
     def _of_row(self, row: Row, buffer: SeriesBuffer) -> Iterator[Record]:
         seconds, step = _number(row.get(TIME)), _number(row.get(STEP))
         at = -1 if seconds is None else milliseconds(seconds)
-        if at < 0 or step is None or step != int(step):
+        if at < 0 or step is None or not step.is_integer():
             self._untimed += 1
             return
         self._first = at if self._first < 0 else min(self._first, at)
