@@ -1,17 +1,20 @@
 """MLflow's file store and database into the log: exactly, once, also offline, grown, damaged and hostile ones."""
 
+import errno
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runtide.importing import ImportOptions
+from runtide.importing import ImportOptions, import_runs
 from runtide.importing.mlflow import import_store
+from runtide.importing.records import Attributes, Record, SourceRun
 from runtide.sync import sync
 from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
 from runtide_schemas.events.metrics import MetricsLogged
@@ -373,15 +376,29 @@ def test_a_damaged_or_odd_database_is_said(broker: BrokerProcess, tmp_path: Path
         import_store(path, connection_to(None, tmp_path / "cut"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
-def test_a_run_that_may_not_be_read_does_not_stop_the_others(store: FileStoreSample, tmp_path: Path) -> None:
-    run_id, closed = new_run_id(), new_run_id()
-    store.run(run_id)
-    store.run(closed)
-    store.metric(closed, "loss", HOSTILE_ROWS)
-    (store.folder / closed / "metrics" / "loss").chmod(0)
-    report = import_store(store.root, connection_to(None, tmp_path))
-    assert report.new == [run_id] and "cannot be read" in report.left_out[0][1].why
+class BrokenSource:
+    """A source one of whose runs cannot be read, for a reason of the system's."""
+
+    kind = "broken"
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def runs(self) -> Iterator[SourceRun]:
+        """Yield a run that can be read, and before it one that cannot."""
+        for label, read in (("bad", self._fail), ("good", lambda: iter([Attributes(name="good", start_time=1)]))):
+            yield SourceRun(run_id=new_run_id(), label=label, origin=label, size=1, read=read)
+
+    def _fail(self) -> Iterator[Record]:
+        raise OSError(self._number, os.strerror(self._number))
+
+
+def test_a_run_that_may_not_be_read_does_not_stop_the_others_but_a_full_disk_does(tmp_path: Path) -> None:
+    here = connection_to(None, tmp_path)
+    report = import_runs(BrokenSource(errno.EACCES), here)
+    assert report.new == ["good"] and "Permission denied" in report.left_out[0][1].why
+    with pytest.raises(FatalError, match="make room"):
+        import_runs(BrokenSource(errno.ENOSPC), here)
 
 
 def test_a_dry_run_leaves_no_trace(store: FileStoreSample, tmp_path: Path) -> None:
