@@ -96,8 +96,12 @@ class ArtifactStore:
 
     def store_bytes(self, data: bytes, path: str) -> StoredFile:
         """Store bytes."""
+        return self.store_stream(io.BytesIO(data), path)
+
+    def store_stream(self, data: IO[bytes], path: str) -> StoredFile:
+        """Store what can be read, to its end. Raises TransientError when the store is away."""
         try:
-            return self._store(io.BytesIO(data), check_artifact_path(path))
+            return self._store(data, check_artifact_path(path))
         finally:
             self._place.close()
 

@@ -15,6 +15,7 @@ One directory per writer, ``<spool>/<run id>/<writer id>/`` (mode 0700):
 
 Not part of it: ``writer.sent.json`` marks a spool that is delivered and being deleted, ``*.unfinished`` are files in
 the making, and ``<writer id>.torn/`` beside it keeps what a power cut left of events that nobody counts on.
+``<spool>/imports/`` is what importers note and where they make spools (``prepared.py``, ``runtide/importing/ledger.py``).
 
 What survives which failure, and why: ``durability.py``. Start reading at ``writer_spool.py``: ``WriterSpool`` owns all of these.
 """

@@ -160,7 +160,7 @@ class RunLog:
             InvalidRequest: a name or value cannot be stored; then none is logged.
         """
         checked = {check_key(key, "Param"): check_param_value(key, value) for key, value in params.items()}
-        for part in _parts(checked):
+        for part in in_parts(checked):
             self.writer.publish(ParamsLogged(run_id=self.run_id, params=part))
 
     def set_tag(self, key: str, value: object) -> None:
@@ -169,7 +169,7 @@ class RunLog:
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set tags; values are stored as text."""
-        for part in _parts(check_tags(tags)):
+        for part in in_parts(check_tags(tags)):
             self.writer.publish(TagsSet(run_id=self.run_id, tags=part))
 
     def delete_tag(self, key: str) -> None:
@@ -351,7 +351,7 @@ class RunLog:
         return self.writer.spool.keys.add(check_key(key, "Metric"))
 
 
-def _parts(items: Mapping[str, str]) -> Iterator[dict[str, str]]:
+def in_parts(items: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """Split what would not fit into one event."""
     part: dict[str, str] = {}
     size = 0
