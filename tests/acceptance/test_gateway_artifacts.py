@@ -1,10 +1,14 @@
 """A job that shares no folder with the stack: its files go through the gateway, and what it registers is served all the same."""
 
+from pathlib import Path
+
 import httpx
+import pytest
 
 from tests.acceptance.stack import RunningStack, eventually
 
 JOB = """
+import sys
 import runtide
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -15,16 +19,20 @@ with runtide.start_run() as run:
     logged = run.log_model(LogisticRegression(max_iter=50).fit(x, y), "classifier")
     run.log_table({"a": [1]}, "table.json")
     run.log_table({"a": [2]}, "table.json")
-version = runtide.register_model("gateway-digits", logged)
-again = runtide.register_model("gateway-digits", logged.uri)
+version = runtide.register_model(f"digits-{sys.argv[1]}", logged)
+again = runtide.register_model(f"digits-{sys.argv[1]}", logged.uri)
 assert again.source == version.source
-runtide.deploy("gateway-endpoint", "gateway-digits", follow="latest")
+runtide.deploy(f"gateway-{sys.argv[1]}", f"digits-{sys.argv[1]}", follow="latest")
 print(run.run_id, logged.uri)
 """
 
 
-def test_a_model_that_the_gateway_keeps_is_deployed(stack: RunningStack) -> None:
-    job = stack.python(JOB, variables={"RUNTIDE_ARTIFACTS": "mlflow-artifacts:"})
+@pytest.mark.parametrize("way", ["kafka", "http"])
+def test_a_model_that_the_gateway_keeps_is_deployed(stack: RunningStack, tmp_path: Path, way: str) -> None:
+    """Over HTTP nothing but the gateway's address is known: events, requests, their answers and files go through it."""
+    by_kafka = {"RUNTIDE_ARTIFACTS": "mlflow-artifacts:"}
+    by_http = {"RUNTIDE_URI": stack.file.gateway, "RUNTIDE_DATA": str(tmp_path)}
+    job = stack.python(JOB, way, variables=by_kafka if way == "kafka" else by_http)
     said, errors = job.communicate(timeout=120)
     assert job.returncode == 0, errors
     run_id, uri = said.split()
@@ -32,7 +40,7 @@ def test_a_model_that_the_gateway_keeps_is_deployed(stack: RunningStack) -> None
     assert (stack.data / "artifacts" / run_id / "artifacts" / "models" / "classifier" / "MLmodel").is_file()
 
     def url() -> str:
-        every = [one for one in stack.get("/endpoints")["endpoints"] if one["endpoint"] == "gateway-endpoint"]
+        every = [one for one in stack.get("/endpoints")["endpoints"] if one["endpoint"] == f"gateway-{way}"]
         attempts = [deployment for endpoint in every for deployment in endpoint["deployments"]]
         assert not [one["reason"] for one in attempts if one["state"] == "failed"], attempts
         return next((str(one["url"]) for one in attempts if one["state"] == "serving"), "")
