@@ -152,9 +152,7 @@ class Channel:
             if self._streams is None:
                 self._streams = await self._connect()
             reader, writer = self._streams
-            writer.write(self._head(request) + request.body)
-            await writer.drain()
-            response, keep = await _response(reader)
+            response, keep = await _answered(reader, writer, self._head(request) + request.body)
             return response
         finally:
             if not keep:
@@ -204,11 +202,31 @@ async def _open_tunnel(
         raise ValueError(f"the proxy {proxy.host}:{proxy.port} answered {first[:80]!r} to CONNECT {authority}")
 
 
+async def _answered(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+) -> tuple[Response, bool]:
+    """Send a request and return its response, which may come, and be the last word, before all of it is sent."""
+    answering = asyncio.ensure_future(_response(reader))
+    try:
+        writer.write(request)
+        sending = asyncio.ensure_future(writer.drain())
+        await asyncio.wait({answering, sending}, return_when=asyncio.FIRST_COMPLETED)
+        whole = sending.done() and not sending.cancelled() and sending.exception() is None
+        sending.cancel()
+        response, keep = await answering  # a connection that is lost ends the reading, too
+        return response, keep and whole
+    finally:
+        answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
+
+
 def _authority(endpoint: Endpoint) -> str:
     return str(endpoint).split("/")[2]
 
 
 def _lines(first: str, headers: Mapping[str, str]) -> bytes:
+    if unfit := [name for name, value in headers.items() if not value.isprintable()]:
+        raise FatalError(f"what is sent as {', '.join(unfit)} holds a line break or a control character")
     return "\r\n".join((first, *(f"{name}: {value}" for name, value in headers.items()), "", "")).encode("latin-1")
 
 

@@ -2,8 +2,9 @@
 
 import base64
 import ipaddress
+from urllib import request
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
+from urllib.request import getproxies_environment
 
 from runtide.http_exchange import Endpoint, Proxy
 from runtide_schemas.errors import FatalError
@@ -22,7 +23,10 @@ def proxy_before(endpoint: Endpoint) -> Proxy | None:
     proxies = getproxies_environment()
     scheme = "https" if endpoint.secure else "http"
     url = proxies.get(scheme) or proxies.get("all")
-    if not url or _is_loopback(endpoint.host) or proxy_bypass(f"{endpoint.host}:{endpoint.port}", proxies):
+    if not url or _is_loopback(endpoint.host):
+        return None
+    bypassed = request.proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it; `proxy_bypass` differs by system
+    if bypassed(f"{endpoint.host}:{endpoint.port}", proxies):
         return None
     return _parsed(url if "://" in url else f"http://{url}", f"{scheme.upper()}_PROXY or ALL_PROXY")
 

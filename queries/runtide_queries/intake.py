@@ -24,8 +24,9 @@ from runtide_schemas.routing import key_of, subject_of
 
 OPEN_TOPICS = frozenset({topics.RUNS, topics.METRICS, topics.REQUESTS})
 MOST_SEGMENT_BYTES = 4 * 1024 * 1024
+MOST_ARRIVING = 64
 MOST_AT_ONCE = 8
-"""Segments that are read and published at the same time; others wait, so that memory stays bounded."""
+"""Segments that are read, and published, at the same time; others wait, so that memory stays bounded."""
 DEADLINE_S = 30.0
 _STOP_S = 5.0
 _MOST_TEXT = 1_000
@@ -36,18 +37,20 @@ class Intake:
     """Publishes segments. Belongs to one event loop.
 
     Attributes:
-        turn: to be held from before a segment is read until it is published.
+        arriving: to be held while a segment is read, so that slow clients keep a bounded amount of memory.
+        turn: to be held while it is checked and published.
     """
 
     def __init__(self, kafka: KafkaSettings, deadline_s: float = DEADLINE_S) -> None:
         """Connect with the first segment. ``deadline_s``: how long the log may take to acknowledge one."""
+        self.arriving = asyncio.Semaphore(MOST_ARRIVING)
         self.turn = asyncio.Semaphore(MOST_AT_ONCE)
         self._window = DeliveryWindow(kafka)
         self._deadline_s = deadline_s
         self._running: asyncio.Task[None] | None = None
 
-    async def publish(self, segment: bytes) -> int:
-        """Publish a segment's events, in order, and return how many once the log has them all.
+    async def publish(self, segment: bytes) -> list[SpooledEvent]:
+        """Publish a segment's events, in order, and return them once the log has them all.
 
         Raises:
             InvalidRequest: it is no segment, or an event in it is not what it says or must not come this way; then none is
@@ -67,7 +70,7 @@ class Intake:
             self._window.forget(records)  # whoever gives up, or is given up, sends them again
         if not arrival.complete.done():
             raise TransientError(self._why_not(running))
-        return len(events)
+        return events
 
     async def close(self) -> None:
         """Stop publishing; what was not acknowledged is sent again by whoever brought it."""
@@ -93,8 +96,6 @@ class _Arrival:
     def __init__(self, events: int) -> None:
         self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._left = events
-        if not events:
-            self.complete.set_result(None)
 
     def acknowledged(self, _metadata: object) -> None:
         """Hear that the log has one more."""
@@ -113,6 +114,8 @@ def checked_events(segment: bytes) -> list[SpooledEvent]:
         events = decode_segment(segment)
     except ValueError as error:
         raise InvalidRequest(f"the body is no whole spool segment: {error}") from error
+    if not events:
+        raise InvalidRequest("the body is no whole spool segment: it holds no event")
     for place, event in enumerate(events):
         try:
             _check(event)

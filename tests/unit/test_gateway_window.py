@@ -31,7 +31,8 @@ RUN = "12" * 16
 
 
 def accepted(segment: bytes) -> bytes:
-    return answer(200, json.dumps({"accepted": len(decode_segment(segment))}).encode())
+    events = decode_segment(segment)
+    return answer(200, json.dumps({"accepted": len(events), "last": events[-1].id}).encode())
 
 
 @pytest.fixture(autouse=True)
@@ -106,11 +107,12 @@ async def test_a_writers_records_go_in_order_in_few_requests_over_one_connection
         answer(500, b"<html>"),
         answer(200, b"<html>Please log in to the Wi-Fi</html>"),
         answer(200, b'{"accepted": 1}'),
+        answer(200, b'{"accepted": 3, "last": "another"}'),
         answer(204),
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
     ],
-    ids=range(9),
+    ids=range(10),
 )
 async def test_what_was_not_acknowledged_is_sent_again(fault: bytes | None) -> None:
     async with scripted_server(accepted) as server, sending(server) as sent:
@@ -144,6 +146,53 @@ async def test_a_proxy_that_takes_only_small_bodies_gets_small_ones() -> None:
         await sent.until(lambda: len(sent.acknowledged) == 100)
     assert sent.acknowledged == [("ab", seq) for seq in range(100)]
     assert sent.troubles == []
+
+
+async def test_a_proxy_that_refuses_before_it_has_read_all_is_understood() -> None:
+    """It answers and hangs up with the rest unread, so that the client's system hears a reset."""
+    small: list[int] = []
+
+    async def refuse_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
+        if length < 100_000:
+            small.append(length)
+            writer.write(accepted(await reader.readexactly(length)))
+        else:
+            writer.write(answer(413, b"too large", "Connection: close"))
+        await writer.drain()
+        writer.close()
+
+    listening = await asyncio.start_server(refuse_at_once, "127.0.0.1", 0)
+    async with listening:
+        server = ScriptedServer(accepted, url=f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+        async with sending(server) as sent:
+            for seq in range(200):
+                sent.submit(seq, size=7_000)
+            await sent.until(lambda: len(sent.acknowledged) == 200)
+    assert sent.acknowledged == [("ab", seq) for seq in range(200)]
+    assert small
+
+
+async def test_a_request_keeps_below_a_megabyte_however_small_its_events() -> None:
+    async with scripted_server(accepted) as server, sending(server) as sent:
+        for seq in range(10_000):
+            sent.submit(seq, size=1)
+        await sent.until(lambda: len(sent.acknowledged) == 10_000)
+    assert len(server.bodies) > 2
+    assert max(map(len, server.bodies)) < 1_000_000
+
+
+async def test_an_answer_to_another_request_is_none() -> None:
+    def twice(segment: bytes) -> bytes:
+        return accepted(segment) * 2
+
+    async with scripted_server(twice) as server, sending(server) as sent:
+        for seq in range(3):
+            sent.submit(seq)
+            await sent.until(lambda seq=seq: len(sent.acknowledged) == seq + 1)  # type: ignore[misc]  # bound now
+    taken = {event.seq for body in server.bodies for event in decode_segment(body)}
+    assert taken == {0, 1, 2}
 
 
 async def test_one_event_too_large_for_a_proxy_is_said_and_kept() -> None:
@@ -181,6 +230,7 @@ async def test_a_writer_whose_events_are_refused_holds_up_nobody_else() -> None:
         for seq in range(10):
             sent.submit(seq)
         await sent.until(lambda: len(sent.acknowledged) == 10)
+        assert ("", "") not in sent.troubles, "a lane is still refused"
         assert not kept.settled
         sent.window.forget([kept])
         assert kept.settled
@@ -273,3 +323,11 @@ async def test_files_go_through_a_proxy_too(tmp_path: Path, monkeypatch: pytest.
         asking.close()
     assert proxy.authorization == ["Basic " + base64.b64encode(b"ada:secret").decode()]
     assert server.heads[0].partition(" HTTP")[0] == (f"GET {url}/x?y=1" if scheme == "http" else "GET /x?y=1")
+
+
+@pytest.mark.parametrize("token", ["a b", "a\nb", "t\u00f6ken", "a\x00"])
+def test_a_token_that_is_none_is_refused_without_being_shown(token: str) -> None:
+    with pytest.raises(FatalError) as refused:
+        GatewayAccess.of("http://gateway.example", {"RUNTIDE_GATEWAY_TOKEN": token})
+    assert token not in str(refused.value)
+    assert GatewayAccess.of("http://gateway.example", {"RUNTIDE_GATEWAY_TOKEN": "abc\n"}).token == "abc"

@@ -1,5 +1,6 @@
 """What the gateway takes for a segment, and what it refuses: nothing gets into the log that is not what it says."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtide.spool import segment_format
-from runtide.spool.segment_format import NOT_METRICS, SpooledEvent, decode_segment, encode_segment
+from runtide.spool.segment_format import MOST_SCHEMA_BYTES, NOT_METRICS, SpooledEvent, decode_segment, encode_segment
 from runtide_queries.intake import checked_events, outgoing
 from runtide_schemas.codec import encode_body
 from runtide_schemas.errors import InvalidRequest
@@ -153,6 +154,32 @@ def test_schemas_of_anybodys_making_are_refused(schema: bytes) -> None:
     header = segment_format._header(schema, 0, SEGMENT[-16:])
     with pytest.raises(InvalidRequest, match="no whole spool segment"):
         checked_events(header + SEGMENT[decode_end(SEGMENT) :])
+
+
+def test_schemas_of_ones_own_cost_nothing() -> None:
+    """Nothing is computed over a schema that is not known: canonical forms and fingerprints of megabytes take minutes."""
+    branch = b'{"type": "record", "name": "A", "fields": [%s]}' % b",".join(
+        b'{"name": "f%d", "type": "string"}' % number for number in range(2_000)
+    )
+    for schema in (b'{"fields": [{"type": [%s]}]}' % branch, b" " * (MOST_SCHEMA_BYTES + 1)):
+        before = time.process_time()
+        with pytest.raises(InvalidRequest, match="no whole spool segment"):
+            checked_events(segment_format._header(schema, 0, SEGMENT[-16:]))
+        assert time.process_time() - before < 0.1
+
+
+@pytest.mark.parametrize("topic", [RUNS, METRICS, REQUESTS])
+def test_a_writers_own_file_is_taken_too(topic: str) -> None:
+    events = [spooled(body, seq) for seq, body in enumerate(bodies_of(topic))]
+    sync = bytes(16)
+    places = segment_format.branches(topic)
+    blocks = (segment_format.encode_block(event, event.seq, places[event.type], sync) for event in events)
+    assert checked_events(segment_format.file_header(topic, 0, sync) + b"".join(blocks)) == events
+
+
+def test_a_segment_without_an_event_is_none() -> None:
+    with pytest.raises(InvalidRequest, match="holds no event"):
+        checked_events(segment_format.file_header(RUNS, 0, bytes(16)))
 
 
 def test_a_schema_nested_without_end_is_refused() -> None:

@@ -42,9 +42,11 @@ class GatewayAccess:
             InvalidRequest: the URL cannot be used.
             FatalError: the token's file cannot be used.
         """
-        token = environment.get(TOKEN, "")
+        token = environment.get(TOKEN, "").strip()
         if not token and (file := environment.get(TOKEN_FILE)):
             token = read_secret(Path(file), TOKEN_FILE)
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise FatalError(f"{TOKEN} or {TOKEN_FILE} holds no token: it has spaces, line breaks or other characters")
         ca = environment.get(TLS_CA)
         return cls(check_gateway_url(url), token, Path(ca) if ca else None)
 

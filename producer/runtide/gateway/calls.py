@@ -9,17 +9,24 @@ from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
 
 API = "/api/runtide/v1"
 _TOO_LARGE = 413
-_UNAUTHENTICATED, _FORBIDDEN = 401, 403
-_NO_SUCH_ROUTE = (301, 302, 303, 307, 308, 404, 405)
+_UNAUTHENTICATED, _FORBIDDEN, _PROXY_WANTS_CREDENTIALS = 401, 403, 407
+_NO_SUCH_ROUTE = (301, 302, 303, 307, 308, 404, 405, 501, 505)
 _PASSING = (408, 425, 429)
 
 
 class GatewayAway(TransientError):
-    """The gateway does not answer, or not now. ``retry_after`` is in seconds; 0 when it did not say."""
+    """The gateway does not answer, or not now.
 
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+    Attributes:
+        retry_after: seconds to wait; 0 when it did not say.
+        cut_short: the connection was lost while the request was sent or answered, not before.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0, *, cut_short: bool = False) -> None:
+        """Keep what the caller goes by."""
         super().__init__(message)
         self.retry_after = retry_after
+        self.cut_short = cut_short
 
 
 class NoEntry(FatalError):
@@ -54,7 +61,8 @@ class GatewayChannel:
         try:
             response = await self._channel.exchange(Request(method, API + path, headers, body), timeout_s)
         except ExchangeFailed as error:
-            raise GatewayAway(f"the gateway {self._access.url} does not answer: {error}") from error
+            lost = isinstance(error.__cause__, ConnectionResetError | BrokenPipeError)
+            raise GatewayAway(f"the gateway {self._access.url} does not answer: {error}", cut_short=lost) from error
         except FatalError as error:
             raise NoEntry(str(error)) from error
         if response.status not in (200, 204):
@@ -70,6 +78,8 @@ def _refusal(url: str, what: str, response: Response) -> GatewayAway | NoEntry |
     said = f"{url} answered {what} with {response.status}: {_message(response)}"
     if response.status == _UNAUTHENTICATED:
         return NoEntry(f"{said}. Set {TOKEN} or {TOKEN_FILE} to a token that may log")
+    if response.status == _PROXY_WANTS_CREDENTIALS:
+        return NoEntry(f"{said}. The proxy wants to know you: HTTP_PROXY=http://USER:PASSWORD@HOST:PORT")
     if response.status == _FORBIDDEN:
         return NoEntry(said)
     if response.status in _NO_SUCH_ROUTE:

@@ -20,13 +20,15 @@ from runtide_schemas.envelope import from_headers
 from runtide_schemas.errors import FatalError, InvalidRequest, UnknownSchema
 
 CONNECTIONS = 4
-MOST_BYTES = 1_000_000
-"""Of events in one request: proxies often take no body of more than 1 MiB."""
+MOST_BYTES = 960_000
+"""Of one request, but for its schemas (some kilobytes): proxies often take no body of more than 1 MiB."""
 LEAST_BYTES = 16_384
 TIMEOUT_S = 60.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 SEGMENT_TYPE = "application/avro"
+_BLOCK_BYTES = 64
+"""What numbers, lengths, checksum and marker add to a record in a segment, at most."""
 
 Lane = tuple[str, str]
 """Writer and topic."""
@@ -36,17 +38,21 @@ class GatewayWindow:
     """Delivers records through a gateway for as long as ``run`` runs; see ``publisher.transport.Window``."""
 
     def __init__(self, access: GatewayAccess, on_trouble: OnTrouble) -> None:
-        self.refused = ""
         self._access = access
         self._on_trouble = on_trouble
         self._lanes: dict[Lane, deque[Outgoing]] = {}
         self._served: set[Lane] = set()
+        self._refusals: dict[Lane, str] = {}
+        self._troubled: set[Lane] = set()
         self._idle: list[GatewayChannel] = []
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._wake = asyncio.Event()
         self._most_bytes = MOST_BYTES
-        self._troubled = False
-        self._pause = FIRST_PAUSE_S
+
+    @property
+    def refused(self) -> str:
+        """Why the gateway will never let us in, as the settings are; empty when it does, or is merely away."""
+        return next(iter(self._refusals.values()), "")
 
     def submit(self, record: Outgoing) -> None:
         """Queue a record behind those of its writer and topic."""
@@ -77,11 +83,14 @@ class GatewayWindow:
 
     async def _serve(self, name: Lane) -> None:
         """Send a lane's records until none is left; ``run`` starts it again when there are more."""
-        lane = self._lanes[name]
+        lane, pause = self._lanes[name], FIRST_PAUSE_S
         while batch := next_batch(lane, self._most_bytes):
-            if not await self._sent(batch):
-                await asyncio.sleep(self._pause)
+            wait = await self._sent(name, batch)
+            if wait is not None:
+                pause = max(wait, min(2 * pause, LONGEST_PAUSE_S))
+                await asyncio.sleep(pause if wait >= 0 else 0)
                 continue
+            pause = FIRST_PAUSE_S
             for record in batch:
                 if not record.settled:
                     record.settled = True
@@ -89,30 +98,30 @@ class GatewayWindow:
             _drop_settled(lane)
         del self._lanes[name]
         self._served.discard(name)
+        self._recovered(name)
 
-    async def _sent(self, batch: list[Outgoing]) -> bool:
-        """Return whether the log has a batch now; when not, ``_pause`` says how long to wait."""
+    async def _sent(self, name: Lane, batch: list[Outgoing]) -> float | None:
+        """Return None when the log has a batch now, else how many seconds to wait at least; less than 0 is not at all."""
         try:
+            events = [spooled(record) for record in batch]
             async with self._slots:
-                response = await self._call(encode_segment([spooled(record) for record in batch]))
-            _check_count(response, len(batch))
+                response = await self._call(encode_segment(events))
+            _check(response, events)
         except TooLarge as error:
-            smaller = len(batch) > 1 and self._most_bytes > LEAST_BYTES
-            if smaller:
-                self._most_bytes = max(LEAST_BYTES, self._most_bytes // 2)
-                self._pause = 0.0
-            else:
-                self._trouble(str(error), "", LONGEST_PAUSE_S)
+            if len(batch) > 1 and self._halved(batch):
+                return -1
+            return self._trouble(name, str(error), "", LONGEST_PAUSE_S)
         except GatewayAway as error:
-            self._trouble(str(error), "", max(error.retry_after, min(2 * self._pause, LONGEST_PAUSE_S)))
+            if error.cut_short and len(batch) > 1:  # some proxies hang up on a large body without a word
+                self._halved(batch)
+            return self._trouble(name, str(error), "", error.retry_after)
         except FatalError as error:
-            self._trouble(str(error), str(error), LONGEST_PAUSE_S)
+            return self._trouble(name, str(error), str(error), LONGEST_PAUSE_S)
         except (InvalidRequest, UnknownSchema) as error:
-            self._trouble(f"{error}. Is it older than what wrote the events? Upgrade it then", "", LONGEST_PAUSE_S)
-        else:
-            self._recovered()
-            return True
-        return False
+            text = f"{error}. Is it older than what wrote the events? Upgrade it then"
+            return self._trouble(name, text, "", LONGEST_PAUSE_S)
+        self._recovered(name)
+        return None
 
     async def _call(self, segment: bytes) -> Response:
         channel = self._idle.pop() if self._idle else GatewayChannel(self._access)
@@ -121,18 +130,27 @@ class GatewayWindow:
         finally:
             self._idle.append(channel)
 
-    def _trouble(self, text: str, refused: str, pause: float) -> None:
-        self._pause = max(pause, FIRST_PAUSE_S)
-        self.refused = refused
-        self._troubled = True
-        self._on_trouble(text, refused)
+    def _halved(self, batch: list[Outgoing]) -> bool:
+        """Send less at a time from now on, if that can be."""
+        before = min(self._most_bytes, sum(map(size_of, batch)))
+        self._most_bytes = max(LEAST_BYTES, before // 2)
+        return before > LEAST_BYTES
 
-    def _recovered(self) -> None:
-        self._pause = FIRST_PAUSE_S
-        self.refused = ""
-        if self._troubled:
-            self._troubled = False
-            self._on_trouble("", "")
+    def _trouble(self, name: Lane, text: str, refused: str, wait: float) -> float:
+        self._troubled.add(name)
+        if refused:
+            self._refusals[name] = refused
+        else:
+            self._refusals.pop(name, None)
+        self._on_trouble(text, self.refused)
+        return wait
+
+    def _recovered(self, name: Lane) -> None:
+        self._refusals.pop(name, None)
+        if name in self._troubled:
+            self._troubled.discard(name)
+            if not self._troubled:
+                self._on_trouble("", "")
 
 
 def next_batch(lane: deque[Outgoing], most_bytes: int) -> list[Outgoing]:
@@ -142,12 +160,18 @@ def next_batch(lane: deque[Outgoing], most_bytes: int) -> list[Outgoing]:
     for record in _unsettled(lane):
         kind = next(value.decode() for name, value in record.headers if name == "ce_type")
         version = record.value[:HEADER_SIZE]
-        if batch and (size + len(record.value) > most_bytes or versions.get(kind, version) != version):
+        size += size_of(record)
+        if batch and (size > most_bytes or versions.get(kind, version) != version):
             break
         versions[kind] = version
-        size += len(record.value)
         batch.append(record)
     return batch
+
+
+def size_of(record: Outgoing) -> int:
+    """Return about how many bytes a record takes in a segment, rather more than less."""
+    envelope = sum(len(value) for _, value in record.headers)
+    return len(record.value) + len(record.key or b"") + envelope + _BLOCK_BYTES
 
 
 def spooled(record: Outgoing) -> SpooledEvent:
@@ -179,11 +203,14 @@ def _drop_settled(lane: deque[Outgoing]) -> None:
         lane.popleft()
 
 
-def _check_count(response: Response, count: int) -> None:
-    """Whoever answers 200 is not always the gateway: portals of networks do, too."""
+def _check(response: Response, events: list[SpooledEvent]) -> None:
+    """Whoever answers 200 is not always the gateway (portals of networks do), nor always answers this request."""
     try:
-        accepted = json.loads(response.body)["accepted"]
+        answer = json.loads(response.body)
+        accepted, last = answer["accepted"], answer["last"]
     except (ValueError, KeyError, TypeError) as error:
         raise GatewayAway(f"what answers is no gateway: {response.body[:80]!r}") from error
-    if accepted != count:
-        raise GatewayAway(f"the gateway took {accepted} of {count} events")
+    if (accepted, last) != (len(events), events[-1].id):
+        raise GatewayAway(
+            f"the gateway took {accepted} events, the last {last!r}; sent were {len(events)} up to {events[-1].id}"
+        )

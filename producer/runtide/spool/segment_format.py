@@ -10,7 +10,7 @@ only the types that are in it, in parsing canonical form, which leaves every fin
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -30,6 +30,7 @@ READABLE_FORMATS = {"1", "2"}
 NOT_METRICS = -1
 ENVELOPE_TEXTS = ("id", "type", "subject", "writer", "source", "actor", "cause")
 SYNC_BYTES = 16
+MOST_SCHEMA_BYTES = 256 * 1024
 _MAGIC = b"Obj\x01"
 
 
@@ -155,13 +156,13 @@ def encode_segment(events: Sequence[SpooledEvent]) -> bytes:
 
 
 def decode_segment(data: bytes) -> list[SpooledEvent]:
-    """Return the events of a whole segment.
+    """Return the events of a whole segment that somebody else made, whose schemas are all known here.
 
     Raises:
         ValueError: it is none that this version reads, or it is damaged or torn anywhere.
     """
     try:
-        header = read_header(data)
+        header = read_header(data, known_fingerprints)
     except Exception as error:  # json and fastavro raise many kinds on what is no schema
         raise ValueError(f"no segment of spool format {FORMAT}: {type(error).__name__}: {error}") from error
     events, position = [], header.end
@@ -174,8 +175,8 @@ def decode_segment(data: bytes) -> list[SpooledEvent]:
     return events
 
 
-def read_header(data: bytes) -> SegmentHeader:
-    """Return the header that ``data`` begins with.
+def read_header(data: bytes, fingerprints: Callable[[bytes], tuple[bytes, ...]] | None = None) -> SegmentHeader:
+    """Return the header that ``data`` begins with; ``fingerprints`` tells those of its schema's branches.
 
     Raises:
         EOFError: it goes on behind the end of ``data``.
@@ -196,7 +197,7 @@ def read_header(data: bytes) -> SegmentHeader:
         sync=sync,
         checksummed=version != "1",
         tail_start=int(metadata["runtide.tail_start"]),
-        fingerprints=_fingerprints(metadata["avro.schema"]),
+        fingerprints=(fingerprints or fingerprints_of)(metadata["avro.schema"]),
         end=cursor.position,
     )
 
@@ -287,9 +288,40 @@ def _schema_of(name: str, version: bytes) -> dict[str, Any]:
     raise UnknownSchema(f"no schema of {name} that this version knows has the fingerprint {version.hex()}")
 
 
-@lru_cache(maxsize=256)
-def _fingerprints(schema: bytes) -> tuple[bytes, ...]:
-    """Return the fingerprint of each branch of the body's union: of the schemas that the file was written with."""
+def known_fingerprints(schema: bytes) -> tuple[bytes, ...]:
+    """Return the fingerprint of each branch of the body's union, without computing anything over what is not known.
+
+    Raises:
+        UnknownSchema: a branch is no schema that was ever released, in parsing canonical form, and the whole is not
+            what this version's spools have.
+        ValueError: it is no JSON, or too large.
+    """
+    if len(schema) > MOST_SCHEMA_BYTES:
+        raise ValueError(f"its schema has {len(schema)} bytes; the limit is {MOST_SCHEMA_BYTES}")
+    if (found := _own_schemas().get(schema)) is not None:
+        return found
+    forms = [json.dumps(branch, separators=(",", ":")) for branch in json.loads(schema)["fields"][-1]["type"]]
+    if unknown := next((form for form in forms if form not in _known_forms()), None):
+        raise UnknownSchema(f"no schema that this version knows: {unknown[:200]}")
+    return tuple(_known_forms()[form] for form in forms)
+
+
+@cache
+def _known_forms() -> dict[str, bytes]:
+    current = {schema_fingerprint(name): published_schema(name) for name in EVENT_TYPES}
+    schemas = {version: release.schema() for version, release in releases().items()} | current
+    return {to_parsing_canonical_form(schema): version for version, schema in schemas.items()}
+
+
+@cache
+def _own_schemas() -> dict[bytes, tuple[bytes, ...]]:
+    topics = {event_type.topic for event_type in EVENT_TYPES.values()}
+    return {_schema_json(topic): tuple(map(schema_fingerprint, branches(topic))) for topic in topics}
+
+
+@lru_cache(maxsize=64)
+def fingerprints_of(schema: bytes) -> tuple[bytes, ...]:
+    """Return the fingerprint of each branch of the body's union, of a file that is ours."""
     branches_of_body = json.loads(schema)["fields"][-1]["type"]
     forms = map(to_parsing_canonical_form, branches_of_body)
     return tuple(bytes.fromhex(fingerprint(form, "CRC-64-AVRO")) for form in forms)

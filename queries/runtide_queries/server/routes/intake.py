@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from typing import Annotated, TypeVar
 
 from fastapi import Query, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from runtide_queries.intake import MOST_SEGMENT_BYTES
@@ -18,6 +19,7 @@ T = TypeVar("T")
 SEGMENT_TYPE = "application/avro"
 MOST_WAIT_S = 30.0
 READ_S = 60.0
+CLIENT_CLOSED_REQUEST = 499
 TURN_S = 10.0
 
 
@@ -30,12 +32,17 @@ async def bring_segment(request: Request, stores: AskStores) -> Json:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != SEGMENT_TYPE:
         raise InvalidRequest(f"Content-Type must be {SEGMENT_TYPE}: a spool segment")
     intake = stores.intake
+    try:
+        async with intake.arriving:
+            segment = await _within(READ_S, request.body(), "the segment did not arrive")
+    except ClientDisconnect:  # nobody is there to hear the answer
+        return Json({}, status_code=CLIENT_CLOSED_REQUEST)
     await _within(TURN_S, intake.turn.acquire(), "other segments were not published")
     try:
-        segment = await _within(READ_S, request.body(), "the segment did not arrive")
-        return Json({"accepted": await intake.publish(segment)})
+        events = await intake.publish(segment)
     finally:
         intake.turn.release()
+    return Json({"accepted": len(events), "last": events[-1].id})
 
 
 async def _within(seconds: float, work: Awaitable[T], failure: str) -> T:
