@@ -244,7 +244,8 @@ def test_models_and_endpoints(stack: GatewayStack) -> None:
 
 def test_quarantine_says_what_is_parked_and_why(stack: GatewayStack) -> None:
     found = stack.get("/quarantine")
-    assert found["counts"] == {"undecodable": 1}
+    assert found["counts"] == {"postgres": {"undecodable": 1}, "duckdb": {"undecodable": 1}}
+    assert found["unavailable"] == {}
     (event,) = found["events"]
     assert (event["topic"], event["entity"], event["value_bytes"]) == (RUNS, "d" * 32, 8)
     assert stack.get("/quarantine", entity="nothing")["events"] == []

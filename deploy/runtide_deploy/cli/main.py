@@ -8,7 +8,7 @@ from importlib.metadata import version
 import typer
 from rich.console import Console
 
-from runtide_deploy.cli import demo, log, runs, spool, sql, sync, up
+from runtide_deploy.cli import demo, log, quarantine, runs, spool, sql, sync, up
 from runtide_schemas.errors import ErrorKind, RuntideError
 
 EXIT_CODES: dict[ErrorKind, int] = {
@@ -30,6 +30,7 @@ app = typer.Typer(
 for command in (up.up, runs.runs, runs.show, log.log, sql.sql, sync.sync, demo.demo):
     app.command()(command)
 app.add_typer(spool.app, name="spool")
+app.add_typer(quarantine.app, name="quarantine")
 
 
 def _print_version(wanted: bool) -> None:

@@ -16,13 +16,22 @@ from runtide_queries.server.measures import Measured, Measures
 from runtide_queries.server.pages import ROUTES as PAGES
 from runtide_queries.server.pages import failure_page, is_page
 from runtide_queries.server.policy import Unauthenticated, attach, require_policies
-from runtide_queries.server.routes import experiments, intake, models, operations, runs, sql
+from runtide_queries.server.routes import experiments, intake, models, operations, quarantine, runs, sql
 from runtide_queries.server.safety import Safety
 from runtide_queries.server.settings import GatewaySettings
 from runtide_queries.server.stores import open_stores
 from runtide_schemas.errors import InvalidRequest, RuntideError
 
-ROUTES = (*experiments.ROUTES, *runs.ROUTES, *models.ROUTES, *operations.ROUTES, *sql.ROUTES, *intake.ROUTES, *PAGES)
+ROUTES = (
+    *experiments.ROUTES,
+    *runs.ROUTES,
+    *models.ROUTES,
+    *operations.ROUTES,
+    *quarantine.ROUTES,
+    *sql.ROUTES,
+    *intake.ROUTES,
+    *PAGES,
+)
 _log = logging.getLogger(__name__)
 
 
