@@ -75,7 +75,7 @@ class LogReader:
         self._positions = dict(starts)  # that, or what follows offsets without records behind it
         self._ends = ends
         self._first = [partition for partition in starts if partition.topic in first]
-        self._held = [KafkaPartition(*partition) for partition in starts if partition.topic not in first]
+        self._held = [KafkaPartition(*partition) for partition in starts if first and partition.topic not in first]
         self._careful_until = 0.0
         self._opened_at = time.time()
 
