@@ -14,17 +14,19 @@ from runtide_consumers.counters import Counters
 from runtide_consumers.decoding import StoredRecord, decode_record
 from runtide_consumers.parking import ParkingLimits
 from runtide_consumers.progress import Progress
-from runtide_consumers.projection import Event, Place, Projection, TopicPartition
+from runtide_consumers.projection import Batch, Event, Place, Projection, TopicPartition
 from runtide_consumers.projector import ProjectorSettings, _Projector
 from runtide_schemas import topics
 from runtide_schemas.codec import encode
 from runtide_schemas.envelope import make_envelope, to_headers
 from runtide_schemas.events.quarantine import ParkedDropped, ParkedReleased
+from runtide_schemas.events.runs import RunStarted, TagsDeleted, TagsSet
 from runtide_schemas.routing import key_of, subject_of, topic_of
 from tests.unit.event_log import AT, SPREAD, EventLog
 
 KAFKA = KafkaSettings(bootstrap="127.0.0.1:1")
 OPERATOR = "0" * 32
+RUN, OTHER = "a" * 32, "b" * 32
 _ROUNDS = 30
 """Of releases and drops at a history's end: more than records that were spoiled."""
 
@@ -54,6 +56,12 @@ class ParkedLog:
         """Give a record another value."""
         records = self.partitions[TopicPartition(*place[:2])]
         records[place.offset] = replace(records[place.offset], value=value)
+
+    def copy(self) -> "ParkedLog":
+        """Return a log that begins as this one is."""
+        copied = ParkedLog()
+        copied.partitions.update({place: list(records) for place, records in self.partitions.items()})
+        return copied
 
     def release(self, projection: str, entity: str) -> None:
         """Decide that an entity's records are tried again."""
@@ -120,6 +128,11 @@ class Loop:
         await self._projector._apply_all(items, registry_for(KAFKA.schema_registry))
         return bool(taken)
 
+    async def read_on(self, log: ParkedLog) -> None:
+        """Read what there is."""
+        while await self.read(log, Random(0), 10):
+            pass
+
     async def read_all(self, log: ParkedLog, random: Random) -> None:
         """Read to the end: first what was decided, as a projector does that begins."""
         while await self.read(log, random, 20, topics.QUARANTINE):
@@ -157,6 +170,54 @@ async def history_of_decisions(loop: Loop, log: ParkedLog, bad: set[Place], rand
         elif step == "drop":
             await _drop_one(loop, log, random, parked)
     await _settle(loop, log, random, parked)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours catches it."""
+
+
+class Dying:
+    """A projection whose process is killed at one of its transactions, before or after the commit."""
+
+    def __init__(self, projection: Projection, at: int, *, committed: bool) -> None:
+        self._projection, self._left, self._committed = projection, at, committed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._projection, name)
+
+    async def apply(self, batch: Batch) -> None:
+        """Apply, or die."""
+        if not self._committed:
+            self._die_in_time()
+        await self._projection.apply(batch)
+        if self._committed:
+            self._die_in_time()
+
+    def _die_in_time(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise Killed
+
+
+def log_with_poison() -> tuple[ParkedLog, set[Place]]:
+    """Return a log in which two records of a run are poison, and others wait behind them; another run is well."""
+    log = ParkedLog()
+    log.append(RunStarted(run_id=RUN, name="run", start_time=AT), seq=0)
+    first = log.append(TagsSet(run_id=RUN, tags={"a": "1"}), seq=1)
+    log.append(TagsSet(run_id=RUN, tags={"a": "2", "b": "1"}), seq=2)
+    second = log.append(TagsDeleted(run_id=RUN, keys=("b",)), seq=3)
+    log.append(TagsSet(run_id=RUN, tags={"a": "3"}), seq=4)
+    log.append(RunStarted(run_id=OTHER, name="other", start_time=AT), "w1")
+    return log, {first, second}
+
+
+async def dies(loop: Loop, log: ParkedLog) -> bool:
+    """Read what there is; return whether the process was killed meanwhile."""
+    try:
+        await loop.read_on(log)
+    except Killed:
+        return True
+    return False
 
 
 async def _settle(loop: Loop, log: ParkedLog, random: Random, parked: Any) -> None:

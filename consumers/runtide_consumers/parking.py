@@ -80,7 +80,7 @@ def sort_items(
     events: list[Event] = []
     parked: list[Parked] = []
     for record, outcome in items:
-        if drop := dropped.get(outcome.origin.place):
+        if dropped and (drop := dropped.get(outcome.origin.place)):
             parked.append(park(record, ParkedKind.DROPPED, drop.reason, drop.entity))
         elif isinstance(outcome, Parked):
             parked.append(outcome)

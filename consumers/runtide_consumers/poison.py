@@ -22,7 +22,8 @@ async def apply_batch(projection: Projection, batch: Batch) -> None:
     except (RuntideError, OSError, MemoryError):
         raise
     except Exception as error:
-        log.exception("%s: a batch of %d events could not be folded", projection.name, len(batch.events))
+        if len(batch.events) <= 1:  # of more, the one that is to blame is still to be found
+            log.exception("%s: an event could not be folded", projection.name)
         raise FoldFailed(last_line(error)) from error
 
 

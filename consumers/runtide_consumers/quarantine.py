@@ -119,7 +119,7 @@ class Quarantine:
         dropped = replace(known, entity=decision.entity, kind=ParkedKind.DROPPED, reason=decision.reason)
         await self._commit(Batch(parked=(dropped,)))
         self.dropped[place] = Drop(decision.entity, decision.reason)
-        log.warning("%s drops %s: %s", self._projection.name, dropped.origin, decision.reason)
+        log.warning("%s drops %s/%d/%d: %s", self._projection.name, *place, decision.reason)
 
     async def _release(self, entity: str, closing: Batch, schemas: SchemaRegistry) -> None:
         more = bool(entity)
@@ -153,7 +153,7 @@ class Quarantine:
         if poison is not None:
             await self._commit(replace(closing, parked=(poison,)))
         if stuck := poison or front.stuck:
-            log.warning("%s: %s stays parked: %s", self._projection.name, stuck.origin, stuck.reason)
+            log.warning("%s: %s/%d/%d stays parked: %s", self._projection.name, *stuck.origin.place, stuck.reason)
         return stuck is None
 
     def _front(self, items: Sequence[Item], entity: str) -> _Front:

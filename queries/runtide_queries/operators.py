@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from runtide.direct import DirectPublisher
+from runtide.direct import DirectPublisher, Published
 from runtide.kafka import KafkaSettings
 from runtide_queries.log import Log
 from runtide_queries.quarantine import DROPPED, Ask, Place, Quarantines
@@ -136,27 +136,17 @@ class Operators:
         if self._publisher is None:
             publisher = DirectPublisher(self._kafka, "gateway", DEADLINE_S)
             self._publisher = await self._stack.enter_async_context(publisher)
-        decided = []
-        for body in bodies:
-            at = await self._publisher.publish(body, actor=actor, time=body.at)
-            decided.append((body, at))
+        # Their numbers are given as the calls begin, so they stand in this order wherever they share a partition.
+        places = await asyncio.gather(*(self._publisher.publish(body, actor=actor, time=body.at) for body in bodies))
         deadline = time.monotonic() + wait_s
-        return tuple([await self._decided(body, at, deadline) for body, at in decided])
-
-    async def _decided(self, body: Any, at: Any, deadline: float) -> Decided:
-        passed = {(at.topic, at.partition): at.offset + 1}
-        left = max(0.0, deadline - time.monotonic())
-        done = at.offset >= 0 and await self._reached(body.projection, passed, left)
-        record = "" if body.offset is None else str(Place(body.topic, body.partition, body.offset))
-        return Decided(
-            projection=body.projection,
-            entity=body.entity,
-            record=record,
-            topic=at.topic,
-            partition=at.partition,
-            offset=at.offset,
-            carried_out=done,
-        )
+        ends: dict[str, dict[tuple[str, int], int]] = {}
+        for body, at in zip(bodies, places, strict=True):
+            wanted = ends.setdefault(body.projection, {})
+            wanted[at.topic, at.partition] = max(at.offset + 1, wanted.get((at.topic, at.partition), 0))
+        for projection, wanted in ends.items():
+            await self._reached(projection, wanted, max(0.0, deadline - time.monotonic()))
+        stands = {projection: await self._positions[projection]() for projection in ends}
+        return tuple(_decided(body, at, stands[body.projection]) for body, at in zip(bodies, places, strict=True))
 
     async def _reached(self, projection: str, wanted: Positions, within_s: float) -> bool:
         deadline = time.monotonic() + within_s
@@ -167,6 +157,18 @@ class Operators:
             if time.monotonic() >= deadline:
                 return False
             await asyncio.sleep(_PAUSE_S)
+
+
+def _decided(body: Any, at: Published, stands: Positions) -> Decided:
+    return Decided(
+        projection=body.projection,
+        entity=body.entity,
+        record="" if body.offset is None else str(Place(body.topic, body.partition, body.offset)),
+        topic=at.topic,
+        partition=at.partition,
+        offset=at.offset,
+        carried_out=0 <= at.offset < stands.get((at.topic, at.partition), 0),
+    )
 
 
 async def _targets(ask: Ask, entity: str, kind: str, place: Place | None) -> list[tuple[str, Place | None]]:

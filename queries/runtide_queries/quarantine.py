@@ -16,7 +16,7 @@ from runtide_queries.postgres import Postgres
 from runtide_queries.statements import load
 from runtide_schemas.codec import decode
 from runtide_schemas.envelope import Envelope, from_headers
-from runtide_schemas.errors import InvalidRequest, NotFound, RuntideError
+from runtide_schemas.errors import InvalidRequest, NotFound, RuntideError, TransientError
 
 DROPPED = "dropped"
 KINDS = ("undecodable", "unknown_schema", "invalid", "failed", "behind", DROPPED)
@@ -149,6 +149,9 @@ async def list_quarantine(
     """Return a page of parked records: of one entity (a run, say) or all, of one kind or all but dropped ones.
 
     A projection whose store is away is left out, and named.
+
+    Raises:
+        TransientError: all are away.
     """
     check_page_size(page_size)
     after = decode_token(_SCOPE, page_token, [str, int, int]) if page_token else ["", -1, -1]
@@ -166,6 +169,8 @@ async def list_quarantine(
             continue
         for row in rows:
             found.setdefault(Place(*row[:3]), []).append((name, row))
+    if not counts:
+        raise TransientError("; ".join(f"{name}: {why}" for name, why in unavailable.items()))
     places = sorted(found)
     events = tuple(_event(place, found[place]) for place in places[:page_size])
     token = encode_token(_SCOPE, list(places[page_size - 1])) if len(places) > page_size else ""
@@ -212,7 +217,10 @@ async def get_parked(known: Quarantines, place: Place, schemas: SchemaRegistry) 
 
 async def count_parked(known: Quarantines) -> dict[str, dict[str, int]]:
     """Return how many records each projection that can be asked has in quarantine, by kind."""
-    page = await list_quarantine(known, page_size=1)
+    try:
+        page = await list_quarantine(known, page_size=1)
+    except TransientError:
+        return {}
     return {name: dict(counts) for name, counts in page.counts.items()}
 
 

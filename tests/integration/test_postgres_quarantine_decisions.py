@@ -14,11 +14,19 @@ from runtide_consumers.postgres.digest import digest
 from runtide_consumers.postgres.projection import PostgresProjection
 from runtide_consumers.projection import Event, Place
 from runtide_schemas.events.runs import RunStarted, TagsSet
-from tests.parked_log import Loop, ParkedLog, break_handlers, history_of_decisions
+from tests.parked_log import (
+    OTHER,
+    RUN,
+    Dying,
+    Loop,
+    ParkedLog,
+    break_handlers,
+    dies,
+    history_of_decisions,
+    log_with_poison,
+)
 from tests.unit.event_log import AT
 from tests.unit.random_log import random_log
-
-RUN, OTHER = "a" * 32, "b" * 32
 
 
 @asynccontextmanager
@@ -65,6 +73,35 @@ async def test_a_fold_from_the_beginning_gives_what_decisions_led_to(
     assert [table for table in found if found[table] != expected[table]] == []
 
 
+@pytest.mark.parametrize("committed", [False, True], ids=["before the commit", "after the commit"])
+async def test_killed_at_any_transaction_of_decisions_nothing_is_lost_or_doubled(
+    postgres_dsn: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    """Every transaction of a release that finds poison again, of a drop and of a release of the rest, in turn."""
+    log, bad = log_with_poison()
+    first, _ = sorted(bad)
+    decided = log.copy()
+    decided.release("postgres", RUN)
+    decided.drop("postgres", first, RUN)
+    break_handlers(folding.HANDLERS, bad, monkeypatch)
+    found, at, died = set(), 0, True
+    while died:
+        at += 1
+        async with opened(postgres_dsn, f"at_{at}") as projection:
+            loop = Loop(projection)
+            await loop.start()
+            await loop.read_on(log)
+            dying: Any = Dying(projection, at, committed=committed)
+            loop = Loop(dying)
+            await loop.start()
+            died = await dies(loop, decided)
+            await loop.start()
+            await loop.read_on(decided)
+        found.add(tuple((await digest(connection, f"at_{at}")).items()))
+    assert at > 3, "a release that parks again, a drop, and a release of what waited"
+    assert len(found) == 1
+
+
 async def test_a_bug_anywhere_in_folding_parks_the_event_that_meets_it(
     postgres_dsn: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,8 +122,7 @@ async def test_a_bug_anywhere_in_folding_parks_the_event_that_meets_it(
     async with opened(postgres_dsn, "live") as live:
         loop = Loop(live)
         await loop.start()
-        while await loop.read(log, Random(1), 20):
-            pass
+        await loop.read_on(log)
     (row,) = await connection.fetch("select entity, kind, reason, record_offset from live.quarantine")
     assert tuple(row) == (RUN, "failed", "IndexError: list index out of range", met.offset)
     assert await connection.fetchval("select count(*) from live.runs") == 21

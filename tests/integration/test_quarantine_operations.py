@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -43,7 +43,7 @@ POISON = {
 """Why a run's second event cannot be applied, by the run."""
 
 
-async def send(kafka: KafkaSettings, events: list[tuple[str, Any, int, bytes | None]]) -> None:
+async def send(kafka: KafkaSettings, events: Iterable[tuple[str, Any, int, bytes | None]]) -> None:
     """Publish events of runs (run, body, number), perhaps with another value than their own."""
     producer = new_producer(kafka)
     await producer.start()
@@ -254,6 +254,28 @@ def test_a_whole_kind_is_released_entity_by_entity(stack: GatewayStack) -> None:
     assert all(one["carried_out"] for one in found["decided"])
 
 
+async def test_decisions_are_read_to_their_end_before_anything_else(tmp_path: Path) -> None:
+    """So that a fold from the beginning knows what was dropped before it meets it."""
+    with running_broker(tmp_path) as broker:
+        kafka = await with_topics(broker.bootstrap)
+        tagged = [(f"{number:032x}", TagsSet(run_id=f"{number:032x}", tags={}), 0, None) for number in range(1_500)]
+        await send(kafka, tagged)
+        async with DirectPublisher(kafka, "operator") as operator:
+            facts = [
+                ParkedReleased(projection="x", entity=f"{number}", reason="r" * 500, at=AT) for number in range(1_500)
+            ]
+            await asyncio.gather(*map(operator.publish, facts))
+        decisions = frozenset({topics.QUARANTINE})
+        reader = await LogReader.open(kafka, {topics.RUNS, topics.QUARANTINE}, {}, first=decisions)
+        wanted = asyncio.Event()
+        wanted.set()
+        read: list[str] = []
+        while not reader.read_to_end:
+            read += [record.topic for record in await reader.fetch(BatchLimits(max_bytes=50_000), wanted)]
+        await reader.close()
+    assert read == [topics.QUARANTINE] * 1_500 + [topics.RUNS] * 1_500
+
+
 def services(folder: Path, bootstrap: str, dsn: str, fault: Path | None = None) -> dict[str, Service]:
     """Return both projectors, with a bug while the file ``fault`` exists."""
     options = {
@@ -284,6 +306,7 @@ async def digests(folder: Path, dsn: str) -> dict[str, dict[str, str]]:
     return found
 
 
+@pytest.mark.slow
 async def test_killed_during_releases_both_come_to_what_a_fixed_fold_from_the_beginning_gives(
     tmp_path: Path, postgres_server: PostgresServer
 ) -> None:

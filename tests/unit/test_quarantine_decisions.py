@@ -10,15 +10,24 @@ import pytest
 from runtide_consumers.duckdb import fold, points, transaction
 from runtide_consumers.duckdb.digest import table_digests
 from runtide_consumers.duckdb.projection import DuckdbProjection
-from runtide_consumers.projection import Batch, Place
+from runtide_consumers.projection import Place
 from runtide_schemas.errors import FatalError, TransientError
-from runtide_schemas.events.runs import RunEnded, RunStarted, TagsDeleted, TagsSet
-from tests.parked_log import Loop, ParkedLog, break_handlers, history_of_decisions
+from runtide_schemas.events.runs import RunEnded
+from tests.parked_log import (
+    OTHER,
+    RUN,
+    Dying,
+    Loop,
+    ParkedLog,
+    break_handlers,
+    dies,
+    history_of_decisions,
+    log_with_poison,
+)
 from tests.unit.duckdb_file import opened, rows
 from tests.unit.event_log import AT
 from tests.unit.random_log import random_log
 
-RUN, OTHER = "a" * 32, "b" * 32
 QUARANTINE = "SELECT topic, partition, record_offset, entity, kind FROM quarantine ORDER BY ALL"
 
 
@@ -67,51 +76,6 @@ async def test_a_fold_from_the_beginning_gives_what_decisions_led_to(
     assert [table for table in digests[0] if digests[0][table] != digests[1][table]] == []
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of ours catches it."""
-
-
-class Dying:
-    """A projection whose process is killed at one of its transactions, before or after the commit."""
-
-    def __init__(self, projection: DuckdbProjection, at: int, *, committed: bool) -> None:
-        self._projection, self._left, self._committed = projection, at, committed
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._projection, name)
-
-    async def apply(self, batch: Batch) -> None:
-        """Apply, or die."""
-        if not self._committed:
-            self._die_in_time()
-        await self._projection.apply(batch)
-        if self._committed:
-            self._die_in_time()
-
-    def _die_in_time(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            raise Killed
-
-
-def log_with_poison() -> tuple[ParkedLog, set[Place]]:
-    """Return a log in which two records of a run are poison, and others wait behind them; another run is well."""
-    log = ParkedLog()
-    log.append(RunStarted(run_id=RUN, name="run", start_time=AT), seq=0)
-    first = log.append(TagsSet(run_id=RUN, tags={"a": "1"}), seq=1)
-    log.append(TagsSet(run_id=RUN, tags={"a": "2", "b": "1"}), seq=2)
-    second = log.append(TagsDeleted(run_id=RUN, keys=("b",)), seq=3)
-    log.append(TagsSet(run_id=RUN, tags={"a": "3"}), seq=4)
-    log.append(RunStarted(run_id=OTHER, name="other", start_time=AT), "w1")
-    return log, {first, second}
-
-
-async def read(loop: Loop, log: ParkedLog) -> None:
-    """Read what there is."""
-    while await loop.read(log, Random(0), 10):
-        pass
-
-
 async def test_what_is_poison_again_is_parked_again_with_the_new_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,12 +87,12 @@ async def test_what_is_poison_again_is_parked_again_with_the_new_reason(
     async with opened(tmp_path / "history.duckdb") as projection:
         loop = Loop(projection)
         await loop.start()
-        await read(loop, log)
+        await loop.read_on(log)
         assert await rows(projection, "SELECT run_id FROM runs WHERE started ORDER BY 1") == [(RUN,), (OTHER,)]
         assert [kind for _, kind, _ in await rows(projection, kinds)] == ["failed", "behind", "behind", "behind"]
         bad.discard(first)
         log.release("duckdb", RUN)
-        await read(loop, log)
+        await loop.read_on(log)
         assert await rows(projection, tags) == [("a", "2"), ("b", "1")]
         waits = f"waits behind a parked record of {RUN}"
         assert await rows(projection, kinds) == [
@@ -137,12 +101,12 @@ async def test_what_is_poison_again_is_parked_again_with_the_new_reason(
         ]
         assert loop.blocked == {RUN}
         log.release("postgres", RUN)
-        await read(loop, log)
+        await loop.read_on(log)
         assert len(await rows(projection, kinds)) == 2, "that was another projection's"
         bad.clear()
         log.release("duckdb", RUN)
         log.append(RunEnded(run_id=RUN, status="FINISHED", end_time=AT), seq=5)
-        await read(loop, log)
+        await loop.read_on(log)
         assert (await rows(projection, tags), await rows(projection, kinds)) == ([("a", "3")], [])
         assert await rows(projection, f"SELECT status FROM runs WHERE run_id = '{RUN}'") == [("FINISHED",)]
         assert await rows(projection, "FROM writer_gaps") == []
@@ -157,12 +121,12 @@ async def test_a_dropped_record_is_never_applied_and_what_waits_goes_on(
     async with opened(tmp_path / "live.duckdb") as live, opened(tmp_path / "again.duckdb") as again:
         loop = Loop(live)
         await loop.start()
-        await read(loop, log)
+        await loop.read_on(log)
         log.drop("duckdb", first, RUN)
-        await read(loop, log)
+        await loop.read_on(log)
         assert await rows(live, "SELECT key, value FROM tags ORDER BY 1") == [("a", "2"), ("b", "1")]
         log.drop("duckdb", second, RUN)
-        await read(loop, log)
+        await loop.read_on(log)
         assert await rows(live, "SELECT key, value FROM tags ORDER BY 1") == [("a", "3"), ("b", "1")]
         kept = await rows(live, "SELECT kind, reason, octet_length(headers) > 9 FROM quarantine")
         assert kept == [("dropped", "not worth it", True)] * 2
@@ -181,8 +145,7 @@ async def test_killed_at_any_transaction_of_decisions_nothing_is_lost_or_doubled
     """Every transaction of a release that finds poison again, of a drop and of a release of the rest, in turn."""
     log, bad = log_with_poison()
     first, _ = sorted(bad)
-    decided = ParkedLog()
-    decided.partitions.update({place: list(records) for place, records in log.partitions.items()})
+    decided = log.copy()
     decided.release("duckdb", RUN)
     decided.drop("duckdb", first, RUN)
     break_handlers(fold.FOLDS, bad, monkeypatch)
@@ -192,25 +155,17 @@ async def test_killed_at_any_transaction_of_decisions_nothing_is_lost_or_doubled
         async with opened(tmp_path / f"{at}.duckdb", threads=1) as projection:
             loop = Loop(projection)
             await loop.start()
-            await read(loop, log)
+            await loop.read_on(log)
             dying: Any = Dying(projection, at, committed=committed)
             loop = Loop(dying)
             await loop.start()
-            died = await _dies(loop, decided)
+            died = await dies(loop, decided)
             await loop.start()
-            await read(loop, decided)
+            await loop.read_on(decided)
             found.add(tuple((await projection.owner.run(table_digests)).items()))
             assert await rows(projection, "SELECT key, value FROM tags ORDER BY 1") == [("a", "2"), ("b", "1")]
     assert at > 3, "a release that parks again, a drop, and a release of what waited"
     assert len(found) == 1
-
-
-async def _dies(loop: Loop, log: ParkedLog) -> bool:
-    try:
-        await read(loop, log)
-    except Killed:
-        return True
-    return False
 
 
 @pytest.mark.parametrize(
@@ -230,8 +185,8 @@ async def test_an_error_of_the_store_or_the_machine_is_no_fault_of_an_event(
         with monkeypatch.context() as patched:
             patched.setattr(transaction, "_write_positions", fails)
             with pytest.raises(type(error)):
-                await read(loop, log)
+                await loop.read_on(log)
         assert await rows(projection, "FROM quarantine") == []
         await loop.start()
-        await read(loop, log)
+        await loop.read_on(log)
         assert await rows(projection, "SELECT count(*) FROM tags") == [(1,)]

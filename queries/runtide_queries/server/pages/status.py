@@ -45,8 +45,6 @@ async def _quarantine(stores: Stores) -> Node:
         found = await list_quarantine(stores.quarantines)
     except RuntideError:
         return None
-    if not found.counts:
-        return None
     rows = [
         (
             f"{one.topic}-{one.partition}@{one.record_offset}",
