@@ -105,6 +105,8 @@ async def test_what_is_poison_again_is_parked_again_with_the_new_reason(
         assert len(await rows(projection, kinds)) == 2, "that was another projection's"
         bad.clear()
         log.release("duckdb", RUN)
+        await loop.read_on(log)
+        assert loop.blocked == frozenset()
         log.append(RunEnded(run_id=RUN, status="FINISHED", end_time=AT), seq=5)
         await loop.read_on(log)
         assert (await rows(projection, tags), await rows(projection, kinds)) == ([("a", "3")], [])
