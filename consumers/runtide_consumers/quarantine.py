@@ -32,7 +32,7 @@ from runtide_schemas.events.quarantine import ParkedDropped, ParkedReleased
 
 log = logging.getLogger(__name__)
 
-RELEASED_AT_ONCE = 500
+RELEASED_AT_ONCE = 1_000
 """Most parked records that one transaction applies."""
 
 Decision = ParkedReleased | ParkedDropped
