@@ -5,7 +5,7 @@ An exception means that nothing is wrong with the record: a schema registry has 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from runtide_consumers.projection import Event, Origin, Parked, ParkedKind
 from runtide_consumers.validation import check_event
@@ -16,7 +16,8 @@ from runtide_schemas.envelope import from_headers
 from runtide_schemas.errors import PoisonEvent, TransientError, UndecodableEvent
 from runtide_schemas.registry import EVENT_TYPES
 
-MAX_ENTITY_LENGTH = 300
+MAX_ENTITY_LENGTH = 250
+"""Of characters; what is decided about an entity names it in an envelope, which holds 1,024 bytes."""
 MAX_REASON_LENGTH = 4_000
 _RUN_TOPICS = (topics.RUNS, topics.METRICS)
 
@@ -52,6 +53,30 @@ class UnreadableRecord:
     key: bytes | None = None
     value: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """Stands for a record that comes out of quarantine, as it came from the log."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+    @classmethod
+    def of(cls, parked: Parked) -> Self:
+        """Return the record that was parked."""
+        at = parked.origin
+        return cls(at.topic, at.partition, at.offset, at.timestamp_ms, parked.key, parked.value, tuple(parked.headers))
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether only its place is known (see ``UnreadableRecord``)."""
+        return self.key is None and self.value is None and not self.headers
 
 
 def decode_record(record: Record, by_id: DecoderById = no_registry) -> Event | Parked:
@@ -116,8 +141,14 @@ def origin_of(record: Record) -> Origin:
 def entities_of(record: Record) -> list[str]:
     """Return what a record may be about: the envelope's subject, then the record key.
 
-    Both are needed: a record whose headers cannot be read is known by its key only.
+    Both are needed: a record whose headers cannot be read is known by its key only. The catalogue is one order, in which
+    a fact may concern what it does not name (a model by its earlier name, say): all of it is one entity. What operators
+    decide about parked records waits for nothing and blocks nothing.
     """
+    if record.topic == topics.CATALOG:
+        return [topics.CATALOG]
+    if record.topic == topics.QUARANTINE:
+        return []
     subject = next((value for name, value in record.headers if name == "ce_subject"), None)
     return [
         _storable(name.decode(errors="backslashreplace"))[:MAX_ENTITY_LENGTH] for name in (subject, record.key) if name

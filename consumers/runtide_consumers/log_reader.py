@@ -63,6 +63,7 @@ class LogReader:
         ends: dict[TopicPartition, int],
         schemas: SchemaRegistry,
         access: AccessWatch,
+        first: frozenset[str],
     ) -> None:
         self._consumer = consumer
         self._access = access
@@ -73,14 +74,23 @@ class LogReader:
         self._handed = dict(starts)  # what follows the last record that was handed over
         self._positions = dict(starts)  # that, or what follows offsets without records behind it
         self._ends = ends
+        self._first = [partition for partition in starts if partition.topic in first]
+        self._held = [KafkaPartition(*partition) for partition in starts if first and partition.topic not in first]
         self._careful_until = 0.0
         self._opened_at = time.time()
 
     @classmethod
     async def open(
-        cls, settings: KafkaSettings, topics: Iterable[str], positions: Mapping[TopicPartition, int]
+        cls,
+        settings: KafkaSettings,
+        topics: Iterable[str],
+        positions: Mapping[TopicPartition, int],
+        *,
+        first: frozenset[str] = frozenset(),
     ) -> Self:
         """Return a reader of all partitions of ``topics``, each from its position on (0 when it has none).
+
+        Topics of ``first`` are read to the end that they have now before the others are begun.
 
         Raises:
             TransientError: the broker is away, or a topic does not exist yet.
@@ -105,7 +115,10 @@ class LogReader:
         except BaseException:
             await stop_consumer(consumer)
             raise
-        return cls(consumer, starts, ends, schemas, AccessWatch(settings, consumer._client))
+        reader = cls(consumer, starts, ends, schemas, AccessWatch(settings, consumer._client), first)
+        consumer.pause(*reader._held)
+        reader._go_on_when_first_are_read()
+        return reader
 
     def reached(self, applied: Mapping[TopicPartition, int]) -> bool:
         """Return whether ``applied`` is at or past the last records that the log had when the reader was opened."""
@@ -233,7 +246,13 @@ class LogReader:
         for partition in self._positions:
             # Past an empty batch, which is all that may stand at a log's end, only aiokafka's own position goes.
             self._positions[partition] = await self._consumer.position(KafkaPartition(*partition))
+        self._go_on_when_first_are_read()
         return [record for chunk in chunks.values() for record in chunk]
+
+    def _go_on_when_first_are_read(self) -> None:
+        if self._held and all(self._positions[partition] >= self._ends[partition] for partition in self._first):
+            self._consumer.resume(*self._held)
+            self._held = []
 
     def _check_alive(self) -> None:
         # A bug or damage that ends aiokafka's background task would otherwise look like a quiet log for ever.

@@ -1,13 +1,14 @@
 """Which records go into quarantine, and when there are too many of them."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from runtide_consumers.decoding import entities_of, park
-from runtide_consumers.projection import Event, Parked, ParkedKind
+from runtide_consumers.projection import Drop, Event, Parked, ParkedKind, Place
 from runtide_schemas.errors import FatalError
 
 Item = tuple[Any, Event | Parked]
@@ -42,6 +43,13 @@ class ParkingGuard:
         """Take note of records, in order: True for one that is parked for a reason of its own."""
         self._recent.extend(parked)
 
+    def turned_out_bad(self) -> None:
+        """Take note that a record is parked after all that was noted as good."""
+        for place in reversed(range(len(self._recent))):
+            if not self._recent[place]:
+                self._recent[place] = True
+                return
+
     def check(self, reasons: Iterable[str]) -> None:
         """Add the reasons of newly parked records.
 
@@ -55,22 +63,26 @@ class ParkingGuard:
         reason, times = self._reasons.most_common(1)[0]
         raise FatalError(
             f"{parked} of the last {len(self._recent)} records could not be applied, most often ({times}): {reason}. "
-            "Stopped before the log is emptied into quarantine: fix the cause, or allow a larger share"
+            "Stopped before the log is emptied into quarantine: fix the cause, or allow a larger share "
+            f"(RUNTIDE_PARKING_SHARE or --parking-share, now {self._limits.share:g})"
         )
 
 
 def sort_items(
-    items: Sequence[Item], blocked: AbstractSet[str]
+    items: Sequence[Item], blocked: AbstractSet[str], dropped: Mapping[Place, Drop] = MappingProxyType({})
 ) -> tuple[tuple[Event, ...], tuple[Parked, ...], frozenset[str]]:
     """Return the events to apply, the records to park, and the entities that are blocked afterwards.
 
-    An event of an entity that is blocked, or becomes so earlier in ``items``, is parked behind.
+    An event of an entity that is blocked, or becomes so earlier in ``items``, is parked behind. One of ``dropped`` is
+    kept as such, whatever it is.
     """
     now_blocked = set(blocked)
     events: list[Event] = []
     parked: list[Parked] = []
     for record, outcome in items:
-        if isinstance(outcome, Parked):
+        if dropped and (drop := dropped.get(outcome.origin.place)):
+            parked.append(park(record, ParkedKind.DROPPED, drop.reason, drop.entity))
+        elif isinstance(outcome, Parked):
             parked.append(outcome)
             now_blocked |= {outcome.entity} - {""}
         elif entity := waits_for(record, now_blocked):

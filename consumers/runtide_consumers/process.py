@@ -12,13 +12,15 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtide.kafka import KafkaSettings, NoAccess, quiet_loggers
 from runtide.kafka_settings import read_kafka_settings
+from runtide_consumers.parking import ParkingLimits
 from runtide_consumers.progress import Progress
-from runtide_schemas.errors import RuntideError
+from runtide_consumers.projector import ProjectorSettings
+from runtide_schemas.errors import FatalError, RuntideError
 
 EXIT_FATAL = 3
 
@@ -36,6 +38,50 @@ class ProcessSettings(BaseSettings):
     progress_file: Path | None = Field(
         default=None, description="File that is rewritten as long as there is progress; for health checks."
     )
+
+
+class ParkingSettings(BaseSettings):
+    """How much a projector may park before it stops. Environment: ``RUNTIDE_PARKING_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNTIDE_PARKING_", frozen=True)
+
+    share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the last records that may be parked for reasons of their own; 1 never stops.",
+    )
+    window: int = Field(default=1_000, ge=1, description="Number of records that the share is taken of.")
+    floor: int = Field(default=50, ge=1, description="Fewer parked records than this never stop a projector.")
+
+    def limits(self) -> ParkingLimits:
+        """Return them as the projector takes them."""
+        return ParkingLimits(share=self.share, window=self.window, floor=self.floor)
+
+
+def add_parking_option(parser: argparse.ArgumentParser) -> None:
+    """Add what a projector can be told of ``ParkingSettings`` on its command line."""
+    parser.add_argument(
+        "--parking-share",
+        type=float,
+        help="share of the last records that may be parked before it stops, 1 = never stop (default: "
+        "RUNTIDE_PARKING_SHARE, else 0.5)",
+    )
+
+
+def projector_settings(arguments: argparse.Namespace) -> ProjectorSettings:
+    """Return how a projector is to work: by the command line, else by the environment.
+
+    Raises:
+        FatalError: a value is no such setting.
+    """
+    given = {} if arguments.parking_share is None else {"share": arguments.parking_share}
+    try:
+        return ProjectorSettings(parking=ParkingSettings(**given).limits())
+    except ValidationError as error:
+        found = error.errors()[0]
+        name = "_".join(str(part) for part in found["loc"]).upper()
+        raise FatalError(f"RUNTIDE_PARKING_{name} is {found['input']!r}: {found['msg']}") from error
 
 
 def argument_parser(module: str, description: str) -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from runtide_schemas.envelope import Envelope
 
@@ -20,6 +20,14 @@ class TopicPartition(NamedTuple):
 
     topic: str
     partition: int
+
+
+class Place(NamedTuple):
+    """One record of the log."""
+
+    topic: str
+    partition: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,11 @@ class Origin:
         """The partition it stands in."""
         return TopicPartition(self.topic, self.partition)
 
+    @property
+    def place(self) -> Place:
+        """The record it is."""
+        return Place(self.topic, self.partition, self.offset)
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -59,7 +72,11 @@ class ParkedKind(StrEnum):
     UNDECODABLE = "undecodable"
     UNKNOWN_SCHEMA = "unknown_schema"
     INVALID = "invalid"
+    FAILED = "failed"
+    """Folding it raised what nobody foresaw."""
     BEHIND = "behind"
+    DROPPED = "dropped"
+    """Given up by an operator: it is never applied, and nothing waits behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +106,49 @@ class Parked:
         pairs = [[name, None if value is None else base64.b64encode(value).decode()] for name, value in self.headers]
         return json.dumps(pairs).encode()
 
+    def as_row(self) -> dict[str, Any]:
+        """Return the row of a store's table ``quarantine``, columns in their order."""
+        return {
+            "topic": self.origin.topic,
+            "partition": self.origin.partition,
+            "record_offset": self.origin.offset,
+            "entity": self.entity,
+            "kind": str(self.kind),
+            "reason": self.reason,
+            "key": self.key,
+            "value": self.value,
+            "headers": self.headers_json(),
+            "parked_at": self.origin.timestamp_ms,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """Return what ``as_row`` was made from."""
+        pairs = json.loads(row["headers"])
+        return cls(
+            origin=Origin(row["topic"], row["partition"], row["record_offset"], row["parked_at"]),
+            key=row["key"],
+            value=row["value"],
+            headers=tuple((name, None if value is None else base64.b64decode(value)) for name, value in pairs),
+            entity=row["entity"],
+            kind=row["kind"],
+            reason=row["reason"],
+        )
+
+
+class Drop(NamedTuple):
+    """Why a record is never applied, and the entity that it was parked for."""
+
+    entity: str
+    reason: str
+
+
+class ParkedChunk(NamedTuple):
+    """Parked records in the order of topic, partition and offset, and whether there are more behind them."""
+
+    records: Sequence[Parked]
+    more: bool
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -96,15 +156,17 @@ class Batch:
 
     Attributes:
         events: events to apply; those of one partition stand in their order in the log.
-        parked: records to put into quarantine.
+        parked: records to put into quarantine, in place of what is there of the same record.
         positions: next offset to read after this batch, of every partition that the batch touches.
         begins: offset that the batch starts from, of the same partitions. A store whose position differs must not apply it.
+        released: records to take out of quarantine: those of ``events`` that were parked.
     """
 
     events: tuple[Event, ...] = ()
     parked: tuple[Parked, ...] = ()
     positions: Mapping[TopicPartition, int] = field(default_factory=dict)
     begins: Mapping[TopicPartition, int] = field(default_factory=dict)
+    released: tuple[Place, ...] = ()
 
 
 class Projection(Protocol):
@@ -134,7 +196,22 @@ class Projection(Protocol):
         """
 
     async def blocked(self) -> frozenset[str]:
-        """Return the entities that have parked records: their later events wait."""
+        """Return the entities that have parked records: their later events wait. Dropped ones do not count."""
+
+    async def dropped(self) -> Mapping[Place, Drop]:
+        """Return the records that are kept as ``ParkedKind.DROPPED``: they are never applied."""
+
+    async def parked(self, entity: str, most: int, most_bytes: int) -> ParkedChunk:
+        """Return the first parked records of an entity, dropped ones left out.
+
+        Args:
+            entity: the entity.
+            most: most records to return.
+            most_bytes: no further record is returned once their values have so many bytes.
+        """
+
+    async def parked_at(self, place: Place) -> Parked | None:
+        """Return the parked or dropped record of that place, None when there is none."""
 
     async def apply(self, batch: Batch) -> None:
         """Apply events, quarantine and positions in one transaction, or none of them.

@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtide.kafka import KafkaSettings
+from runtide.schema_registry import SchemaRegistry
 from runtide_consumers.counters import Counters
 from runtide_consumers.decoding import decode_record, park
 from runtide_consumers.log_reader import BatchLimits, LogReader
-from runtide_consumers.parking import Item, ParkingGuard, ParkingLimits, sort_items, waits_for
+from runtide_consumers.parking import Item, ParkingGuard, ParkingLimits, waits_for
+from runtide_consumers.poison import apply_batch
 from runtide_consumers.progress import Progress
 from runtide_consumers.projection import Batch, Parked, Projection, TopicPartition
+from runtide_consumers.quarantine import Decision, Quarantine, divided
+from runtide_schemas import topics
 from runtide_schemas.confluent import DecoderById
 from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
 
@@ -99,7 +103,7 @@ class _Projector:
         self._progress = progress
         self._guard = ParkingGuard(settings.parking)
         self._applied: dict[TopicPartition, int] = {}
-        self._blocked: frozenset[str] = frozenset()
+        self._quarantine = Quarantine(projection, settings.limits.max_bytes)
         self._pause = settings.first_pause_s
         self._reported = (time.monotonic(), 0)
 
@@ -125,12 +129,13 @@ class _Projector:
     async def _project(self) -> None:
         """Read from the store's own positions on until stopped, or until something was away or has changed."""
         self._applied = dict(await self._projection.positions())
-        self._blocked = await self._projection.blocked()
-        reader = await LogReader.open(self._kafka_settings, self._projection.topics, self._applied)
+        await self._quarantine.load()
+        # What was decided about records comes before the records: a fold from the beginning must not apply what was dropped.
+        decisions = frozenset({topics.QUARANTINE})
+        wanted = self._projection.topics | decisions
+        reader = await LogReader.open(self._kafka_settings, wanted, self._applied, first=decisions)
         self._applied = reader.positions_at_start()
-        log.info(
-            "%s reads %d partitions of %s", self._projection.name, len(self._applied), sorted(self._projection.topics)
-        )
+        log.info("%s reads %d partitions of %s", self._projection.name, len(self._applied), sorted(wanted))
         stopping = asyncio.create_task(self._stop.wait())
         measuring = asyncio.create_task(self._measure(reader))
         try:
@@ -159,7 +164,7 @@ class _Projector:
                 items = await fetching
                 wanted.clear()
                 fetching = asyncio.create_task(self._fetch(reader, wanted))
-                await self._apply_all(items)
+                await self._apply_all(items, reader.schemas)
                 if await self._report(reader):
                     return
         finally:
@@ -174,27 +179,39 @@ class _Projector:
             return _decode(records, reader.schemas.decoder)
         return await asyncio.to_thread(_decode, records, reader.schemas.decoder)
 
-    async def _apply_all(self, items: list[Item]) -> None:
+    async def _apply_all(self, items: list[Item], schemas: SchemaRegistry) -> None:
         if not items:
             return
         self._guard.note(isinstance(outcome, Parked) for _, outcome in items)
         self._guard.check(outcome.reason for _, outcome in items if isinstance(outcome, Parked))
-        await self._apply(items)
+        for decision, piece in divided(items, self._projection.name):
+            if decision is None:
+                await self._apply(piece)
+            else:
+                await self._decide(decision, piece, schemas)
         self._pause = self._settings.first_pause_s
+
+    async def _decide(self, decision: Decision, items: Sequence[Item], schemas: SchemaRegistry) -> None:
+        begins, positions = self._span(items)
+        applied = self._quarantine.applied
+        await self._quarantine.decide(decision, Batch(positions=positions, begins=begins), schemas)
+        self._applied.update(positions)
+        self._counters.events += self._quarantine.applied - applied
+        self._counters.batches += 1
 
     async def _apply(self, items: Sequence[Item]) -> None:
         """Apply items in one transaction, or, when one of them is poison, in as many as it takes to find it."""
-        events, parked, blocked = sort_items(items, self._blocked)
+        events, parked, blocked = self._quarantine.sort(items)
         begins, positions = self._span(items)
-        batch = Batch(events, parked, positions, begins)
+        batch = Batch(events, parked, positions=positions, begins=begins)
         started = time.perf_counter()
         try:
-            await self._projection.apply(batch)
+            await apply_batch(self._projection, batch)
         except PoisonEvent as error:
             await self._apply_around(items, error)
             return
         self._counters.observe_batch(len(batch.events), time.perf_counter() - started)
-        self._blocked = blocked
+        self._quarantine.blocked = blocked
         self._applied.update(batch.positions)
         self._counters.events += len(batch.events)
         self._counters.parked += len(batch.parked)
@@ -209,9 +226,9 @@ class _Projector:
             await self._apply(items[middle:])
             return
         record, outcome = items[0]
-        if isinstance(outcome, Parked) or waits_for(record, self._blocked):
+        if isinstance(outcome, Parked) or waits_for(record, self._quarantine.blocked):
             raise FatalError(f"{self._projection.name} cannot even park {outcome.origin}: {error}") from error
-        self._guard.note([True])
+        self._guard.turned_out_bad()
         self._guard.check([str(error)])
         log.warning("%s parks %s: %s", self._projection.name, outcome.origin, error)
         await self._apply([(record, park(record, error.code, str(error)))])

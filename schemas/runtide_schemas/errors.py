@@ -51,6 +51,12 @@ class UnknownSchema(PoisonEvent):
     code = "unknown_schema"
 
 
+class FoldFailed(PoisonEvent):
+    """Folding an event raised what nobody foresaw: a bug of this version, or an event that it should have refused."""
+
+    code = "failed"
+
+
 class InvalidRequest(RuntideError):
     """The caller asked for something that cannot be. ``code`` is MLflow's error code."""
 

@@ -124,6 +124,12 @@ def test_an_event_that_cannot_be_read_is_parked_and_delays_nobody_else(stack: Ru
     assert first["kind"] in {"undecodable", "unknown_schema"}
     assert behind["kind"] == "behind"
     assert stack.get("/ready")["ready"]
+    place = f"{first['topic']}/{first['partition']}/{first['record_offset']}"
+    assert "parked in" in stack.runtide("quarantine", "ls", victim).stdout
+    assert "decodes now: no" in stack.runtide("quarantine", "show", place).stdout
+    stack.runtide("quarantine", "drop", place, "--reason", "a test's garbage")
+    assert stack.get(f"/runs/{victim}")["run"]["params"] == {"after": "the garbage"}
+    assert stack.sql(f"SELECT value FROM params WHERE run_id = '{victim}'") == [{"value": "the garbage"}]
 
 
 async def _send(stack: RunningStack, key: str, records: list[tuple[bytes, Any]]) -> list[RecordMetadata]:

@@ -244,7 +244,8 @@ def test_models_and_endpoints(stack: GatewayStack) -> None:
 
 def test_quarantine_says_what_is_parked_and_why(stack: GatewayStack) -> None:
     found = stack.get("/quarantine")
-    assert found["counts"] == {"undecodable": 1}
+    assert found["counts"] == {"postgres": {"undecodable": 1}, "duckdb": {"undecodable": 1}}
+    assert found["unavailable"] == {}
     (event,) = found["events"]
     assert (event["topic"], event["entity"], event["value_bytes"]) == (RUNS, "d" * 32, 8)
     assert stack.get("/quarantine", entity="nothing")["events"] == []
@@ -380,7 +381,8 @@ def test_raw_hostile_requests_get_a_4xx(stack: GatewayStack, line: str) -> None:
 def test_hostile_input_gets_an_answer_below_500(stack: GatewayStack, route: Route) -> None:
     names = [name for name in inspect.signature(route.endpoint).parameters if name not in {"stores", "request"}]
     places = re.findall(r"{(\w+)", route.path)
-    usual = {"run_id": BEST, "key": "loss", "experiment_id": "1", "name": "digits-model"}
+    usual = {"run_id": BEST, "key": "loss", "experiment_id": "1", "name": "digits-model", "request_id": "r"}
+    usual |= {"topic": RUNS, "partition": "0", "offset": "0"}
     for name in names:
         for value in HOSTILE_VALUES:
             filled = {place: quote(value if place == name else usual[place], safe="") for place in places}

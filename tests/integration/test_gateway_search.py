@@ -10,8 +10,10 @@ import asyncpg
 import pytest
 
 from runtide_consumers.postgres.projection import PostgresProjection
-from runtide_queries.operations import get_positions, list_quarantine
+from runtide_queries.history import History
+from runtide_queries.operations import get_positions
 from runtide_queries.postgres import Postgres
+from runtide_queries.quarantine import list_quarantine, quarantines
 from runtide_queries.runs import get_run
 from runtide_queries.search import RunSearch, search_runs
 from runtide_queries.search.runs import compile_search
@@ -268,15 +270,16 @@ async def test_quarantine_is_paged_in_log_order(store: Any, postgres: Postgres) 
             "INSERT INTO runtide.quarantine VALUES ($1, $2, $3, $4, 'undecodable', 'why', null, $5, '', 1)", topic, partition, offset,
             f"run{offset}", b"abc",
         )  # fmt: skip
+    known = {"postgres": quarantines(postgres, History("http://127.0.0.1:1", ""))["postgres"]}
     seen: list[tuple[str, int, int]] = []
     token = ""
     while True:
-        page = await list_quarantine(postgres, page_size=1, page_token=token)
+        page = await list_quarantine(known, page_size=1, page_token=token)
         seen += [(event.topic, event.partition, event.record_offset) for event in page.events]
         token = page.next_page_token
         if not token:
             break
     assert seen == [("a", 0, 9), ("a", 1, 5), ("a", 1, 40), ("b", 0, 1)]
-    assert page.counts == {"undecodable": 4}
-    (one,) = (await list_quarantine(postgres, entity="run40")).events
+    assert page.counts == {"postgres": {"undecodable": 4}}
+    (one,) = (await list_quarantine(known, entity="run40")).events
     assert (one.record_offset, one.value_bytes, one.reason) == (40, 3, "why")

@@ -114,7 +114,7 @@ async def test_the_log_token_opens_what_logging_needs_and_nothing_else() -> None
         token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest(), log_token_sha256=hashlib.sha256(b"log").hexdigest()
     )
     attach(app, [Route("GET", f"/{policy}", lambda: "x", policy, "") for policy in Policy])
-    shown = {"open": (200, 200, 200), "read": (401, 401, 200), "log": (401, 200, 200)}
+    shown = {"open": (200, 200, 200), "read": (401, 401, 200), "log": (401, 200, 200), "operate": (401, 401, 200)}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x", trust_env=False) as client:
         for policy, statuses in shown.items():
             for token, status in zip(("wrong", "log", TOKEN), statuses, strict=True):

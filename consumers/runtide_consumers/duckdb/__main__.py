@@ -12,7 +12,15 @@ from runtide_consumers.duckdb.server import Server, build_app, listen, read_or_m
 from runtide_consumers.duckdb.settings import DuckdbSettings
 from runtide_consumers.duckdb.snapshots import Snapshots
 from runtide_consumers.metrics_port import add_metrics_options, exposed_counters
-from runtide_consumers.process import Ready, argument_parser, kafka_settings, progress_of, run_process
+from runtide_consumers.process import (
+    Ready,
+    add_parking_option,
+    argument_parser,
+    kafka_settings,
+    progress_of,
+    projector_settings,
+    run_process,
+)
 from runtide_consumers.projector import run_projector
 
 _OPTIONS = ("file", "query_host", "query_names", "query_port", "token_file")
@@ -54,6 +62,7 @@ async def _serve(settings: DuckdbSettings, arguments: argparse.Namespace, stop: 
             ready=lambda: ready(address),
             counters=counters,
             progress=progress_of(arguments),
+            settings=projector_settings(arguments),
         )
     finally:
         server.should_exit = True
@@ -69,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--query-names", help="more host names to serve, comma-separated (default: loopback's only)")
     parser.add_argument("--query-port", type=int, help="port of the query API (default: any free one)")
     parser.add_argument("--token-file", help="file with the query API's bearer token; made when missing")
+    add_parking_option(parser)
     return parser
 
 

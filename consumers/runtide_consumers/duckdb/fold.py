@@ -7,9 +7,10 @@ from runtide_consumers.duckdb import fold_catalog, fold_deployments, fold_runs
 from runtide_consumers.duckdb.database_file import Connection
 from runtide_consumers.duckdb.rows import EntityRows
 from runtide_consumers.duckdb.surrogates import Surrogates
-from runtide_consumers.projection import Event, Parked
+from runtide_consumers.poison import last_line
+from runtide_consumers.projection import Batch, Event
 from runtide_schemas import topics
-from runtide_schemas.errors import PoisonEvent, RuntideError
+from runtide_schemas.errors import FoldFailed, PoisonEvent, RuntideError
 from runtide_schemas.events.deployments import DeploymentRolledBack
 from runtide_schemas.events.runs import WriterClosed, WriterOpened
 
@@ -67,10 +68,10 @@ def fold_event(rows: EntityRows, event: Event) -> None:
         raise PoisonEvent(f"no fold for {event.envelope.type}; upgrade this projection")
     try:
         fold(rows, event)
-    except RuntideError:
+    except (RuntideError, MemoryError):
         raise
     except Exception as error:
-        raise PoisonEvent(f"folding {event.envelope.type} failed: {type(error).__name__}: {error}") from error
+        raise FoldFailed(f"folding {event.envelope.type} failed: {last_line(error)}") from error
 
 
 def add_unknown_runs(rows: EntityRows, surrogates: Surrogates) -> None:
@@ -79,20 +80,9 @@ def add_unknown_runs(rows: EntityRows, surrogates: Surrogates) -> None:
         rows["runs"].put(fold_runs.unknown_run(run_id))
 
 
-def fold_parked(rows: EntityRows, parked: Parked) -> None:
-    """Keep a parked record as it came."""
-    origin = parked.origin
-    rows["quarantine"].put(
-        {
-            "topic": origin.topic,
-            "partition": origin.partition,
-            "record_offset": origin.offset,
-            "entity": parked.entity,
-            "kind": str(parked.kind),
-            "reason": parked.reason,
-            "key": parked.key,
-            "value": parked.value,
-            "headers": parked.headers_json(),
-            "parked_at": origin.timestamp_ms,
-        }
-    )
+def fold_quarantine(rows: EntityRows, batch: Batch) -> None:
+    """Take released records out, and keep parked ones as they came."""
+    for place in batch.released:
+        rows["quarantine"].remove(*place)
+    for parked in batch.parked:
+        rows["quarantine"].put(parked.as_row())

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import duckdb
@@ -11,10 +11,10 @@ import duckdb
 from runtide_consumers.duckdb.database_file import Connection, mark_damaged, open_database
 from runtide_consumers.duckdb.errors import DamagedFile, translate
 from runtide_consumers.duckdb.owner import Owner
+from runtide_consumers.duckdb.quarantine import read_blocked, read_dropped, read_parked, read_parked_at
 from runtide_consumers.duckdb.settings import DuckdbSettings
-from runtide_consumers.duckdb.statements import load_statements
 from runtide_consumers.duckdb.transaction import FoldState, fold_batch, read_positions
-from runtide_consumers.projection import Batch, TopicPartition
+from runtide_consumers.projection import Batch, Drop, Parked, ParkedChunk, Place, TopicPartition
 from runtide_schemas import topics
 
 T = TypeVar("T")
@@ -60,7 +60,19 @@ class DuckdbProjection:
 
     async def blocked(self) -> frozenset[str]:
         """Return the entities that have parked events."""
-        return await self.owner.run(lambda connection: self._guard(_read_blocked, connection))
+        return await self.owner.run(lambda connection: self._guard(read_blocked, connection))
+
+    async def dropped(self) -> Mapping[Place, Drop]:
+        """Return the records that are never applied."""
+        return await self.owner.run(lambda connection: self._guard(read_dropped, connection))
+
+    async def parked(self, entity: str, most: int, most_bytes: int) -> ParkedChunk:
+        """Return the first parked records of an entity."""
+        return await self.owner.run(lambda connection: self._guard(read_parked, connection, entity, most, most_bytes))
+
+    async def parked_at(self, place: Place) -> Parked | None:
+        """Return the parked or dropped record of that place."""
+        return await self.owner.run(lambda connection: self._guard(read_parked_at, connection, place))
 
     async def apply(self, batch: Batch) -> None:
         """Write the batch's rows and positions in one transaction.
@@ -126,9 +138,3 @@ def checkpoint(connection: Connection) -> bool:
 def _roll_back(connection: Connection) -> None:
     with contextlib.suppress(duckdb.Error):  # after some failures DuckDB has already ended the transaction
         connection.execute("ROLLBACK")
-
-
-def _read_blocked(connection: Connection) -> frozenset[str]:
-    rows: Sequence[tuple[str]]
-    rows = connection.execute(load_statements("load.sql")["blocked_entities"]).fetchall()
-    return frozenset(entity for (entity,) in rows)

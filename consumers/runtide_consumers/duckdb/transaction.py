@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from runtide_consumers.duckdb.database_file import Connection
-from runtide_consumers.duckdb.fold import add_unknown_runs, fold_event, fold_parked, load_rows
+from runtide_consumers.duckdb.fold import add_unknown_runs, fold_event, fold_quarantine, load_rows
 from runtide_consumers.duckdb.points import points_table
 from runtide_consumers.duckdb.positions import WriterPositions
 from runtide_consumers.duckdb.rows import EntityRows, arrow_rows, execute_with
@@ -118,8 +118,7 @@ def _write_entities(connection: Connection, state: FoldState, batch: Batch, even
         fold_event(rows, event)
         if isinstance(event.body, WriterClosed):
             state.writers.close(event.body)
-    for parked in batch.parked:
-        fold_parked(rows, parked)
+    fold_quarantine(rows, batch)
     rows.write(connection)
     if any(isinstance(event.body, _RESOLVING) for event in events):
         connection.execute(load_statements("merge.sql")["resolve_experiments"])

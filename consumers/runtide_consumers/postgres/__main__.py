@@ -9,7 +9,15 @@ from pydantic import ValidationError
 from runtide_consumers.metrics_port import add_metrics_options, exposed_counters
 from runtide_consumers.postgres.projection import PostgresProjection
 from runtide_consumers.postgres.settings import PostgresSettings
-from runtide_consumers.process import Ready, argument_parser, kafka_settings, progress_of, run_process
+from runtide_consumers.process import (
+    Ready,
+    add_parking_option,
+    argument_parser,
+    kafka_settings,
+    progress_of,
+    projector_settings,
+    run_process,
+)
 from runtide_consumers.projector import run_projector
 
 
@@ -37,6 +45,7 @@ async def _serve(settings: PostgresSettings, arguments: argparse.Namespace, stop
         ready=lambda: ready(f"postgres schema={settings.tables}"),
         counters=exposed_counters(arguments, PostgresProjection.name),
         progress=progress_of(arguments),
+        settings=projector_settings(arguments),
     )
 
 
@@ -48,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "--password-file", help="file with the password of the DSN (default: RUNTIDE_POSTGRES_PASSWORD_FILE)"
     )
     parser.add_argument("--schema", help="schema that holds the tables (default: runtide)")
+    add_parking_option(parser)
     return parser
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from runtide_consumers.poison import last_line
 from runtide_consumers.postgres import fold_catalog, fold_deployments, fold_runs
 from runtide_consumers.postgres.rows import Key, Workspace
 from runtide_consumers.projection import Event
 from runtide_schemas import topics
-from runtide_schemas.errors import PoisonEvent
+from runtide_schemas.errors import FoldFailed, RuntideError
 from runtide_schemas.events.catalog import StageTransitioned
 from runtide_schemas.events.deployments import DeploymentRolledBack
 from runtide_schemas.events.runs import WriterClosed, WriterOpened
@@ -46,17 +47,17 @@ def fold(work: Workspace, events: Iterable[Event]) -> None:
     """Fold events into a workspace that holds the rows they need.
 
     Raises:
-        PoisonEvent: a handler failed: the event is not what it should be, or the handler has a bug.
+        FoldFailed: a handler failed: the event is not what it should be, or the handler has a bug.
     """
     for event in events:
         try:
             if event.origin.topic in _RUN_TOPICS:
                 work.touch("runs", event.body.run_id)
             HANDLERS[type(event.body)](work, event)
+        except (RuntideError, MemoryError):
+            raise
         except Exception as error:
-            raise PoisonEvent(
-                f"{type(event.body).__name__} at {event.origin}: {type(error).__name__}: {error}"
-            ) from error
+            raise FoldFailed(f"folding {type(event.body).__name__} failed: {last_line(error)}") from error
 
 
 def _keys(event: Event) -> Iterator[tuple[str, Key]]:

@@ -19,7 +19,7 @@ from runtide_consumers.postgres.metrics import summarise
 from runtide_consumers.postgres.rows import TABLES, Workspace
 from runtide_consumers.postgres.session import Session, execute_columns, execute_rows
 from runtide_consumers.postgres.statements import statements
-from runtide_consumers.projection import Batch, Event, TopicPartition
+from runtide_consumers.projection import Batch, Drop, Event, Parked, ParkedChunk, Place, TopicPartition
 from runtide_consumers.sequences import Sequence as WriterSequence
 from runtide_schemas import topics
 from runtide_schemas.errors import Fenced, TransientError
@@ -58,6 +58,28 @@ class PostgresProjection:
         """Return the entities that have parked records."""
         async with self._session.transaction() as connection:
             return frozenset(row["entity"] for row in await connection.fetch(_POSITIONS["blocked"].sql))
+
+    async def dropped(self) -> Mapping[Place, Drop]:
+        """Return the records that are never applied."""
+        async with self._session.transaction() as connection:
+            rows = await connection.fetch(_POSITIONS["dropped"].sql)
+        return {Place(*row[:3]): Drop(*row[3:]) for row in rows}
+
+    async def parked(self, entity: str, most: int, most_bytes: int) -> ParkedChunk:
+        """Return the first parked records of an entity."""
+        async with self._session.transaction() as connection:
+            rows = await connection.fetch(_POSITIONS["parked"].sql, entity, most, most_bytes)
+            records = [Parked.from_row(row) for row in rows]
+            more = bool(records) and await connection.fetchval(
+                _POSITIONS["parked_beyond"].sql, entity, *records[-1].origin.place
+            )
+        return ParkedChunk(records, more)
+
+    async def parked_at(self, place: Place) -> Parked | None:
+        """Return the parked or dropped record of that place."""
+        async with self._session.transaction() as connection:
+            row = await connection.fetchrow(_POSITIONS["parked_at"].sql, *place)
+        return None if row is None else Parked.from_row(row)
 
     async def apply(self, batch: Batch) -> None:
         """Apply a batch in one transaction."""
@@ -105,22 +127,10 @@ class PostgresProjection:
 
 
 async def _park(connection: asyncpg.Connection, batch: Batch) -> None:
-    rows = [
-        (
-            parked.origin.topic,
-            parked.origin.partition,
-            parked.origin.offset,
-            parked.entity,
-            parked.kind,
-            parked.reason,
-            parked.key,
-            parked.value,
-            parked.headers_json(),
-            parked.origin.timestamp_ms,
-        )
-        for parked in batch.parked
-    ]
-    await execute_rows(connection, _POSITIONS["quarantine"], rows)
+    await execute_rows(connection, _POSITIONS["release"], batch.released)
+    await execute_rows(
+        connection, _POSITIONS["quarantine"], [tuple(parked.as_row().values()) for parked in batch.parked]
+    )
 
 
 async def _admit(connection: asyncpg.Connection, events: Sequence[Event]) -> Admitted:

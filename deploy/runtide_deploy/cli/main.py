@@ -8,7 +8,7 @@ from importlib.metadata import version
 import typer
 from rich.console import Console
 
-from runtide_deploy.cli import check, demo, importing, log, runs, spool, sql, sync, up
+from runtide_deploy.cli import check, demo, importing, log, quarantine, runs, spool, sql, sync, up
 from runtide_schemas.errors import ErrorKind, RuntideError
 
 EXIT_CODES: dict[ErrorKind, int] = {
@@ -31,6 +31,7 @@ for command in (up.up, runs.runs, runs.show, check.check, log.log, sql.sql, sync
     app.command()(command)
 app.add_typer(spool.app, name="spool")
 app.add_typer(importing.app, name="import")
+app.add_typer(quarantine.app, name="quarantine")
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,13 +10,11 @@ OnTrouble = Callable[[str, str], None]
 
 
 class Window(Protocol):
-    """Records on their way. Belongs to one event loop.
+    """Records on their way. Belongs to one event loop."""
 
-    Attributes:
-        refused: why nobody will ever take them, as the settings are; empty when that is not known.
-    """
-
-    refused: str
+    @property
+    def refused(self) -> str:
+        """Why nobody will ever take them, as the settings are; empty when that is not known."""
 
     def submit(self, record: Outgoing) -> None:
         """Queue a record; it is sent after those of its writer and topic that were submitted before."""

@@ -1,11 +1,13 @@
-"""The gateway's own metrics: requests by route and status, their time, and the projections' lag, for Prometheus."""
+"""The gateway's own metrics: requests by route and status, their time, the projections' lag and quarantine, for Prometheus."""
 
+import asyncio
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runtide_queries.quarantine import KINDS, count_parked
 from runtide_queries.server.readiness import get_readiness
 from runtide_queries.server.stores import Stores
 
@@ -36,14 +38,25 @@ class Measures:
             registry=self._registry,
         )
 
+        self._parked = Gauge(
+            "runtide_quarantine_events",
+            "Records in the projection's quarantine; those of kind dropped are given up, the others wait.",
+            ("projection", "kind"),
+            registry=self._registry,
+        )
+
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answer. ``route`` is the route's pattern, never the path: paths are without number."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     async def exposition(self, stores: Stores) -> tuple[bytes, int, dict[str, str]]:
-        """Return body, status and headers of the metrics page, the lag asked for now."""
-        readiness = await get_readiness(stores)
+        """Return body, status and headers of the metrics page, lag and quarantine asked for now."""
+        readiness, parked = await asyncio.gather(get_readiness(stores), count_parked(stores.quarantines))
+        self._parked.clear()
+        for name, counts in parked.items():
+            for kind in (*KINDS, *(counts.keys() - set(KINDS))):
+                self._parked.labels(name, kind).set(counts.get(kind, 0))
         self._lag.clear()
         for name, projection in readiness.projections.items():
             self._known.labels(name).set(projection.events_behind is not None)

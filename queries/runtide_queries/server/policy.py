@@ -26,6 +26,8 @@ class Policy(StrEnum):
     """The gateway's token, when one is set."""
     LOG = "log"
     """The gateway's token or the log token, when one is set: what a training job does."""
+    OPERATE = "operate"
+    """The gateway's token, when one is set: it changes what others will read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ CHECKS: dict[Policy, Callable[[Request], None]] = {
     Policy.OPEN: _allow,
     Policy.READ: _require_token,
     Policy.LOG: _require_token_or_log_token,
+    Policy.OPERATE: _require_token,
 }
 
 

@@ -9,7 +9,7 @@ from runtide_queries.server.stores import Stores
 from runtide_schemas import topics
 from runtide_schemas.errors import RuntideError
 
-FOLDED_TOPICS = (topics.RUNS, topics.METRICS, topics.CATALOG, topics.DEPLOYMENTS)
+FOLDED_TOPICS = (topics.RUNS, topics.METRICS, topics.CATALOG, topics.DEPLOYMENTS, topics.QUARANTINE)
 
 Positions = dict[tuple[str, int], int]
 

@@ -3,17 +3,22 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from runtide.kafka import KafkaSettings
+from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_queries.artifacts import ArtifactStorage
 from runtide_queries.decisions import Decisions
 from runtide_queries.history import History
 from runtide_queries.intake import Intake
 from runtide_queries.log import Log
+from runtide_queries.operations import get_positions
+from runtide_queries.operators import Operators
 from runtide_queries.postgres import Postgres
+from runtide_queries.quarantine import Quarantines, quarantines
 from runtide_queries.sandbox import Limits, Sandbox
 from runtide_queries.server.settings import GatewaySettings
 
@@ -29,6 +34,13 @@ class Stores:
     intake: Intake
     decisions: Decisions
     artifacts: ArtifactStorage
+    operators: Operators
+    schemas: SchemaRegistry
+
+    @property
+    def quarantines(self) -> Quarantines:
+        """How the projections' quarantines are asked."""
+        return quarantines(self.postgres, self.history)
 
 
 @asynccontextmanager
@@ -50,14 +62,20 @@ async def open_stores(
             rows=settings.sql_rows,
             result_bytes=settings.sql_bytes,
         )
+        postgres = await stack.enter_async_context(Postgres(settings.dsn.get_secret_value()))
+        history = await stack.enter_async_context(History(settings.history_url, settings.history_token()))
+        operators = Operators(kafka, log, {"postgres": partial(get_positions, postgres), "duckdb": history.positions})
+        stack.push_async_callback(operators.close)
         yield Stores(
-            postgres=await stack.enter_async_context(Postgres(settings.dsn.get_secret_value())),
-            history=await stack.enter_async_context(History(settings.history_url, settings.history_token())),
+            postgres=postgres,
+            history=history,
             log=log,
             sandbox=Sandbox(limits, concurrent=settings.sql_concurrent),
             intake=intake,
             decisions=decisions,
             artifacts=artifacts,
+            operators=operators,
+            schemas=registry_for(kafka.schema_registry),
         )
 
 

@@ -82,3 +82,32 @@ SELECT key, run_id, latest.value AS last_value, latest.step AS last_step, latest
     point_count, nan_count
 FROM summaries
 ORDER BY key, run_id
+
+-- name: list_quarantine
+-- This and the next three are as in operations.sql: each projection has a quarantine of its own.
+SELECT topic, partition, record_offset, entity, kind, reason, parked_at, octet_length(value) AS value_bytes
+FROM quarantine
+WHERE (topic, partition, record_offset) > ($after_topic, $after_partition, $after_offset)
+    AND ($entity = '' OR entity = $entity)
+    AND (kind = $kind OR $kind = '' AND kind <> 'dropped')
+ORDER BY topic, partition, record_offset
+LIMIT $page_size
+
+-- name: count_quarantine
+SELECT kind, count(*) AS events
+FROM quarantine
+GROUP BY kind
+ORDER BY kind
+
+-- name: get_parked
+SELECT entity, kind, reason, parked_at, octet_length(value) AS value_bytes, key, value, headers
+FROM quarantine
+WHERE topic = $topic AND partition = $partition AND record_offset = $record_offset
+
+-- name: list_released
+SELECT entity, min(topic) AS topic, min(partition) AS partition, min(record_offset) AS record_offset
+FROM quarantine
+WHERE kind <> 'dropped' AND ($kind = '' OR kind = $kind) AND ($entity = '' OR entity = $entity)
+GROUP BY entity, CASE WHEN entity = '' THEN topic || '/' || partition || '/' || record_offset ELSE '' END
+ORDER BY entity, topic, partition, record_offset
+LIMIT $most

@@ -1,8 +1,9 @@
 -- name: list_quarantine
-SELECT topic, partition, record_offset, entity, kind, reason, parked_at, octet_length(value) AS value_bytes
+SELECT topic, partition, record_offset, entity, kind, reason, parked_at, octet_length(value)::bigint AS value_bytes
 FROM quarantine
 WHERE (topic, partition, record_offset) > ($after_topic::text, $after_partition::int, $after_offset::bigint)
     AND ($entity::text = '' OR entity = $entity::text)
+    AND (kind = $kind::text OR $kind::text = '' AND kind <> 'dropped')
 ORDER BY topic, partition, record_offset
 LIMIT $page_size
 
@@ -11,6 +12,20 @@ SELECT kind, count(*) AS events
 FROM quarantine
 GROUP BY kind
 ORDER BY kind
+
+-- name: get_parked
+SELECT entity, kind, reason, parked_at, octet_length(value)::bigint AS value_bytes, key, value, headers
+FROM quarantine
+WHERE topic = $topic::text AND partition = $partition::int AND record_offset = $record_offset::bigint
+
+-- name: list_released
+-- Entities with parked records, of a kind if one is given, and one by one those records that belong to none.
+SELECT entity, min(topic) AS topic, min(partition) AS partition, min(record_offset) AS record_offset
+FROM quarantine
+WHERE kind <> 'dropped' AND ($kind::text = '' OR kind = $kind::text) AND ($entity::text = '' OR entity = $entity::text)
+GROUP BY entity, CASE WHEN entity = '' THEN topic || '/' || partition || '/' || record_offset ELSE '' END
+ORDER BY entity, topic, partition, record_offset
+LIMIT $most
 
 -- name: get_positions
 SELECT topic, partition, next_offset, epoch

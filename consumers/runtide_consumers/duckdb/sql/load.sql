@@ -7,7 +7,28 @@ SELECT topic, partition, next_offset, epoch FROM projection_offsets;
 SELECT value FROM projection_state WHERE name = 'last_request_offset';
 
 -- name: blocked_entities
-SELECT DISTINCT entity FROM quarantine WHERE entity <> '';
+SELECT DISTINCT entity FROM quarantine WHERE entity <> '' AND kind <> 'dropped';
+
+-- name: dropped
+SELECT topic, partition, record_offset, entity, reason FROM quarantine WHERE kind = 'dropped';
+
+-- The first records of an entity, until their values have so many bytes, and whether there are more behind them.
+-- name: parked
+WITH of_entity AS (
+    SELECT topic, partition, record_offset FROM quarantine WHERE entity = $entity AND kind <> 'dropped'
+), first_ones AS (
+    SELECT quarantine.*, coalesce(sum(octet_length(value)) OVER (
+        ORDER BY topic, partition, record_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
+    FROM quarantine
+    SEMI JOIN (FROM of_entity ORDER BY ALL LIMIT $most) chosen USING (topic, partition, record_offset)
+)
+SELECT * EXCLUDE (bytes_before), (SELECT count(*) FROM of_entity) AS standing
+FROM first_ones
+WHERE bytes_before < $most_bytes
+ORDER BY topic, partition, record_offset;
+
+-- name: parked_at
+SELECT * FROM quarantine WHERE topic = $topic AND partition = $partition AND record_offset = $record_offset;
 
 -- name: run_ids
 SELECT run_id, id FROM run_ids;

@@ -97,6 +97,11 @@ WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
 MERGE INTO quarantine USING batch_rows USING (topic, partition, record_offset)
 WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
 
+-- name: delete_quarantine
+DELETE FROM quarantine USING batch_keys
+WHERE (quarantine.topic, quarantine.partition, quarantine.record_offset)
+    = (batch_keys.topic, batch_keys.partition, batch_keys.record_offset);
+
 -- Whichever came first, the run or the answer to its experiment request: both have come when this joins.
 -- name: resolve_experiments
 UPDATE runs SET experiment_id = experiment_requests.experiment_id

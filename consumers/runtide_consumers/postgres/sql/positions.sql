@@ -13,7 +13,41 @@ select value from projection_state where name = 'epoch' for update;
 select topic, partition, next_offset from projection_offsets;
 
 -- name: blocked
-select distinct entity from quarantine where entity <> '';
+select distinct entity from quarantine where entity <> '' and kind <> 'dropped';
+
+-- name: dropped
+select topic, partition, record_offset, entity, reason from quarantine where kind = 'dropped';
+
+-- The first records of an entity, until their values have so many bytes.
+-- name: parked
+select topic, partition, record_offset, entity, kind, reason, key, value, headers, parked_at
+from (
+    select q.*, coalesce(sum(octet_length(value)) over (
+        order by topic, partition, record_offset rows between unbounded preceding and 1 preceding), 0) as bytes_before
+    from (
+        select * from quarantine where entity = $entity::text and kind <> 'dropped'
+        order by topic, partition, record_offset limit $most::bigint
+    ) q
+) first_ones
+where bytes_before < $most_bytes::bigint
+order by topic, partition, record_offset;
+
+-- name: parked_beyond
+select exists (
+    select from quarantine
+    where entity = $entity::text and kind <> 'dropped'
+        and (topic, partition, record_offset) > ($topic::text, $partition::integer, $offset::bigint)
+);
+
+-- name: parked_at
+select topic, partition, record_offset, entity, kind, reason, key, value, headers, parked_at
+from quarantine
+where topic = $topic::text and partition = $partition::integer and record_offset = $offset::bigint;
+
+-- name: release
+delete from quarantine q
+using unnest($topic::text[], $partition::integer[], $offset::bigint[]) as r (topic, partition, record_offset)
+where q.topic = r.topic and q.partition = r.partition and q.record_offset = r.record_offset;
 
 -- name: begin_partitions
 insert into projection_offsets (topic, partition, next_offset, epoch)
@@ -65,4 +99,11 @@ insert into quarantine (topic, partition, record_offset, entity, kind, reason, k
 select * from unnest(
     $topic::text[], $partition::integer[], $record_offset::bigint[], $entity::text[], $kind::text[], $reason::text[],
     $key::bytea[], $value::bytea[], $headers::bytea[], $parked_at::bigint[])
-on conflict do nothing;
+on conflict (topic, partition, record_offset) do update set
+    entity = excluded.entity,
+    kind = excluded.kind,
+    reason = excluded.reason,
+    key = excluded.key,
+    value = excluded.value,
+    headers = excluded.headers,
+    parked_at = excluded.parked_at;

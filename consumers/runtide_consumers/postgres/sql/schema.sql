@@ -275,4 +275,4 @@ create table if not exists quarantine (
     parked_at bigint not null,
     primary key (topic, partition, record_offset)
 );
-create index if not exists quarantine_by_entity on quarantine (entity);
+create index if not exists quarantine_by_entity on quarantine (entity, topic, partition, record_offset);

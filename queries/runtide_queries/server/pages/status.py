@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from runtide_queries.operations import list_quarantine
+from runtide_queries.quarantine import DROPPED, list_quarantine
 from runtide_queries.server.pages.formats import moment
 from runtide_queries.server.pages.html import Markup, Node, element
 from runtide_queries.server.pages.layout import page, section, table
@@ -42,21 +42,21 @@ def _count(value: int | None) -> str:
 
 async def _quarantine(stores: Stores) -> Node:
     try:
-        found = await list_quarantine(stores.postgres)
+        found = await list_quarantine(stores.quarantines)
     except RuntideError:
         return None
     rows = [
         (
             f"{one.topic}-{one.partition}@{one.record_offset}",
             one.entity,
-            one.kind,
+            f"{one.kind} ({', '.join(where.projection for where in one.projections)})",
             element("div", one.reason, class_="wide"),
             moment(one.parked_at),
         )
         for one in found.events
     ]
-    head = ("Where", "About", "Kind", "Why", "Parked (UTC)")
-    count = sum(found.counts.values())
+    head = ("Where", "About", "Kind (parked in)", "Why", "Parked (UTC)")
+    count = sum(number for counts in found.counts.values() for kind, number in counts.items() if kind != DROPPED)
     return section("Quarantine", table(head, rows, empty="Nothing is parked."), count=count)
 
 

@@ -1,11 +1,8 @@
-"""What an operator looks at: alive, ready, lag, quarantine, metrics."""
+"""What an operator looks at: alive, ready, lag, metrics."""
 
-from typing import Annotated
-
-from fastapi import Query, Request
+from fastapi import Request
 from starlette.responses import Response
 
-from runtide_queries.operations import list_quarantine
 from runtide_queries.server.answers import Json
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.readiness import get_readiness
@@ -24,17 +21,6 @@ async def ready(stores: AskStores) -> Json:
     return Json(found, status_code=200 if found.ready else 503)
 
 
-async def quarantine(
-    stores: AskStores,
-    entity: str = "",
-    page_size: Annotated[int, Query(ge=1, le=1000)] = 100,
-    page_token: str = "",
-) -> Json:
-    """List parked events with the reason of each."""
-    page = await list_quarantine(stores.postgres, entity=entity, page_size=page_size, page_token=page_token)
-    return Json(page)
-
-
 async def metrics(request: Request, stores: AskStores) -> Response:
     """Give the gateway's own metrics, with the projections' lag, in Prometheus' text format."""
     return Response(*await request.app.state.measures.exposition(stores))
@@ -48,7 +34,6 @@ async def openapi(request: Request) -> Json:
 ROUTES = (
     Route("GET", f"{API}/health", health, Policy.OPEN, "Is the process alive?"),
     Route("GET", f"{API}/ready", ready, Policy.READ, "Can it answer, and how far behind is each projection?"),
-    Route("GET", f"{API}/quarantine", quarantine, Policy.READ, "List parked events"),
     Route("GET", "/metrics", metrics, Policy.READ, "Metrics for Prometheus"),
     Route("GET", f"{API}/metrics", metrics, Policy.READ, "Metrics for Prometheus"),
     Route("GET", f"{API}/openapi.json", openapi, Policy.OPEN, "This description"),
