@@ -288,6 +288,7 @@ def running_gateway_stack(folder: Path, dsn: str, kafka: Callable[[str], KafkaSe
             *("--port", "0", "--history-url", history_url, "--history-token-file", str(token)),
             *("--bootstrap", broker.bootstrap),
             RUNTIDE_POSTGRES_DSN=dsn,
+            RUNTIDE_GATEWAY_ARTIFACTS=str(folder / "artifacts"),
         )
         stack.callback(gateway.stop)
         gateway.start()

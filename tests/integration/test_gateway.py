@@ -381,7 +381,14 @@ def test_raw_hostile_requests_get_a_4xx(stack: GatewayStack, line: str) -> None:
 def test_hostile_input_gets_an_answer_below_500(stack: GatewayStack, route: Route) -> None:
     names = [name for name in inspect.signature(route.endpoint).parameters if name not in {"stores", "request"}]
     places = re.findall(r"{(\w+)", route.path)
-    usual = {"run_id": BEST, "key": "loss", "experiment_id": "1", "name": "digits-model", "request_id": "r"}
+    usual = {
+        "run_id": BEST,
+        "key": "loss",
+        "experiment_id": "1",
+        "name": "digits-model",
+        "request_id": "r",
+        "path": "a",
+    }
     usual |= {"topic": RUNS, "partition": "0", "offset": "0"}
     for name in names:
         for value in HOSTILE_VALUES:

@@ -19,7 +19,7 @@ import pytest
 
 from runtide.outgoing import Outgoing
 from runtide.publisher.shipment import Shipment
-from runtide.spool import durability, liveness, owner_state, point_tail, topic_log, writer_spool
+from runtide.spool import acknowledgement, durability, liveness, owner_state, point_tail, topic_log, writer_spool
 from runtide.spool.following import FollowedSpool
 from runtide.spool.limits import SpoolLimits
 from runtide.spool.recovery import recover
@@ -331,7 +331,9 @@ def life(tmp_path: Path, steps: int, dice: random.Random, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         recorded.patch(patch)
         ticks = itertools.accumulate(dice.choice((0, 1)) for _ in itertools.count())
-        patch.setattr(durability, "time", SimpleNamespace(monotonic=ticks.__next__))
+        clock = SimpleNamespace(monotonic=ticks.__next__)
+        patch.setattr(durability, "time", clock)
+        patch.setattr(acknowledgement, "time", clock)
         patch.setattr(topic_log, "SEGMENT_BYTES", dice.choice((3_500, 13_000)))
         patch.setattr(owner_state, "_EVERY_S", 0.0)
         writer = Life(recorded, live / "home" / "spool", dice)
