@@ -63,8 +63,10 @@ class LogReader:
         ends: dict[TopicPartition, int],
         schemas: SchemaRegistry,
         access: AccessWatch,
+        until: Mapping[TopicPartition, int] | None = None,
     ) -> None:
         self._consumer = consumer
+        self._until = until
         self._access = access
         self.schemas = schemas
         """Knows the schemas of all records that were fetched."""
@@ -78,9 +80,16 @@ class LogReader:
 
     @classmethod
     async def open(
-        cls, settings: KafkaSettings, topics: Iterable[str], positions: Mapping[TopicPartition, int]
+        cls,
+        settings: KafkaSettings,
+        topics: Iterable[str],
+        positions: Mapping[TopicPartition, int],
+        until: Mapping[TopicPartition, int] | None = None,
     ) -> Self:
         """Return a reader of all partitions of ``topics``, each from its position on (0 when it has none).
+
+        With ``until`` it hands over no record at or past these offsets (0 of a partition that is not named): its end is
+        there, whatever else the log holds.
 
         Raises:
             TransientError: the broker is away, or a topic does not exist yet.
@@ -97,6 +106,9 @@ class LogReader:
             consumer.assign([KafkaPartition(*partition) for partition in partitions])
             for partition, offset in starts.items():
                 consumer.seek(KafkaPartition(*partition), offset)
+            if until is not None:
+                ends = {partition: until.get(partition, 0) for partition in partitions}
+                consumer.pause(*(KafkaPartition(*place) for place, end in ends.items() if starts[place] >= end))
         except (KafkaError, OSError, TimeoutError) as error:
             await stop_consumer(consumer)
             raise await explained(
@@ -105,7 +117,9 @@ class LogReader:
         except BaseException:
             await stop_consumer(consumer)
             raise
-        return cls(consumer, starts, ends, schemas, AccessWatch(settings, consumer._client))
+        return cls(
+            consumer, starts, ends, schemas, AccessWatch(settings, consumer._client), None if until is None else ends
+        )
 
     def reached(self, applied: Mapping[TopicPartition, int]) -> bool:
         """Return whether ``applied`` is at or past the last records that the log had when the reader was opened."""
@@ -200,7 +214,9 @@ class LogReader:
 
     async def _careful_chunk(self, wait_s: float) -> list[Any]:
         """Read partition by partition, record by record, so that it is known which record cannot be parsed."""
-        for partition in self._positions:
+        for partition, position in self._positions.items():
+            if self._until is not None and position >= self._until[partition]:
+                continue
             kafka_partition = KafkaPartition(*partition)
             try:
                 with _translated(self._positions):
@@ -228,6 +244,8 @@ class LogReader:
             self._consumer.seek(KafkaPartition(*partition), offset)
 
     async def _taken(self, chunks: Mapping[KafkaPartition, list[Any]]) -> list[Any]:
+        if self._until is not None:
+            chunks = self._before_the_end(chunks, self._until)
         for partition, chunk in chunks.items():
             self._handed[TopicPartition(*partition)] = chunk[-1].offset + 1
         for partition in self._positions:
@@ -235,12 +253,27 @@ class LogReader:
             self._positions[partition] = await self._consumer.position(KafkaPartition(*partition))
         return [record for chunk in chunks.values() for record in chunk]
 
+    def _before_the_end(
+        self, chunks: Mapping[KafkaPartition, list[Any]], until: Mapping[TopicPartition, int]
+    ) -> dict[KafkaPartition, list[Any]]:
+        """Leave out what stands at or past the end, and fetch no more of a partition that has come there."""
+        kept: dict[KafkaPartition, list[Any]] = {}
+        for partition, chunk in chunks.items():
+            end = until[TopicPartition(*partition)]
+            if chunk[-1].offset >= end - 1:
+                self._consumer.pause(partition)
+            if before := [record for record in chunk if record.offset < end]:
+                kept[partition] = before
+        return kept
+
     def _check_alive(self) -> None:
         # A bug or damage that ends aiokafka's background task would otherwise look like a quiet log for ever.
         if self._consumer._fetcher._fetch_task.done():
             raise TransientError("aiokafka has stopped fetching; starting it anew")
 
     def _end_of(self, partition: TopicPartition) -> int:
+        if self._until is not None:
+            return self._until[partition]
         highwater = self._consumer.highwater(KafkaPartition(*partition))
         return max(self._ends[partition], self._positions[partition], highwater or 0)
 

@@ -8,7 +8,7 @@ outcome of a commit that nobody heard of is never guessed.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,11 +54,13 @@ async def run_projector(
     settings: ProjectorSettings | None = None,
     counters: Counters | None = None,
     progress: Progress | None = None,
+    until: Mapping[TopicPartition, int] | None = None,
 ) -> None:
     """Feed ``projection`` until ``stop`` is set; then finish the batch at hand, close the projection and return.
 
     ``ready`` is called once, when everything is applied that the log held when reading began. ``progress`` is told of
-    every round that ended well.
+    every round that ended well. With ``until`` nothing at or past these offsets is read (a rebuild's end is where another
+    store stands), and everything before them counts as all that the log held.
 
     Raises:
         FatalError: going on would lose or corrupt something (fenced, log truncated, too many parked).
@@ -71,6 +73,7 @@ async def run_projector(
         settings or ProjectorSettings(),
         counters or Counters(),
         progress or Progress(),
+        until,
     )
     try:
         await projector.run()
@@ -88,7 +91,9 @@ class _Projector:
         settings: ProjectorSettings,
         counters: Counters,
         progress: Progress,
+        until: Mapping[TopicPartition, int] | None,
     ) -> None:
+        self._until = until
         self._projection = projection
         self._kafka_settings = kafka_settings
         self._stop = stop
@@ -125,7 +130,7 @@ class _Projector:
         """Read from the store's own positions on until stopped, or until something was away or has changed."""
         self._applied = dict(await self._projection.positions())
         self._blocked = await self._projection.blocked()
-        reader = await LogReader.open(self._kafka_settings, self._projection.topics, self._applied)
+        reader = await LogReader.open(self._kafka_settings, self._projection.topics, self._applied, self._until)
         self._applied = reader.positions_at_start()
         log.info(
             "%s reads %d partitions of %s", self._projection.name, len(self._applied), sorted(self._projection.topics)
