@@ -39,7 +39,7 @@ async def _serve(settings: DuckdbSettings, arguments: argparse.Namespace, stop: 
     queries = Queries(projection.owner, settings)
     snapshots = Snapshots(projection.owner, settings)
     token = read_or_make_token(settings.token_file)
-    app = build_app(token, queries, snapshots, projection.positions, counters, settings.served_hosts)
+    app = build_app(token, queries, snapshots, projection, counters, settings.served_hosts)
     sock = listen(settings.query_host, settings.query_port)
     server = Server(app)
     serving = asyncio.create_task(server.serve([sock]))

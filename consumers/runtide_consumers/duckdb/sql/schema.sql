@@ -113,3 +113,6 @@ SELECT version FROM format;
 
 -- name: list_tables
 SELECT table_name FROM duckdb_tables() WHERE NOT internal;
+
+-- name: list_columns
+SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal ORDER BY table_name, column_index;
