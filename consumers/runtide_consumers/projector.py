@@ -25,6 +25,7 @@ from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
 log = logging.getLogger(__name__)
 
 _INLINE_RECORDS = 50
+_CHECK_OWNER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class _Projector:
         self._blocked: frozenset[str] = frozenset()
         self._pause = settings.first_pause_s
         self._reported = (time.monotonic(), 0)
+        self._checked_at = time.monotonic()
 
     async def run(self) -> None:
         opened = False
@@ -171,11 +173,18 @@ class _Projector:
 
     async def _apply_all(self, items: list[Item]) -> None:
         if not items:
+            await self._check_owner()
             return
         self._guard.note(isinstance(outcome, Parked) for _, outcome in items)
         self._guard.check(outcome.reason for _, outcome in items if isinstance(outcome, Parked))
         await self._apply(items)
         self._pause = self._settings.first_pause_s
+
+    async def _check_owner(self) -> None:
+        """Find out now and then, although there is nothing to apply, whether the store was taken over or exchanged."""
+        if time.monotonic() - self._checked_at >= _CHECK_OWNER_S:
+            await self._projection.apply(Batch())
+            self._checked_at = time.monotonic()
 
     async def _apply(self, items: Sequence[Item]) -> None:
         """Apply items in one transaction, or, when one of them is poison, in as many as it takes to find it."""

@@ -111,7 +111,7 @@ class Owner:
     async def close(self) -> None:
         """Finish what is queued, then close the connection and end the thread."""
         if self._opened is not None:
-            await self.run(lambda connection: connection.close())
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._opened.replace)
         self._opened = None
         self._thread.shutdown(wait=True)
 

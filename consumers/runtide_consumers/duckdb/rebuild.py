@@ -16,6 +16,7 @@ import duckdb
 
 from runtide_consumers.duckdb.database_file import FORMAT_VERSION, Connection, connect, read_format
 from runtide_consumers.duckdb.entity_digests import SHARES, DuckdbDigests
+from runtide_consumers.duckdb.errors import is_locked
 from runtide_consumers.duckdb.generations import Generations, made_by_file, remove
 from runtide_consumers.duckdb.owner_client import OwnerClient
 from runtide_consumers.duckdb.projection import DuckdbProjection
@@ -66,8 +67,13 @@ class DuckdbStore:
             return health.format
         if not self._generations.live.exists():
             return None
-        with self._reading(self._generations.live) as connection:
-            return read_format(connection)
+        try:
+            with contextlib.closing(connect(self._settings, self._generations.live, read_only=True)) as connection:
+                return read_format(connection)
+        except duckdb.Error as error:
+            if is_locked(error):
+                raise _in_use(self._generations.live, error) from error
+            return None  # damaged, or no file of ours: who opens it to write finds out, and sees to it
 
     async def live_positions(self) -> Positions:
         """Return where the live file stands."""
@@ -174,13 +180,17 @@ class DuckdbStore:
         try:
             connection = connect(self._settings, path, read_only=True)
         except duckdb.Error as error:
-            raise FatalError(
-                f"cannot read {path}: {error}. If another process has it open, give the address that it answers at (--url)"
-            ) from error
+            raise _in_use(path, error) if is_locked(error) else FatalError(f"cannot read {path}: {error}") from error
         try:
             yield connection
         finally:
             connection.close()
+
+
+def _in_use(path: Path, error: duckdb.Error) -> FatalError:
+    return FatalError(
+        f"{path} is in use by another process: {error}. If that is its owner, give the address that it answers at (--url)"
+    )
 
 
 @dataclass(frozen=True, slots=True)

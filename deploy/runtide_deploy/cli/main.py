@@ -8,7 +8,7 @@ from importlib.metadata import version
 import typer
 from rich.console import Console
 
-from runtide_deploy.cli import demo, log, runs, spool, sql, sync, up
+from runtide_deploy.cli import demo, log, rebuild, runs, spool, sql, sync, up
 from runtide_schemas.errors import ErrorKind, RuntideError
 
 EXIT_CODES: dict[ErrorKind, int] = {
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (up.up, runs.runs, runs.show, log.log, sql.sql, sync.sync, demo.demo):
+for command in (up.up, runs.runs, runs.show, log.log, sql.sql, sync.sync, rebuild.rebuild, demo.demo):
     app.command()(command)
 app.add_typer(spool.app, name="spool")
 
