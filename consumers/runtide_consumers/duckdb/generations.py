@@ -6,12 +6,15 @@ own for good, because DuckDB's write-ahead log and its lock go by the name.
 """
 
 import json
+import logging
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtide_schemas.errors import FatalError, TransientError
+
+log = logging.getLogger(__name__)
 
 _NUMBER = re.compile(r"\.g([1-9][0-9]{0,8})\Z")
 
@@ -74,9 +77,9 @@ class Generations:
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(pointer)
-            _sync(pointer.parent)
         except OSError as error:
             raise TransientError(f"cannot write {pointer}: {error}") from error
+        _sync(pointer.parent)
         for old in (self.base, *self._numbered()):
             if old not in {path, live}:
                 remove(old)
@@ -118,8 +121,11 @@ def made_by_file(path: Path) -> Path:
 
 
 def _sync(folder: Path) -> None:
+    """Have the turn survive a power cut. Where that fails it has been made all the same, and one would undo it, no more."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        log.warning("cannot sync %s: %s", folder, error)
     finally:
         os.close(descriptor)
