@@ -328,6 +328,26 @@ async def cut_off_in_the_swap(stack: PostgresStack, monkeypatch: pytest.MonkeyPa
     return broken[0]
 
 
+async def test_the_swap_lets_a_reader_finish_what_it_sees_and_holds_up_nobody_meanwhile(stack: PostgresStack) -> None:
+    await logged(stack)
+    with started(stack.projector()) as projector:
+        projector.ready()
+        assert projector.stop() == 0
+    which = "select 'runs'::regclass::oid"
+    async with stack.connection() as reader, stack.connection() as other:
+        async with reader.transaction(isolation="repeatable_read", readonly=True):
+            await reader.fetch("select * from params")
+            before = await reader.fetchval(which)
+            swapping = asyncio.create_task(rebuilt(stack))
+            swapped, _ = await asyncio.wait({swapping}, timeout=4)
+            assert not swapped
+            for _ in range(20):
+                await asyncio.wait_for(other.fetch("select * from runs"), 2)
+            assert await reader.fetchval(which) == before
+        assert await swapping is not None
+        assert await reader.fetchval(which) != before
+
+
 def test_every_table_belongs_to_entities() -> None:
     assert {share.table for share in SHARES} == set(_KEYS) - {"projection_offsets"}
 
