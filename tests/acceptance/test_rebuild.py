@@ -1,12 +1,15 @@
 """`runtide rebuild` on a running stack, with a training job that logs and a gateway that is asked all the while."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import pytest
 
-from tests.acceptance.stack import RunningStack, eventually
+from runtide_consumers.postgres.layout import LAYOUT_VERSION
+from tests.acceptance.stack import RunningStack, eventually, running_stack
 
 TRAINING = """
 import time
@@ -19,6 +22,15 @@ with runtide.start_run(name="through a rebuild") as run:
         run.log_metric("loss", step * 0.5, step=step)
         if step % 20 == 0:
             time.sleep(0.02)
+"""
+
+SHORT = """
+import runtide
+
+runtide.init(experiment="upgrade")
+with runtide.start_run(name="before the upgrade") as run:
+    for step in range(100):
+        run.log_metric("loss", step * 0.5, step=step)
 """
 
 
@@ -74,3 +86,34 @@ def test_both_stores_are_rebuilt_and_rolled_back_while_training_and_reading_go_o
         assert "swapped back" in stack.runtide("rebuild", store, "--rollback").stderr
     eventually(lambda: points_in(stack.get(f"/runs/{run_id}")) >= before, "PostgreSQL to catch up")
     eventually(lambda: points_in(stack.get(f"/runs/{run_id}/metrics/loss", points=10)) >= before, "DuckDB to catch up")
+
+
+@pytest.mark.slow
+def test_a_stack_of_older_layouts_upgrades_itself_when_it_starts(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running_stack(data) as stack:
+        process = stack.python(SHORT)
+        assert process.wait(60) == 0
+        eventually(lambda: stack.sql("SELECT count(*) AS points FROM metrics") == [{"points": 100}], "points in DuckDB")
+        eventually(
+            lambda: stack.postgres("SELECT sum(point_count)::int AS n FROM metric_summaries") == [{"n": 100}], "PG"
+        )
+        for statement in (
+            "ALTER TABLE runs DROP COLUMN end_reason",
+            "UPDATE projection_state SET value = 0 WHERE name = 'layout'",
+        ):
+            stack.postgres(statement)
+    with duckdb.connect(str(data / "history" / "history.duckdb")) as connection:
+        connection.execute("ALTER TABLE runs DROP end_reason")
+        connection.execute("UPDATE format SET version = 0")
+    with running_stack(data) as stack:
+        eventually(
+            lambda: (
+                stack.postgres("SELECT value FROM projection_state WHERE name = 'layout'")
+                == [{"value": LAYOUT_VERSION}]
+            ),
+            "PostgreSQL to be upgraded",
+        )
+        eventually(lambda: stack.sql("SELECT end_reason FROM runs") == [{"end_reason": ""}], "DuckDB to be upgraded")
+        assert stack.postgres("SELECT sum(point_count)::int AS n FROM metric_summaries") == [{"n": 100}]
+        assert stack.sql("SELECT count(*) AS points FROM metrics") == [{"points": 100}]

@@ -5,8 +5,10 @@ with the new file. While none runs (it was stopped, or refuses a file of another
 next one that starts follows the pointer.
 """
 
+import asyncio
 import contextlib
 import fcntl
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,9 +26,13 @@ from runtide_consumers.duckdb.settings import DuckdbSettings
 from runtide_consumers.duckdb.transaction import read_positions
 from runtide_consumers.rebuild.comparison import EntityDigests
 from runtide_consumers.rebuild.store import Busy, Frozen, Halted, Positions
-from runtide_schemas.errors import FatalError, InvalidRequest
+from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
+
+log = logging.getLogger(__name__)
 
 _HALT_S = 30.0
+_SNAPSHOT_TRIES = 60
+_SNAPSHOT_PAUSE_S = 0.3
 
 
 class DuckdbStore:
@@ -116,7 +122,7 @@ class DuckdbStore:
         """Hold a copy that the owner has made; while there is no owner, keep the file from it."""
         path = self._generations.live
         if self._owner is not None and await self._owner.health():
-            path, _ = await self._owner.snapshot()
+            path = await _snapshot(self._owner)
         with self._reading(path) as connection:
             yield _FrozenFile(read_positions(connection), DuckdbDigests(connection))
 
@@ -185,6 +191,17 @@ class DuckdbStore:
             yield connection
         finally:
             connection.close()
+
+
+async def _snapshot(owner: OwnerClient) -> Path:
+    """Ask again while a transaction is in the way of the copy, as happens when many read."""
+    for _ in range(_SNAPSHOT_TRIES):
+        try:
+            return (await owner.snapshot())[0]
+        except TransientError as error:
+            log.info("%s; asking again", error)
+            await asyncio.sleep(_SNAPSHOT_PAUSE_S)
+    return (await owner.snapshot())[0]
 
 
 def _in_use(path: Path, error: duckdb.Error) -> FatalError:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+
 from runtide_consumers.duckdb.database_file import Connection
 from runtide_consumers.duckdb.owner import Owner
 from runtide_consumers.duckdb.settings import DuckdbSettings
@@ -79,7 +81,7 @@ class Snapshots:
             partial = path.with_suffix(".partial")
             _copy_file(source, partial)
             partial.rename(path)
-        except OSError as error:
+        except (OSError, duckdb.TransactionException) as error:
             raise TransientError(f"cannot copy {source} for a snapshot: {error}") from error
         return Snapshot(path, positions)
 

@@ -1,11 +1,12 @@
 """``python -m runtide_consumers.rebuild postgres|duckdb``: rebuild a store beside the live one, and swap.
 
-``runtide rebuild`` does the same for the stack of this machine. Exit codes: 0 done, 3 refused, and the message says why.
+``runtide rebuild`` does the same for the stack of this machine. Exit codes: 0 done, 3 refused, and the message says why; 130 after Ctrl-C.
 """
 
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ def main(given: Sequence[str] | None = None) -> int:
     except RuntideError as error:
         print(f"rebuild: {error}", file=sys.stderr, flush=True)  # noqa: T201 - for the operator, whatever the log level
         return EXIT_FATAL
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return 0
 
 

@@ -4,6 +4,7 @@ Each store gives a digest of every entity's rows in a table. Only columns that b
 two layouts can be held against each other; the others are named.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -100,7 +101,7 @@ async def compare(live: EntityDigests, rebuilt: EntityDigests, shares: Iterable[
         columns = [column for column in after.get(share.table, ()) if column in before.get(share.table, ())]
         if share.key not in columns:
             continue
-        old, new = await live.digests(share, columns), await rebuilt.digests(share, columns)
+        old, new = await asyncio.gather(live.digests(share, columns), rebuilt.digests(share, columns))
         for key in (old.keys() | new.keys()) - waiting:
             names.add((share.kind, key))
             if old.get(key) != new.get(key):

@@ -35,7 +35,7 @@ class Folding:
             LogTruncated: the log does not hold all of them.
             FatalError: the new store then stands elsewhere: the log has not what the live store was folded from.
         """
-        if await self._store.new_positions() != _moved(positions):
+        if _moved(await self._store.new_positions()) != _moved(positions):
             reached = asyncio.Event()
             async with self._telling(positions):
                 await run_projector(
@@ -47,7 +47,7 @@ class Folding:
                     counters=self._counters,
                     until=positions,
                 )
-        found = await self._store.new_positions()
+        found = _moved(await self._store.new_positions())
         if found != _moved(positions):
             raise FatalError(
                 f"folded to {_brief(found)}, and the live store stands at {_brief(_moved(positions))}: the log has not "
