@@ -148,19 +148,20 @@ class Writer:
         return self.events * SIZE
 
 
+@pytest.mark.slow
 async def test_a_rebuild_under_load_swaps_without_a_failed_read_and_can_be_rolled_back(stack: Stack) -> None:
     with started(stack.history):
         stack.url = stack.history.ready()
         writer = Writer(stack)
-        await writer.at_work(50)
+        await writer.at_work(15)
         with reading(stack) as seen:
             comparison = await stack.rebuilt()
             assert (comparison.differences, comparison.layout, comparison.waiting) == ((), (), frozenset())
             assert comparison.entities >= 2
-            await writer.at_work(20)
+            await writer.at_work(8)
             again = await stack.rebuilt()
             assert again.differences == ()
-            await writer.at_work(20)
+            await writer.at_work(8)
         assert len(seen) > 10
         assert {path.name for path in stack.file.parent.glob("history.duckdb*")} >= {
             "history.duckdb.live",
@@ -201,6 +202,7 @@ async def test_differences_are_named_to_the_bit_and_accepted_on_request(
         assert stack.ask("SELECT count(*), (SELECT count(*) FROM params) FROM points") == [(20, 2)]
 
 
+@pytest.mark.slow
 async def test_another_format_is_rebuilt_by_command_and_by_the_owner_and_equals_a_fresh_file(stack: Stack) -> None:
     await logged(stack)
     run_once(stack)
