@@ -25,7 +25,7 @@ from runtide_consumers.duckdb.owner_client import OwnerClient
 from runtide_consumers.duckdb.rebuild import DuckdbStore
 from runtide_consumers.duckdb.settings import DuckdbSettings
 from runtide_consumers.rebuild.comparison import Comparison, Difference
-from runtide_consumers.rebuild.procedure import StoresDiffer, Wishes, rebuild, roll_back
+from runtide_consumers.rebuild.procedure import StoresDiffer, Wishes, made_by, rebuild, roll_back
 from runtide_consumers.rebuild.watch import LogWatch
 from runtide_schemas.errors import FatalError, InvalidRequest, RuntideError
 from runtide_schemas.events.runs import ParamsLogged, RunStarted, TagsSet
@@ -193,6 +193,10 @@ async def test_differences_are_named_to_the_bit_and_accepted_on_request(
     with pytest.raises(StoresDiffer, match=rf"1 of \d+ entities: run {RUN} \(points, params\)\. Nothing was swapped"):
         await stack.rebuilt()
     assert not stack.file.with_name("history.duckdb.live").exists()
+    assert await stack.store().prepare(await made_by(stack.kafka))
+    assert await stack.store().new_positions() == await stack.store().live_positions()
+    assert not await stack.store().prepare("other code")
+    assert await stack.store().new_positions() == {}
     comparison = await stack.rebuilt(accept_differences=True)
     assert comparison.differences == (Difference("run", RUN, ("points", "params")),)
     with started(stack.history):

@@ -18,7 +18,7 @@ from runtide_consumers.postgres.entity_digests import SHARES
 from runtide_consumers.postgres.folding import HANDLERS
 from runtide_consumers.postgres.rebuild import PostgresStore
 from runtide_consumers.rebuild.comparison import Comparison, Difference
-from runtide_consumers.rebuild.procedure import StoresDiffer, Wishes, rebuild, roll_back
+from runtide_consumers.rebuild.procedure import StoresDiffer, Wishes, made_by, rebuild, roll_back
 from runtide_consumers.rebuild.watch import LogWatch
 from runtide_queries.postgres import Postgres
 from runtide_schemas.errors import FatalError, InvalidRequest, LogTruncated, RuntideError
@@ -174,6 +174,7 @@ async def test_a_fold_that_says_something_else_is_named_and_not_swapped_in(
             await rebuilt(stack)
         assert await stack.value("select count(*)::int from params") == 2
         assert projector.stop() == 0
+    await is_taken_up_again_by_the_same_code_only(PostgresStore(stack.dsn), stack)
     comparison = await rebuilt(stack, accept_differences=True)
     assert comparison is not None
     assert comparison.differences == (Difference("run", RUN, ("params",)),)
@@ -354,6 +355,13 @@ async def test_the_swap_lets_a_reader_finish_what_it_sees_and_holds_up_nobody_me
             assert await reader.fetchval(which) == before
         assert await swapping is not None
         assert await reader.fetchval(which) != before
+        async with other.transaction():
+            await other.fetch("select * from runs")
+            swapping = asyncio.create_task(roll_back(PostgresStore(stack.dsn), LogWatch()))
+            await eventually(waits, "the way back to wait for the reader")
+            assert not swapping.done()
+        await swapping
+        assert await reader.fetchval(which) == before
 
 
 async def test_a_gateway_that_knows_the_old_columns_answers_on_after_a_swap_to_others(stack: PostgresStack) -> None:
@@ -382,6 +390,14 @@ async def test_a_gateway_that_knows_the_old_columns_answers_on_after_a_swap_to_o
 
 def test_every_table_belongs_to_entities() -> None:
     assert {share.table for share in SHARES} == set(_KEYS) - {"projection_offsets"}
+
+
+async def is_taken_up_again_by_the_same_code_only(store: PostgresStore, stack: PostgresStack) -> None:
+    """What a rebuild has left is gone on with, unless other code made it, or another log."""
+    assert await store.prepare(await made_by(stack.kafka))
+    assert await store.new_positions() == await store.live_positions()
+    assert not await store.prepare("other code")
+    assert await store.new_positions() == {}
 
 
 async def logged(stack: PostgresStack) -> None:

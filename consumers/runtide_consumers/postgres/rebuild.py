@@ -125,7 +125,13 @@ class PostgresStore:
         Raises:
             Busy: a reader holds a table; the transaction is lost.
         """
-        await self._wait_for_readers(connection)
+        try:
+            await self._wait_for_readers(connection)
+            await self._exchange(connection, incoming)
+        except asyncpg.LockNotAvailableError as error:
+            raise Busy(f"somebody reads schema {self.schema} in a transaction that does not end: {error}") from error
+
+    async def _exchange(self, connection: asyncpg.Connection, incoming: str) -> None:
         leaving = f"{self.schema}_leaving"
         both = (self.schema, incoming)
         get, put = (
@@ -175,10 +181,7 @@ class PostgresStore:
         tables = [row[0] for row in await connection.fetch(_STATEMENTS["tables"].sql)]
         names = ", ".join(f'"{self.schema}"."{table}"' for table in tables if table != "projection_state")
         await connection.execute(f"set local lock_timeout = '{_LOCK_WAIT}'")
-        try:
-            await connection.execute(f"lock table {names} in access exclusive mode")
-        except asyncpg.LockNotAvailableError as error:
-            raise Busy(f"somebody reads schema {self.schema} in a transaction that does not end: {error}") from error
+        await connection.execute(f"lock table {names} in access exclusive mode")
 
     @asynccontextmanager
     async def _unhurried(self, schema: str) -> AsyncIterator[asyncpg.Connection]:

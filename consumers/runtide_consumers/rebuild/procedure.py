@@ -10,7 +10,7 @@ Whatever ends a rebuild before the swap, the live store is as it was. Nothing is
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -57,6 +57,7 @@ async def rebuild(store: RebuildableStore, kafka: KafkaSettings, watch: Watch, w
         InvalidRequest: there is no live store.
         LogTruncated: the log does not go back to its beginning.
         StoresDiffer: they do, and that was not accepted.
+        Busy: a reader was in the way of the swap for half a minute; another rebuild goes on from there.
         FatalError: another rebuild is at work, or the live store was folded from another log.
     """
     async with store.alone():
@@ -80,7 +81,7 @@ async def rebuild(store: RebuildableStore, kafka: KafkaSettings, watch: Watch, w
         if comparison.differences and not wishes.accept_differences:
             raise StoresDiffer(_refusal(store, comparison))
         await _come_near(store, folding)
-        await _swap(store, folding)
+        await _among_readers(lambda: _swap(store, folding))
         watch.step(f"swapped; the store before is kept: `runtide rebuild {store.name} --rollback` goes back to it")
         return comparison
 
@@ -93,7 +94,7 @@ async def roll_back(store: RebuildableStore, watch: Watch) -> None:
         FatalError: a rebuild is at work.
     """
     async with store.alone():
-        await store.roll_back()
+        await _among_readers(store.roll_back)
         watch.step("swapped back; the projector folds what has come since, and the other store is kept")
 
 
@@ -149,16 +150,19 @@ async def _compared(store: RebuildableStore, folding: Folding) -> Comparison:
 
 
 async def _swap(store: RebuildableStore, folding: Folding) -> None:
-    for tries_left in reversed(range(_SWAP_TRIES)):
+    async with store.halted() as live:
+        await folding.until(live.positions)
+        await live.swap()
+
+
+async def _among_readers(step: Callable[[], Awaitable[None]]) -> None:
+    """Try a step again while readers are in its way."""
+    for _ in range(_SWAP_TRIES):
         try:
-            async with store.halted() as live:
-                await folding.until(live.positions)
-                await live.swap()
-            return
+            return await step()
         except Busy:
-            if not tries_left:
-                raise
-        await asyncio.sleep(_SWAP_PAUSE_S)
+            await asyncio.sleep(_SWAP_PAUSE_S)
+    return await step()
 
 
 def _refusal(store: RebuildableStore, comparison: Comparison) -> str:

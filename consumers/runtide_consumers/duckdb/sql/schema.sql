@@ -1,5 +1,6 @@
 -- The layout of the file. No PRIMARY KEY anywhere: keys are kept by the one writer, and an index on points would cost
 -- most of the write rate. Times are Unix milliseconds. Change the layout only together with FORMAT_VERSION.
+-- A rebuild reads these of any format, older and newer ones: format (version), projection_offsets, quarantine (entity).
 
 -- name: create_schema
 CREATE TABLE format (version INTEGER NOT NULL);
