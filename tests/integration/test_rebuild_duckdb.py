@@ -197,6 +197,10 @@ async def test_differences_are_named_to_the_bit_and_accepted_on_request(
     assert await stack.store().new_positions() == await stack.store().live_positions()
     assert not await stack.store().prepare("other code")
     assert await stack.store().new_positions() == {}
+    for content in (b"", b"cut off", empty_database(stack.file.with_name("empty"))):
+        stack.file.with_name("history.duckdb.g1").write_bytes(content)
+        assert not await stack.store().prepare("other code")
+        assert Generations(stack.file).unfinished == []
     comparison = await stack.rebuilt(accept_differences=True)
     assert comparison.differences == (Difference("run", RUN, ("points", "params")),)
     with started(stack.history):
@@ -315,6 +319,12 @@ async def test_the_owner_killed_around_the_exchange_comes_back_with_one_file_or_
         await stack.becomes(total, "SELECT count(*) FROM points")
         assert stack.ask("SELECT count(DISTINCT step) FROM metrics") == [(total,)]
     assert len(lives) > 1, "some were killed after the exchange, some before"
+
+
+def empty_database(path: Path) -> bytes:
+    """Return a DuckDB file without tables."""
+    duckdb.connect(str(path)).close()
+    return path.read_bytes()
 
 
 async def _begun(generations: Generations, exchanging: "asyncio.Task[Comparison]") -> bool:

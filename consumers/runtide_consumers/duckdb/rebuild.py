@@ -178,7 +178,14 @@ class DuckdbStore:
             return False
         if known != made_by or self._generations.unfinished != [path]:
             return False
-        live, new = await self.live_positions(), await self.new_positions()
+        try:
+            with contextlib.closing(connect(self._settings, path, read_only=True)) as connection:
+                new = read_positions(connection)
+        except duckdb.Error as error:
+            if is_locked(error):
+                raise _in_use(path, error) from error
+            return False  # cut off before it had its tables
+        live = await self.live_positions()
         return all(offset <= live.get(partition, 0) for partition, offset in new.items())
 
     @contextlib.contextmanager
@@ -189,6 +196,8 @@ class DuckdbStore:
             raise _in_use(path, error) if is_locked(error) else FatalError(f"cannot read {path}: {error}") from error
         try:
             yield connection
+        except duckdb.Error as error:
+            raise FatalError(f"cannot read {path}: {error}") from error
         finally:
             connection.close()
 
