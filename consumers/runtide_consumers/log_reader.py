@@ -64,8 +64,10 @@ class LogReader:
         schemas: SchemaRegistry,
         access: AccessWatch,
         first: frozenset[str],
+        until: Mapping[TopicPartition, int] | None = None,
     ) -> None:
         self._consumer = consumer
+        self._until = until
         self._access = access
         self.schemas = schemas
         """Knows the schemas of all records that were fetched."""
@@ -75,7 +77,9 @@ class LogReader:
         self._positions = dict(starts)  # that, or what follows offsets without records behind it
         self._ends = ends
         self._first = [partition for partition in starts if partition.topic in first]
-        self._held = [KafkaPartition(*partition) for partition in starts if first and partition.topic not in first]
+        later = [partition for partition in starts if first and partition.topic not in first]
+        over = {partition for partition in starts if until is not None and starts[partition] >= ends[partition]}
+        self._held = [KafkaPartition(*partition) for partition in later if partition not in over]
         self._careful_until = 0.0
         self._opened_at = time.time()
 
@@ -85,12 +89,15 @@ class LogReader:
         settings: KafkaSettings,
         topics: Iterable[str],
         positions: Mapping[TopicPartition, int],
+        until: Mapping[TopicPartition, int] | None = None,
         *,
         first: frozenset[str] = frozenset(),
     ) -> Self:
         """Return a reader of all partitions of ``topics``, each from its position on (0 when it has none).
 
-        Topics of ``first`` are read to the end that they have now before the others are begun.
+        Topics of ``first`` are read to the end that they have now before the others are begun. With ``until`` it hands over
+        no record at or past these offsets (0 of a partition that is not named): its end is there, whatever else the log
+        holds.
 
         Raises:
             TransientError: the broker is away, or a topic does not exist yet.
@@ -107,6 +114,9 @@ class LogReader:
             consumer.assign([KafkaPartition(*partition) for partition in partitions])
             for partition, offset in starts.items():
                 consumer.seek(KafkaPartition(*partition), offset)
+            if until is not None:
+                ends = {partition: until.get(partition, 0) for partition in partitions}
+                consumer.pause(*(KafkaPartition(*place) for place, end in ends.items() if starts[place] >= end))
         except (KafkaError, OSError, TimeoutError) as error:
             await stop_consumer(consumer)
             raise await explained(
@@ -115,7 +125,8 @@ class LogReader:
         except BaseException:
             await stop_consumer(consumer)
             raise
-        reader = cls(consumer, starts, ends, schemas, AccessWatch(settings, consumer._client), first)
+        stop_at = None if until is None else ends
+        reader = cls(consumer, starts, ends, schemas, AccessWatch(settings, consumer._client), first, stop_at)
         consumer.pause(*reader._held)
         reader._go_on_when_first_are_read()
         return reader
@@ -213,7 +224,9 @@ class LogReader:
 
     async def _careful_chunk(self, wait_s: float) -> list[Any]:
         """Read partition by partition, record by record, so that it is known which record cannot be parsed."""
-        for partition in self._positions:
+        for partition, position in self._positions.items():
+            if self._until is not None and position >= self._until[partition]:
+                continue
             kafka_partition = KafkaPartition(*partition)
             try:
                 with _translated(self._positions):
@@ -241,6 +254,8 @@ class LogReader:
             self._consumer.seek(KafkaPartition(*partition), offset)
 
     async def _taken(self, chunks: Mapping[KafkaPartition, list[Any]]) -> list[Any]:
+        if self._until is not None:
+            chunks = self._before_the_end(chunks, self._until)
         for partition, chunk in chunks.items():
             self._handed[TopicPartition(*partition)] = chunk[-1].offset + 1
         for partition in self._positions:
@@ -254,12 +269,27 @@ class LogReader:
             self._consumer.resume(*self._held)
             self._held = []
 
+    def _before_the_end(
+        self, chunks: Mapping[KafkaPartition, list[Any]], until: Mapping[TopicPartition, int]
+    ) -> dict[KafkaPartition, list[Any]]:
+        """Leave out what stands at or past the end, and fetch no more of a partition that has come there."""
+        kept: dict[KafkaPartition, list[Any]] = {}
+        for partition, chunk in chunks.items():
+            end = until[TopicPartition(*partition)]
+            if chunk[-1].offset >= end - 1:
+                self._consumer.pause(partition)
+            if before := [record for record in chunk if record.offset < end]:
+                kept[partition] = before
+        return kept
+
     def _check_alive(self) -> None:
         # A bug or damage that ends aiokafka's background task would otherwise look like a quiet log for ever.
         if self._consumer._fetcher._fetch_task.done():
             raise TransientError("aiokafka has stopped fetching; starting it anew")
 
     def _end_of(self, partition: TopicPartition) -> int:
+        if self._until is not None:
+            return self._until[partition]
         highwater = self._consumer.highwater(KafkaPartition(*partition))
         return max(self._ends[partition], self._positions[partition], highwater or 0)
 

@@ -130,6 +130,17 @@ def run_process(name: str, serve: Serve, log_level: str = "INFO") -> int:
     return 0
 
 
+def once(announce: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls ``announce`` the first time only."""
+    left = [announce]
+
+    def call() -> None:
+        if left:
+            left.pop()()
+
+    return call
+
+
 async def _serve(serve: Serve) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -216,6 +216,8 @@ class Projection(Protocol):
     async def apply(self, batch: Batch) -> None:
         """Apply events, quarantine and positions in one transaction, or none of them.
 
+        An empty batch comes now and then while the log is quiet: it only finds out whether the store is still ours.
+
         Raises:
             PoisonEvent: an event of the batch can never be applied; the projector finds out which and parks it.
             TransientError: the store is away, or the outcome of the commit is unknown; nothing may be assumed.

@@ -8,7 +8,7 @@ outcome of a commit that nobody heard of is never guessed.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _INLINE_RECORDS = 50
 _MEASURE_S = 1.0
+_CHECK_OWNER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,13 @@ async def run_projector(
     settings: ProjectorSettings | None = None,
     counters: Counters | None = None,
     progress: Progress | None = None,
+    until: Mapping[TopicPartition, int] | None = None,
 ) -> None:
     """Feed ``projection`` until ``stop`` is set; then finish the batch at hand, close the projection and return.
 
     ``ready`` is called once, when everything is applied that the log held when reading began. ``progress`` is told of
-    every round that ended well.
+    every round that ended well. With ``until`` nothing at or past these offsets is read (a rebuild's end is where another
+    store stands), and everything before them counts as all that the log held.
 
     Raises:
         FatalError: going on would lose or corrupt something (fenced, log truncated, too many parked).
@@ -76,6 +79,7 @@ async def run_projector(
         settings or ProjectorSettings(),
         counters or Counters(),
         progress or Progress(),
+        until,
     )
     try:
         await projector.run()
@@ -93,7 +97,9 @@ class _Projector:
         settings: ProjectorSettings,
         counters: Counters,
         progress: Progress,
+        until: Mapping[TopicPartition, int] | None = None,
     ) -> None:
+        self._until = until
         self._projection = projection
         self._kafka_settings = kafka_settings
         self._stop = stop
@@ -106,6 +112,7 @@ class _Projector:
         self._quarantine = Quarantine(projection, settings.limits.max_bytes)
         self._pause = settings.first_pause_s
         self._reported = (time.monotonic(), 0)
+        self._checked_at = time.monotonic()
 
     async def run(self) -> None:
         opened = False
@@ -133,7 +140,7 @@ class _Projector:
         # What was decided about records comes before the records: a fold from the beginning must not apply what was dropped.
         decisions = frozenset({topics.QUARANTINE})
         wanted = self._projection.topics | decisions
-        reader = await LogReader.open(self._kafka_settings, wanted, self._applied, first=decisions)
+        reader = await LogReader.open(self._kafka_settings, wanted, self._applied, self._until, first=decisions)
         self._applied = reader.positions_at_start()
         log.info("%s reads %d partitions of %s", self._projection.name, len(self._applied), sorted(wanted))
         stopping = asyncio.create_task(self._stop.wait())
@@ -181,6 +188,7 @@ class _Projector:
 
     async def _apply_all(self, items: list[Item], schemas: SchemaRegistry) -> None:
         if not items:
+            await self._check_owner()
             return
         self._guard.note(isinstance(outcome, Parked) for _, outcome in items)
         self._guard.check(outcome.reason for _, outcome in items if isinstance(outcome, Parked))
@@ -198,6 +206,12 @@ class _Projector:
         self._applied.update(positions)
         self._counters.events += self._quarantine.applied - applied
         self._counters.batches += 1
+
+    async def _check_owner(self) -> None:
+        """Find out now and then, although there is nothing to apply, whether the store was taken over or exchanged."""
+        if time.monotonic() - self._checked_at >= _CHECK_OWNER_S:
+            await self._projection.apply(Batch())
+            self._checked_at = time.monotonic()
 
     async def _apply(self, items: Sequence[Item]) -> None:
         """Apply items in one transaction, or, when one of them is poison, in as many as it takes to find it."""

@@ -15,6 +15,7 @@ SCHEMA = "runtide"
 _AWAY = ("08", "25", "40", "53", "55", "57", "58")
 _NO_TABLES = ("42P01", "3F000", "42703")
 _DATA = "22"
+_WHICH_SCHEMA = "select to_regnamespace($1)::oid::bigint"
 
 
 class Snapshot:
@@ -51,6 +52,7 @@ class Postgres:
         self._timeout_s = timeout_s
         self._schema = schema
         self._pool: Any = None
+        self._prepared_for: int | None = None
 
     async def __aenter__(self) -> Self:
         self._pool = await asyncpg.create_pool(
@@ -87,7 +89,18 @@ class Postgres:
                 self._pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
+                await self._forget_other_tables(connection)
                 yield Snapshot(connection)
+
+    async def _forget_other_tables(self, connection: Any) -> None:
+        """Have statements prepared anew once a rebuild has put other tables in the place of those they were prepared for.
+
+        PostgreSQL would refuse one whose result has other columns now, and inside a transaction asyncpg cannot try again.
+        """
+        found = await connection.fetchval(_WHICH_SCHEMA, self._schema)
+        if found != self._prepared_for:
+            await connection.reload_schema_state()  # of the whole pool
+            self._prepared_for = found
 
     async def rows(self, statement: Statement, **values: Any) -> list[Any]:
         """Return the records of a named statement."""

@@ -6,8 +6,11 @@ import sys
 
 from pydantic import ValidationError
 
+from runtide_consumers.duckdb.database_file import connect
+from runtide_consumers.duckdb.generations import Generations
 from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.duckdb.queries import Queries
+from runtide_consumers.duckdb.rebuild import DuckdbStore
 from runtide_consumers.duckdb.server import Server, build_app, listen, read_or_make_token
 from runtide_consumers.duckdb.settings import DuckdbSettings
 from runtide_consumers.duckdb.snapshots import Snapshots
@@ -17,13 +20,15 @@ from runtide_consumers.process import (
     add_parking_option,
     argument_parser,
     kafka_settings,
+    once,
     progress_of,
     projector_settings,
     run_process,
 )
 from runtide_consumers.projector import run_projector
+from runtide_consumers.rebuild.upgrade import upgrade
 
-_OPTIONS = ("file", "query_host", "query_names", "query_port", "token_file")
+_OPTIONS = ("file", "upgrade", "query_host", "query_names", "query_port", "token_file")
 
 
 def main() -> int:
@@ -48,18 +53,27 @@ async def _serve(settings: DuckdbSettings, arguments: argparse.Namespace, stop: 
     queries = Queries(projection.owner, settings)
     snapshots = Snapshots(projection.owner, settings)
     token = read_or_make_token(settings.token_file)
-    app = build_app(token, queries, snapshots, projection.positions, counters, settings.served_hosts)
+    app = build_app(token, queries, snapshots, projection, counters, settings.served_hosts)
     sock = listen(settings.query_host, settings.query_port)
     server = Server(app)
     serving = asyncio.create_task(server.serve([sock]))
     serving.add_done_callback(lambda _: stop.set())
     address = f"http://{settings.query_host}:{sock.getsockname()[1]}"
+    kafka, announce = kafka_settings(arguments), once(lambda: ready(address))
+
+    async def begins() -> None:
+        file = Generations(settings.file).live
+        await projection.owner.open(file, lambda: connect(settings, file, read_only=True))
+        announce()
+
     try:
+        if settings.upgrade:
+            await upgrade(DuckdbStore(settings, None), kafka, stop, begins)
         await run_projector(
             projection,
-            kafka_settings(arguments),
+            kafka,
             stop=stop,
-            ready=lambda: ready(address),
+            ready=announce,
             counters=counters,
             progress=progress_of(arguments),
             settings=projector_settings(arguments),
@@ -74,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argument_parser("runtide_consumers.duckdb", "Fold the log into one DuckDB file and answer queries of it.")
     add_metrics_options(parser)
     parser.add_argument("--file", help="the DuckDB file (default: RUNTIDE_DUCKDB_FILE)")
+    parser.add_argument(
+        "--upgrade", action="store_true", default=None, help="rebuild a file of an older format first (else: refuse it)"
+    )
     parser.add_argument("--query-host", help="address of the query API (default: this machine only)")
     parser.add_argument("--query-names", help="more host names to serve, comma-separated (default: loopback's only)")
     parser.add_argument("--query-port", type=int, help="port of the query API (default: any free one)")

@@ -21,29 +21,55 @@ Connection = Any
 log = logging.getLogger(__name__)
 
 
-def open_database(settings: DuckdbSettings) -> Connection:
-    """Return the connection that owns the file, its tables in place.
+def open_database(settings: DuckdbSettings, path: Path | None = None) -> Connection:
+    """Return the connection that owns a file, its tables in place; the file of the settings unless another is given.
 
     Raises:
         FatalError: another process has the file, it is of another format, or no file of ours.
     """
-    path = settings.file
+    path = path or settings.file
     path.parent.mkdir(parents=True, exist_ok=True)
     if _mark(path).exists():
         set_aside(path, "it was found damaged while in use")
     try:
-        connection = _connect(settings)
+        connection = connect(settings, path)
     except duckdb.Error as error:
         if not is_damage(error):
             raise FatalError(_refusal(path, error)) from error
         set_aside(path, str(error))
-        connection = _connect(settings)
+        connection = connect(settings, path)
     try:
         _ensure_format(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def open_existing(settings: DuckdbSettings, path: Path) -> Connection:
+    """Return the connection that owns a file that has to be there and whole.
+
+    Raises:
+        FatalError: it is not, another process has it, or it is of another format.
+    """
+    try:
+        connection = connect(settings, path)
+    except duckdb.Error as error:
+        raise FatalError(_refusal(path, error)) from error
+    try:
+        if not connection.execute(load_statements("schema.sql")["list_tables"]).fetchall():
+            raise FatalError(f"{path} is empty")
+        _ensure_format(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def read_format(connection: Connection) -> int:
+    """Return the format version of a file of ours."""
+    [(version,)] = connection.execute(load_statements("schema.sql")["get_format"]).fetchall()
+    return int(version)
 
 
 def mark_damaged(path: Path) -> None:
@@ -63,9 +89,15 @@ def set_aside(path: Path, reason: str) -> Path:
     return aside
 
 
-def _connect(settings: DuckdbSettings) -> Connection:
+def connect(settings: DuckdbSettings, path: Path, *, read_only: bool = False) -> Connection:
+    """Return a connection to a file as it is, whatever its format.
+
+    Raises:
+        duckdb.Error: it cannot be opened.
+    """
     return duckdb.connect(
-        str(settings.file),
+        str(path),
+        read_only=read_only,
         config={
             "memory_limit": settings.memory_limit,
             "threads": settings.threads,
@@ -87,11 +119,12 @@ def _ensure_format(connection: Connection, path: Path) -> None:
         raise FatalError(
             f"{path} is a DuckDB file with other tables ({', '.join(sorted(tables)[:5])}); give --file another path"
         )
-    [(version,)] = connection.execute(statements["get_format"]).fetchall()
+    version = read_format(connection)
     if version != FORMAT_VERSION:
         raise FatalError(
-            f"{path} has format version {version}, this program reads and writes version {FORMAT_VERSION}. Run the "
-            "Runtide version that made it, or move the file away: it is then rebuilt from the log"
+            f"{path} has format version {version}, this program reads and writes version {FORMAT_VERSION}. Run `runtide "
+            "rebuild duckdb`, which folds a new one beside it and swaps, or start this program with --upgrade, which does so "
+            "first; or run the Runtide version that made it"
         )
 
 

@@ -7,6 +7,7 @@ doubled row shows.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -39,17 +40,27 @@ def _entity_digest(connection: Connection, table: str) -> str:
     return f"{total % _MODULUS:032x}"
 
 
-def _points_digest(connection: Connection) -> str:
+def point_batches(connection: Connection) -> Iterator[tuple[NDArray[np.int32], list[Words]]]:
+    """Yield the points in batches: the numbers of their runs, and two mixed words of each point, in columns."""
     names = {table: _hashed_names(connection, table) for table in ("run_ids", "metric_keys", "writer_ids")}
-    totals = [0 for _ in _LANES]
     for batch in connection.table("points").to_arrow_reader(_BATCH_ROWS):
         words = _point_words(batch, names)
-        for lane, seed in enumerate(_LANES):
-            mixed = np.full(batch.num_rows, seed, np.uint64)
-            for word in words:
-                mixed = _mix(mixed ^ word)
+        yield batch.column("run").to_numpy(), [_mixed(words, seed) for seed in _LANES]
+
+
+def _points_digest(connection: Connection) -> str:
+    totals = [0 for _ in _LANES]
+    for _, lanes in point_batches(connection):
+        for lane, mixed in enumerate(lanes):
             totals[lane] += int(mixed.sum(dtype=np.uint64))
     return "".join(f"{total % (1 << 64):016x}" for total in totals)
+
+
+def _mixed(words: list[Words], seed: np.uint64) -> Words:
+    mixed = np.full(len(words[0]), seed, np.uint64)
+    for word in words:
+        mixed = _mix(mixed ^ word)
+    return mixed
 
 
 def _hashed_names(connection: Connection, table: str) -> Words:

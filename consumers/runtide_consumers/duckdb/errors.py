@@ -33,6 +33,11 @@ def is_damage(error: BaseException) -> bool:
     return any(phrase in text for phrase in _DAMAGE)
 
 
+def is_locked(error: duckdb.Error) -> bool:
+    """Return whether DuckDB's error says that another process has the file open."""
+    return _LOCKED in _QUOTED.sub("", str(error)).lower()
+
+
 def translate(error: duckdb.Error) -> RuntideError:
     """Return our error for one that DuckDB raised while a batch was applied."""
     text = f"{type(error).__name__}: {error}"

@@ -1,21 +1,25 @@
 """The DuckDB projection: one batch, one transaction, on the one thread that owns the file."""
 
+import asyncio
 import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 import duckdb
 
-from runtide_consumers.duckdb.database_file import Connection, mark_damaged, open_database
+from runtide_consumers.duckdb.database_file import Connection, mark_damaged, open_database, open_existing
 from runtide_consumers.duckdb.errors import DamagedFile, translate
+from runtide_consumers.duckdb.generations import Generations
 from runtide_consumers.duckdb.owner import Owner
 from runtide_consumers.duckdb.quarantine import read_blocked, read_dropped, read_parked, read_parked_at
 from runtide_consumers.duckdb.settings import DuckdbSettings
 from runtide_consumers.duckdb.transaction import FoldState, fold_batch, read_positions
 from runtide_consumers.projection import Batch, Drop, Parked, ParkedChunk, Place, TopicPartition
 from runtide_schemas import topics
+from runtide_schemas.errors import InvalidRequest, TransientError
 
 T = TypeVar("T")
 TOPICS = frozenset({topics.RUNS, topics.METRICS, topics.CATALOG, topics.DEPLOYMENTS})
@@ -35,6 +39,10 @@ class DuckdbProjection:
         self._settings = settings
         self._state: FoldState | None = None
         self._checkpoint_due: float | None = None
+        self._going_on = asyncio.Event()
+        self._going_on.set()
+        self._exchanged = False
+        self._halt_timer: asyncio.TimerHandle | None = None
 
     @property
     def name(self) -> str:
@@ -52,10 +60,16 @@ class DuckdbProjection:
         Raises:
             FatalError: the file is in use, of another format, or not ours.
         """
-        await self.owner.open(lambda: open_database(self._settings))
+        file = Generations(self._settings.file).live
+        await self.owner.open(file, lambda: open_database(self._settings, file))
 
     async def positions(self) -> Mapping[TopicPartition, int]:
         """Return the next offset to read of every partition that was read."""
+        self._exchanged = False
+        return await self.stands()
+
+    async def stands(self) -> Mapping[TopicPartition, int]:
+        """Return the same for whoever only wants to know."""
         return await self.owner.run(lambda connection: self._guard(read_positions, connection))
 
     async def blocked(self) -> frozenset[str]:
@@ -79,10 +93,57 @@ class DuckdbProjection:
 
         Raises:
             PoisonEvent: an event of the batch cannot be folded.
-            TransientError: the disk is full, say.
+            TransientError: the disk is full, say; or the file was exchanged for another.
             Fenced: the batch does not begin where the file stands.
         """
+        await self._going_on.wait()
+        if self._exchanged:
+            raise TransientError("the DuckDB file was exchanged for a rebuilt one; reading its positions")
         await self.owner.run(lambda connection: self._guard(self._apply, connection, batch))
+
+    async def halt(self, seconds: float) -> Mapping[TopicPartition, int]:
+        """Let batches wait for so long, or until the file is exchanged; return where the file stands meanwhile."""
+        self._hold()
+        self._halt_timer = asyncio.get_running_loop().call_later(seconds, self._going_on.set)
+        return await self.stands()
+
+    async def exchange(self, name: str, *, behind: bool = False) -> None:
+        """Go on with another file of this store. Readers see the old one or the new one, never none.
+
+        Args:
+            name: name of the file, which nobody has open.
+            behind: whether it may stand behind the live one; the projector then folds what it lacks.
+
+        Raises:
+            InvalidRequest: it may not, and does.
+            FatalError: it is no file of this store, in use, or of another format.
+        """
+        generations = Generations(self._settings.file)
+        file = generations.named(name)
+        self._hold()
+        try:
+            stands = await self.stands()
+            await self.owner.open(file, lambda: self._taken_over(generations, file, {} if behind else stands))
+            self._state, self._checkpoint_due, self._exchanged = None, None, True
+        finally:
+            self._going_on.set()
+
+    def _hold(self) -> None:
+        if self._halt_timer is not None:
+            self._halt_timer.cancel()
+        self._going_on.clear()
+
+    def _taken_over(self, generations: Generations, file: Path, least: Mapping[TopicPartition, int]) -> Connection:
+        connection = open_existing(self._settings, file)
+        try:
+            found = read_positions(connection)
+            if any(found.get(partition, 0) < offset for partition, offset in least.items()):
+                raise InvalidRequest(f"{file.name} stands behind the live file: fold it further, and try again")
+            generations.turn_to(file)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     async def close(self) -> None:
         """Close the file; DuckDB moves its write-ahead log into it."""
@@ -121,7 +182,7 @@ class DuckdbProjection:
         except duckdb.Error as error:
             translated = translate(error)
             if isinstance(translated, DamagedFile):
-                mark_damaged(self._settings.file)
+                mark_damaged(self.owner.file)
             raise translated from error
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from runtide_consumers.duckdb.database_file import mark_damaged
 from runtide_consumers.duckdb.errors import is_damage
-from runtide_consumers.duckdb.owner import Owner
+from runtide_consumers.duckdb.owner import Loan, Owner
 from runtide_consumers.duckdb.settings import DuckdbSettings
 from runtide_consumers.duckdb.transaction import read_positions
 from runtide_consumers.projection import TopicPartition
@@ -61,11 +61,13 @@ class Queries:
             TransientError: the file is not open (yet).
         """
         _check_statement(sql)
-        query = _Query(self._owner.cursor(), self._settings)
-        loop = asyncio.get_running_loop()
-        alarm = loop.call_later(self._settings.query_seconds, query.expire)
+        loan = self._owner.lend()
+        query = _Query(loan, self._settings)
+        alarm = asyncio.get_running_loop().call_later(self._settings.query_seconds, query.expire)
+        running = self._threads.submit(query.run, sql, parameters)
+        running.add_done_callback(lambda _: loan.give_back())
         try:
-            return await loop.run_in_executor(self._threads, query.run, sql, parameters)
+            return await asyncio.wrap_future(running)
         finally:
             alarm.cancel()
 
@@ -77,8 +79,9 @@ class Queries:
 class _Query:
     """One query on one connection, so that a late interrupt can hit no other."""
 
-    def __init__(self, cursor: Any, settings: DuckdbSettings) -> None:
-        self._cursor = cursor
+    def __init__(self, loan: Loan, settings: DuckdbSettings) -> None:
+        self._cursor = loan.cursor
+        self._file = loan.file
         self._settings = settings
         self._expired = False
         self._done = False
@@ -103,7 +106,6 @@ class _Query:
             raise self._translate(error) from error
         finally:
             self._done = True
-            self._cursor.close()
 
     def _stream(self, sql: str, parameters: Mapping[str, Any]) -> memoryview:
         relation = self._cursor.sql(sql, params=dict(parameters) or None)
@@ -127,7 +129,7 @@ class _Query:
         if isinstance(error, duckdb.InterruptException) or self._expired:
             return self._timeout()
         if is_damage(error):
-            mark_damaged(self._settings.file)
+            mark_damaged(self._file)
             return FatalError(f"the DuckDB file is damaged; restart its process to have it rebuilt: {error}")
         if isinstance(error, duckdb.OutOfMemoryException):
             return TransientError(f"the query needs more than {self._settings.memory_limit} of memory: {error}")

@@ -1,4 +1,5 @@
-"""What other processes of ours may ask of the file's owner, over HTTP: queries, snapshots, health."""
+"""What other processes of ours may ask of the file's owner, over HTTP: queries, snapshots, health; halt and exchange of
+the file, which are a rebuild's."""
 
 import contextlib
 import json
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,6 +18,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtide_consumers.counters import Counters
+from runtide_consumers.duckdb.database_file import FORMAT_VERSION
+from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.duckdb.queries import AnswerTooLarge, Queries, QueryTimeout
 from runtide_consumers.duckdb.snapshots import Snapshots
 from runtide_consumers.projection import TopicPartition
@@ -25,6 +28,7 @@ from runtide_schemas.errors import FatalError, InvalidRequest, RuntideError, Tra
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 POSITIONS_HEADER = "X-Runtide-Positions"
 MAX_BODY_BYTES = 1024 * 1024
+LONGEST_HALT_S = 60.0
 _STATUSES: tuple[tuple[type[RuntideError], int], ...] = (
     (AnswerTooLarge, 413),
     (QueryTimeout, 504),
@@ -45,11 +49,28 @@ class QueryBody(BaseModel):
     parameters: dict[str, Any] = {}
 
 
+class HaltBody(BaseModel):
+    """Body of ``POST /halt``: let the fold wait for so many seconds, or until the file is exchanged."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: float = Field(gt=0, le=LONGEST_HALT_S)
+
+
+class ExchangeBody(BaseModel):
+    """Body of ``POST /exchange``: go on with another file of the store, by its name; ``behind``: it may lack events."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str
+    behind: bool = False
+
+
 def build_app(
     token: str,
     queries: Queries,
     snapshots: Snapshots,
-    positions: Callable[[], Awaitable[Positions]],
+    projection: DuckdbProjection,
     counters: Counters,
     served_hosts: frozenset[str],
 ) -> ASGIApp:
@@ -66,14 +87,27 @@ def build_app(
         return JSONResponse(found, headers=_headers(taken.positions))
 
     async def health(_request: Request) -> Response:
-        reached = await positions()
-        found = {"positions": positions_json(reached), "lag": positions_json(counters.lag)}
+        reached = await projection.stands()
+        found = {"positions": positions_json(reached), "lag": positions_json(counters.lag), "format": FORMAT_VERSION}
         return JSONResponse(found, headers=_headers(reached))
+
+    async def halt(request: Request) -> Response:
+        body = HaltBody.model_validate_json(await request.body())
+        reached = await projection.halt(body.seconds)
+        return JSONResponse({"positions": positions_json(reached)}, headers=_headers(reached))
+
+    async def exchange(request: Request) -> Response:
+        body = ExchangeBody.model_validate_json(await request.body())
+        await projection.exchange(body.file, behind=body.behind)
+        reached = await projection.stands()
+        return JSONResponse({"positions": positions_json(reached)}, headers=_headers(reached))
 
     routes = [
         Route("/query", _answering(query), methods=["POST"]),
         Route("/snapshot", _answering(snapshot), methods=["POST"]),
         Route("/health", _answering(health), methods=["GET"]),
+        Route("/halt", _answering(halt), methods=["POST"]),
+        Route("/exchange", _answering(exchange), methods=["POST"]),
     ]
     return _Guard(Starlette(routes=routes), token, served_hosts)
 

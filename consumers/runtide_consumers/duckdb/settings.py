@@ -12,6 +12,9 @@ class DuckdbSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RUNTIDE_DUCKDB_", frozen=True)
 
     file: Path = Field(description="The DuckDB file; made when missing, rebuilt from the log when damaged.")
+    upgrade: bool = Field(
+        default=False, description="A file of an older format is rebuilt first, and read meanwhile; else it is refused."
+    )
     memory_limit: str = Field(default="512MB", description="DuckDB's memory_limit: its buffers, not the whole process.")
     threads: int = Field(default=2, ge=1, description="DuckDB's worker threads.")
     checkpoint_seconds: float = Field(

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+
 from runtide_consumers.duckdb.database_file import Connection
 from runtide_consumers.duckdb.owner import Owner
 from runtide_consumers.duckdb.settings import DuckdbSettings
@@ -42,6 +44,7 @@ class Snapshots:
         self._folder = settings.file.parent / "snapshots"
         self._turn = asyncio.Lock()
         self._last: Snapshot | None = None
+        self._source = Path()
         self._taken_at = 0.0
         self._handed_out: dict[Path, float] = {}
 
@@ -54,20 +57,21 @@ class Snapshots:
         async with self._turn:
             snapshot = self._last
             if snapshot is None or not await self._still_good(snapshot):
-                snapshot = await self._owner.run(self._copy)
-                self._last, self._taken_at = snapshot, time.monotonic()
+                source = self._owner.file
+                snapshot = await self._owner.run(lambda connection: self._copy(connection, source))
+                self._last, self._source, self._taken_at = snapshot, source, time.monotonic()
             self._handed_out[snapshot.path] = time.monotonic()
             await asyncio.to_thread(self._remove_old, snapshot.path)
             return snapshot
 
     async def _still_good(self, snapshot: Snapshot) -> bool:
-        if not snapshot.path.exists():
+        if not snapshot.path.exists() or self._source != self._owner.file:
             return False
         if time.monotonic() - self._taken_at < self._settings.snapshot_seconds:
             return True
         return await self._owner.run(read_positions) == snapshot.positions
 
-    def _copy(self, connection: Connection) -> Snapshot:
+    def _copy(self, connection: Connection, source: Path) -> Snapshot:
         """Copy the file on the thread that owns it, so that nothing is written meanwhile."""
         try:
             connection.execute("CHECKPOINT")
@@ -75,10 +79,10 @@ class Snapshots:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             path = self._folder / f"{self._next_number()}.duckdb"
             partial = path.with_suffix(".partial")
-            _copy_file(self._settings.file, partial)
+            _copy_file(source, partial)
             partial.rename(path)
-        except OSError as error:
-            raise TransientError(f"cannot copy {self._settings.file} for a snapshot: {error}") from error
+        except (OSError, duckdb.TransactionException) as error:
+            raise TransientError(f"cannot copy {source} for a snapshot: {error}") from error
         return Snapshot(path, positions)
 
     def _next_number(self) -> int:

@@ -33,7 +33,8 @@ async def _check_version(connection: asyncpg.Connection, schema: str) -> None:
     if found != LAYOUT_VERSION:
         raise FatalError(
             f"schema {schema} has layout version {found}, this program writes {LAYOUT_VERSION}: "
-            "drop the schema, or use another with --schema; it is then folded anew from the log"
+            "run `runtide rebuild postgres`, which folds the log into a new schema beside it and swaps, or start this program "
+            "with --upgrade, which does so first"
         )
 
 

@@ -104,8 +104,8 @@ class PostgresProjection:
         epoch = await connection.fetchval(_POSITIONS["current_epoch"].sql)
         if epoch != self._epoch:
             raise Fenced(
-                f"another projector has taken over schema {self._session.schema} (epoch {epoch}, ours is {self._epoch}); "
-                "run one of them only"
+                f"another projector has taken over schema {self._session.schema}, or a rebuild has swapped it (epoch {epoch}, "
+                f"ours is {self._epoch}); run one projector only, and start it again after a rebuild"
             )
 
     async def _advance(self, connection: asyncpg.Connection, batch: Batch) -> None:

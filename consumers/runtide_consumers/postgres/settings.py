@@ -19,6 +19,11 @@ class PostgresSettings(BaseSettings):
     )
     tables: str = Field(default="runtide", description="Schema that holds the tables.")
 
+    upgrade: bool = Field(
+        default=False,
+        description="Tables of an older layout are rebuilt first, and read meanwhile; else they are refused.",
+    )
+
     def address(self) -> str:
         """Return the DSN with its password; a secret.
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import typer
 from rich.console import Console
 
-from runtide_deploy.cli import check, demo, importing, log, quarantine, runs, spool, sql, sync, up
+from runtide_deploy.cli import check, demo, importing, log, quarantine, rebuild, runs, spool, sql, sync, up
 from runtide_schemas.errors import ErrorKind, RuntideError
 
 EXIT_CODES: dict[ErrorKind, int] = {
@@ -27,7 +27,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (up.up, runs.runs, runs.show, check.check, log.log, sql.sql, sync.sync, demo.demo):
+COMMANDS = (
+    up.up,
+    runs.runs,
+    runs.show,
+    check.check,
+    log.log,
+    sql.sql,
+    sync.sync,
+    rebuild.rebuild,
+    demo.demo,
+)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(spool.app, name="spool")
 app.add_typer(importing.app, name="import")

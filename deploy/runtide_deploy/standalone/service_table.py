@@ -214,7 +214,7 @@ def _registrar(plan: Plan) -> ServiceSpec:
 
 
 def _postgres_projector(plan: Plan) -> ServiceSpec:
-    command = _python("runtide_consumers.postgres")
+    command = _python("runtide_consumers.postgres", "--upgrade")
     secrets = {"RUNTIDE_POSTGRES_DSN": plan.dsn}
     return _spec(plan, "projector-postgres", command, READY_LINE, BROKER, "postgres", secrets=secrets)
 
@@ -222,7 +222,8 @@ def _postgres_projector(plan: Plan) -> ServiceSpec:
 def _duckdb_projector(plan: Plan) -> ServiceSpec:
     file = plan.directory.folder("history") / "history.duckdb"
     token = plan.directory.secret("history-token")
-    arguments = ("--file", str(file), "--query-port", str(plan.ports["history"]), "--token-file", str(token))
+    where = ("--query-port", str(plan.ports["history"]), "--token-file", str(token))
+    arguments = ("--file", str(file), "--upgrade", *where)
     return _spec(plan, "projector-duckdb", _python("runtide_consumers.duckdb", *arguments), READY_LINE, BROKER)
 
 

@@ -1,5 +1,6 @@
 -- The layout of the file. No PRIMARY KEY anywhere: keys are kept by the one writer, and an index on points would cost
 -- most of the write rate. Times are Unix milliseconds. Change the layout only together with FORMAT_VERSION.
+-- A rebuild reads these of any format, older and newer ones: format (version), projection_offsets, quarantine (entity).
 
 -- name: create_schema
 CREATE TABLE format (version INTEGER NOT NULL);
@@ -113,3 +114,6 @@ SELECT version FROM format;
 
 -- name: list_tables
 SELECT table_name FROM duckdb_tables() WHERE NOT internal;
+
+-- name: list_columns
+SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal ORDER BY table_name, column_index;
