@@ -104,6 +104,7 @@ class Trainer:
         """End it by kill -9."""
         self.wait()
         self._process.kill()
+        self._process.wait()  # before its input ends, which a process of a container would take for the end
         finished(self._process)
 
     def _said(self) -> str:
