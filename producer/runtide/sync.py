@@ -235,5 +235,5 @@ def _what_waits(spool: FollowedSpool, busy: SpoolBusy) -> str:
         return f"{waits}. When its writer has ended, sync it where it can be written, or a copy of it"
     return (
         f"{waits}. When its writer has ended, copy the spool once more and sync it; if it was killed, run `runtide sync` on "
-        f"{spool.manifest.host}, or `runtide sync --ended {spool.directory}` here"
+        f"{spool.manifest.host} where the spool itself lies, or `runtide sync --ended {spool.directory}` on a copy made after"
     )

@@ -104,6 +104,7 @@ class Trainer:
         """End it by kill -9."""
         self.wait()
         self._process.kill()
+        self._process.wait()  # before its input ends, which a process of a container would take for the end
         finished(self._process)
 
     def _said(self) -> str:
@@ -125,8 +126,8 @@ def sync_one(directory: Path, broker: BrokerProcess, *, ended: bool = False) -> 
     return report
 
 
-def copied(trainer: Trainer, copy: Path) -> Path:
-    """Copy a run's spool file by file as it is, over an earlier copy, and make it look like one of another machine."""
+def copied(trainer: Trainer, copy: Path, *, elsewhere: bool = True) -> Path:
+    """Copy a run's spool file by file as it is, over an earlier copy; it looks like one of another machine."""
     (source,) = find_spools([trainer.directory])
     target = copy / source.parent.name / source.name
     target.mkdir(parents=True, exist_ok=True)
@@ -134,7 +135,7 @@ def copied(trainer: Trainer, copy: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):  # gone meanwhile
             shutil.copy2(path, target / path.name)
     manifest = json.loads((source / "writer.json").read_text())
-    manifest |= {"host": "node7", "boot_id": "of node7"}
+    manifest |= {"host": "node7", "boot_id": "of node7"} if elsewhere else {}
     (target / "writer.json").write_text(json.dumps(manifest))
     return target
 
@@ -322,6 +323,27 @@ def test_a_copy_of_a_run_that_ended_is_complete_without_a_word(broker: BrokerPro
     check(read_log(broker.address, trainer.run_id), 5_000, ["FINISHED"], ["finished"])
     assert sync_one(tmp_path / "spool", broker).state == "sent"
     check(read_log(broker.address, trainer.run_id), 5_000, ["FINISHED"], ["finished"])
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_a_copy_that_is_older_than_its_writers_end_ends_nothing(
+    broker: BrokerProcess, tmp_path: Path, *, ends_well: bool
+) -> None:
+    trainer = Trainer(tmp_path / "spool")
+    trainer.log(1_000)
+    trainer.wait()
+    directory = copied(trainer, tmp_path / "backup", elsewhere=False)
+    assert sync_one(tmp_path / "backup", broker).problem == "", "its writer is seen to live"
+    trainer.log(1_000)
+    trainer.wait()
+    trainer.end() if ends_well else trainer.kill()
+    report = sync_one(tmp_path / "backup", broker)
+    assert (report.state, "after this copy was made" in report.problem) == ("followed", True)
+    assert (directory.exists(), summarize(directory).state) == (True, "elsewhere")
+    assert bodies(read_log(broker.address, trainer.run_id), RunEnded) == []
+    assert sync_one(tmp_path / "spool", broker).state == "sent"
+    ends = (["FINISHED"], ["finished"]) if ends_well else (["KILLED"], ["recovered"])
+    check(read_log(broker.address, trainer.run_id), 2_000, *ends)
 
 
 def sync_in_a_process(directory: Path, broker: BrokerProcess, how: str) -> "subprocess.Popen[str]":

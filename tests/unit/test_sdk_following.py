@@ -230,7 +230,9 @@ class Place:
 THIS_PROCESS: dict[str, object] = {}
 PLACES = {
     "this process": Place(THIS_PROCESS, "lives", "gone", "lives"),
-    "a process that ended": Place({"process_start": 1}, "held", "gone", "gone"),
+    "a process that ended": Place({"process_start": 1}, "held", "gone", "unknown"),
+    "a snapshot of the volume": Place({"lock_device": 0}, "lives", "lives", "lives"),
+    "a snapshot, and the process ended": Place({"lock_device": 0, "process_start": 1}, "held", "unknown", "unknown"),
     "another container of this machine": Place({"host": "pod", "pid_namespace": "pid:[1]"}, "held", "gone", "unknown"),
     "a container of the same name": Place({"pid_namespace": "pid:[1]"}, "held", "gone", "unknown"),
     "an earlier boot": Place({"boot_id": "before", "created": 1}, "held", "gone", "unknown"),
@@ -257,15 +259,17 @@ def test_who_lives(spool: WriterSpool, tmp_path: Path, place: str) -> None:
 def test_a_process_that_is_hidden_from_us_may_live(
     spool: WriterSpool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied = lock_of(copy_of(spool, tmp_path))
+    of_old = dataclasses.replace(spool.manifest, lock_inode=0)
     monkeypatch.setattr(liveness, "process_start", lambda _: 0)
-    assert standing(spool.manifest, copied, free=True) == "unknown"
+    assert standing(of_old, lock_of(spool.directory), free=True) == "unknown"
 
     def nobody(*_: int) -> None:
         raise OSError(errno.ESRCH, "No such process")
 
     monkeypatch.setattr(os, "kill", nobody)
-    assert standing(spool.manifest, copied, free=True) == "gone"
+    assert standing(of_old, lock_of(spool.directory), free=True) == "gone"
+    copied = lock_of(copy_of(spool, tmp_path))
+    assert standing(spool.manifest, copied, free=True) == "unknown", "it may be older than the end of the process"
 
 
 def test_without_boot_ids_the_name_and_the_lock_decide(

@@ -42,8 +42,8 @@ def list_spools(
     """List the spools: whose they are, what they hold, and who takes care of them.
 
     **live**: its training runs. **being sent**: by a `runtide sync`, or its training runs in another container.
-    **elsewhere**: of another machine, where its training may run. **left behind**: its training has ended. `runtide sync`
-    sends each of them as far as nobody else does.
+    **elsewhere**: of another machine, where its training may run, or a copy, which may lack its end. **left behind**: its
+    training has ended. `runtide sync` sends each of them as far as nobody else does.
     **unreadable**: run `runtide spool verify`. *points* are metric points that are not events yet.
     """
     from runtide.spool.inspection import summarize

@@ -41,10 +41,10 @@ def sync(
     Any number of times, from any machine, also while training goes on: what is sent twice counts once.
 
     **sent**: the writer has ended; all has arrived and the spool is deleted. **followed**: the writer lives without a
-    broker, or may live on another machine: what it has numbered has arrived, the rest waits for it. **left alone**: the
-    writer sends it. **not sent**: see below the table.
+    broker, or may live on another machine, or have gone on after a copy was made: what it has numbered has arrived, the rest
+    waits for it. **left alone**: the writer sends it. **not sent**: see below the table.
 
-    For a copy of another machine's spool, copy and sync as often as you like; when the training has ended, copy once more
+    For a copy of a spool, copy and sync as often as you like; when the training has ended, copy once more
     and sync: a run that ended well is then complete. For one that was killed, run `runtide sync` on its machine, or say
     `--ended`. Exit code 4: something waits that only you can have sent; 0: nothing does.
     """

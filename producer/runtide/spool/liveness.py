@@ -5,7 +5,8 @@ it is known, and ``unknown`` otherwise:
 
 - the lock of the spool itself, not of a copy, decides wherever one kernel runs both: containers too, whatever their
   host names and process ids;
-- of a copy the process id decides, where both count them alike;
+- a copy is never gone, not even where the process is: it may have been made before the end, and lack what came after.
+  Where both count process ids alike, it lives while the process does;
 - what an earlier boot of this machine has left is gone. That machines and containers share names is allowed for: the
   file must be the original, and older than this boot;
 - of other machines nothing is known, not even on a shared file system, whose locks may stay on each machine.
@@ -26,7 +27,7 @@ Standing = Literal["lives", "held", "gone", "unknown"]
 _BUSY: dict[Standing, str] = {
     "lives": "its writer, {who}, lives",
     "held": "another process has it: its writer, {who}, or one that sends it",
-    "unknown": "its writer, {who}, may live",
+    "unknown": "its writer, {who}, may live, or have gone on after this copy was made",
 }
 
 
@@ -82,10 +83,14 @@ def lock_of_a_writer_that_is_gone(directory: Path, manifest: Manifest, *, ended:
 
 def _on_this_kernel(manifest: Manifest, lock_file: os.stat_result, free: bool) -> Standing:
     process = _process(manifest)
+    if process == "lives" and not free:
+        return "lives"
     if not free:
-        return "lives" if process == "lives" else "held"
-    itself = (lock_file.st_dev, lock_file.st_ino) == (manifest.lock_device, manifest.lock_inode)
-    return "gone" if itself else process
+        return "held"
+    if (lock_file.st_dev, lock_file.st_ino) == (manifest.lock_device, manifest.lock_inode):
+        return "gone"
+    is_copy = manifest.lock_inode != 0  # an older version did not say
+    return "unknown" if is_copy and process == "gone" else process
 
 
 def _process(manifest: Manifest) -> Standing:

@@ -16,7 +16,7 @@ from runtide_schemas import topics
 from runtide_schemas.errors import RuntideError
 
 State = Literal["live", "being sent", "elsewhere", "left behind", "unreadable"]
-"""``live``: its writer runs; ``elsewhere``: it may, where we cannot see it; ``left behind``: it waits for ``runtide sync``."""
+"""``live``: its writer runs; ``elsewhere``: it may, or this copy may lack its end; ``left behind``: it waits for a sync."""
 
 _STATES: dict[Standing, State] = {"lives": "live", "held": "being sent", "unknown": "elsewhere", "gone": "left behind"}
 

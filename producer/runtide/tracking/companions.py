@@ -1,6 +1,7 @@
 """Threads that accompany a run: they log beside the training, stop when it ends, and never raise into it."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,6 +16,22 @@ class Companion(Protocol):
 
     def abandon(self) -> None:
         """In a forked child, which has no such thread: let go of everything, and log nothing."""
+
+
+def stop_all(companions: list[Companion], deadline: float) -> bool:
+    """Stop the last that began first, and forget each; False when Ctrl-C ended the waiting: then they are only told to stop.
+
+    Args:
+        companions: emptied.
+        deadline: of the monotonic clock.
+    """
+    waited = True
+    while companions:
+        try:
+            companions.pop().stop(max(0.0, deadline - time.monotonic()))
+        except KeyboardInterrupt:
+            waited, deadline = False, 0.0
+    return waited
 
 
 class Errand:

@@ -11,9 +11,10 @@ from runtide.artifacts.models import MODELS_DIRECTORY, LoggedModel, store_model
 from runtide.artifacts.paths import check_artifact_path
 from runtide.artifacts.progress import shown, size_of
 from runtide.artifacts.store import StoredFile
+from runtide.tracking.coordinates import check_step, check_timestamp
 from runtide.tracking.environment import describe_environment
 from runtide.tracking.images import encode_image, series_path
-from runtide.tracking.run_log import RunLog, check_step, check_timestamp
+from runtide.tracking.run_log import RunLog
 from runtide.tracking.source_code import CODE_DIRECTORY, SourceCode
 from runtide.tracking.tables import Table, as_table, from_json, from_parquet, to_json, to_parquet
 from runtide_schemas.errors import InvalidRequest

@@ -86,7 +86,10 @@ def end_open_runs() -> None:
         run_ended(run)
         if deadline is None:
             deadline = time.monotonic() + min(run.exit_deadline, _KERNEL_DEADLINE_S if _in_kernel() else math.inf)
-        leftover = run.close(status, reason, max(0.0, deadline - time.monotonic()))
+        try:
+            leftover = run.close(status, reason, max(0.0, deadline - time.monotonic()))
+        except KeyboardInterrupt:  # also between two steps: the second call goes on where the first was
+            deadline, leftover = 0.0, run.close(status, reason, 0.0)
         say_end(run, leftover)
         if leftover is not None and leftover.interrupted:
             deadline = 0.0

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from time import time_ns
@@ -14,7 +15,8 @@ from typing import Any, Literal, SupportsFloat, get_args
 from runtide.artifacts.store import ArtifactStore, StoredFile
 from runtide.publisher.lag import LagCallback
 from runtide.settings import ClientSettings
-from runtide.tracking.companions import Companion
+from runtide.tracking.companions import Companion, stop_all
+from runtide.tracking.coordinates import check_step, check_timestamp
 from runtide.tracking.datasets import dataset_input
 from runtide.tracking.plan import Part, RunPlan
 from runtide.tracking.process import run_ended, writer_opened
@@ -34,7 +36,6 @@ from runtide_schemas.limits import (
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 _REASONS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
 _PER_EVENT_BYTES = 256 * 1024
-_MAX_LONG = 2**63 - 1
 _MAX_REASON = 8_000
 EPOCH = "epoch"
 NOTE_TAG = "mlflow.note.content"
@@ -66,6 +67,7 @@ class RunLog:
         self.tables = threading.Lock()
         self._writer: Writer | None = None
         self._concluded: Writer | None = None
+        self._unsaid: RunEnded | None = None
         self._append: Callable[[int, int, int, Any], None]
         self._append_all: Callable[[Sequence[tuple[int, int, int, Any]]], None]
         self._key_ids: Mapping[str, int] = {}
@@ -265,36 +267,49 @@ class RunLog:
         Args:
             status: FINISHED, FAILED or KILLED; None closes this process's writer and leaves the run alone.
             end_time: Unix time in milliseconds.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C ended the waiting for what accompanies the run; it has ended all the same.
         """
+        waited = stop_all(self._companions, time.monotonic() + self.exit_deadline / 2)
         with self._opening:
             if self._ended:
                 return
-            writer, self._writer = self.writer, None
-            self._concluded, self._ended = writer, True
-            self._key_ids = {}
-        self._stop_companions(time.monotonic() + self.exit_deadline / 2)
-        if status is not None:
-            writer.publish(RunEnded(run_id=self.run_id, status=status, end_time=end_time))
+            writer, end = self.writer, None
+            if status is not None:
+                end = RunEnded(run_id=self.run_id, status=status, end_time=end_time)
+            self._end(writer, end)
+        self._say_end(writer)
         writer.conclude(_REASONS[status or "FINISHED"])
+        if not waited:
+            raise KeyboardInterrupt
 
     def close(self, status: str, reason: str, timeout: float | None) -> Leftover | None:
-        """End the run in this process; see ``Run.end``. Ending twice does nothing."""
+        """End the run in this process; see ``Run.end``. Ending twice does nothing, but for what Ctrl-C broke off.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C ended the waiting, and nothing is left.
+        """
         if status not in get_args(EndStatus):
             raise InvalidRequest(f"Run status must be one of {', '.join(get_args(EndStatus))}, got {status!r}")
         deadline = time.monotonic() + (self.exit_deadline if timeout is None else timeout)
-        self._stop_companions(time.monotonic() + (deadline - time.monotonic()) / 2)
+        waited = stop_all(self._companions, time.monotonic() + (deadline - time.monotonic()) / 2)
         with self._opening:
-            writer, self._writer = self._writer or self._concluded, None
-            was_ended, self._ended = self._ended, True
-            self._concluded = None
-            self._key_ids = {}
+            writer, end = self._writer or self._concluded, self._unsaid
+            if self.ends_for_all and not self._ended:
+                end = RunEnded(run_id=self.run_id, status=status, end_time=now_ms(), reason=reason[:_MAX_REASON])
+            self._end(writer, end)
         run_ended(self)
         if writer is None:
             return None
-        if self.ends_for_all and not was_ended:
-            ended = RunEnded(run_id=self.run_id, status=status, end_time=now_ms(), reason=reason[:_MAX_REASON])
-            writer.publish(ended)
-        return writer.close(_REASONS[status], max(0.0, deadline - time.monotonic()))
+        self._say_end(writer)
+        leftover = writer.close(_REASONS[status], max(0.0, deadline - time.monotonic()) if waited else 0.0)
+        self._concluded = None
+        if waited:
+            return leftover
+        if leftover is None:
+            raise KeyboardInterrupt
+        return replace(leftover, interrupted=True)
 
     def became_child(self) -> None:
         """In a forked child: the writer stays the parent's; the next call opens this process's own."""
@@ -307,12 +322,18 @@ class RunLog:
         if writer := self._writer or self._concluded:
             writer.abandon_in_child()
             self._inherited = writer  # kept, so that nothing of the parent's is finalised here
-            self._writer = self._concluded = None
+            self._writer = self._concluded = self._unsaid = None
 
-    def _stop_companions(self, deadline: float) -> None:
-        """Stop what accompanies the run; it may take half of an end's time, the other half is the delivery's."""
-        while self._companions:
-            self._companions.pop().stop(max(0.0, deadline - time.monotonic()))
+    def _end(self, writer: Writer | None, end: RunEnded | None) -> None:
+        """Take no more. In this order Ctrl-C, after any step, leaves ``close`` the writer and the end that it has to say."""
+        self._unsaid, self._concluded = end, writer
+        self._ended = True
+        self._writer, self._key_ids = None, {}
+
+    def _say_end(self, writer: Writer) -> None:
+        if self._unsaid is not None:
+            writer.publish(self._unsaid)
+            self._unsaid = None
 
     def _begin(self, plan: RunPlan) -> None:
         writer = self.writer
@@ -363,25 +384,3 @@ def in_parts(items: Mapping[str, str]) -> Iterator[dict[str, str]]:
             part, size = {}, 0
     if part:
         yield part
-
-
-def check_step(step: Any) -> int:
-    """Return a step: a whole number of 64 bits."""
-    try:
-        number = int(step)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidRequest(f"Metric step must be a whole number, got {step!r} ({type(step).__name__})") from error
-    if isinstance(step, str | bytes) or number != step or not -_MAX_LONG - 1 <= number <= _MAX_LONG:
-        raise InvalidRequest(f"Metric step must be a whole number of 64 bits, got {step!r}")
-    return number
-
-
-def check_timestamp(timestamp: Any) -> int:
-    """Return a timestamp: Unix time in milliseconds, not negative."""
-    try:
-        milliseconds = int(timestamp)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidRequest(f"Metric timestamp must be Unix time in milliseconds, got {timestamp!r}") from error
-    if isinstance(timestamp, str | bytes) or not 0 <= milliseconds <= _MAX_LONG:
-        raise InvalidRequest(f"Metric timestamp must be Unix time in milliseconds, not negative, got {timestamp!r}")
-    return milliseconds

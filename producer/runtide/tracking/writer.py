@@ -96,9 +96,10 @@ class Writer:
         with self._closing:
             if not self._concluded:
                 self.spool.points.close()
-                self._concluded = self.spool.seal_all(max(timeout, _LEAST_SEALING_S))
-                if self._concluded and self._run_id:
+                sealed = self.spool.seal_all(max(timeout, _LEAST_SEALING_S))
+                if sealed and self._run_id:
                     self._publish_closing(reason)
+                self._concluded = sealed
             return self._concluded
 
     def close(self, reason: str, timeout: float) -> Leftover | None:
