@@ -50,6 +50,11 @@ class GatewaySettings(BaseSettings):
     )
     log_token_file: Path | None = Field(default=None, description="File that holds the log token itself.")
     max_body_bytes: int = Field(default=1_048_576, ge=1, description="Largest request body.")
+    body_gap_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Longest silence inside a request's body; one that goes on slowly is waited for.",
+    )
     artifacts: str = Field(
         default="",
         validation_alias=AliasChoices("RUNTIDE_GATEWAY_ARTIFACTS", "RUNTIDE_ARTIFACTS"),
