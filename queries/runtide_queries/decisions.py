@@ -14,14 +14,36 @@ from runtide_schemas import topics
 from runtide_schemas.codec import decode, encode
 from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
 
-REMEMBERED = 10_000
-"""Facts before the end that are looked at first: a request may be answered before anybody asks."""
+REMEMBERED, REMEMBERED_BYTES = 10_000, 32 * 1024 * 1024
+"""Facts before the end that are looked at first, and kept: a request may be answered before anybody asks."""
 MOST_WAITING = 1_000
 _POLL_MS = 500
 _PAUSE_S = 1.0
+_FETCH_BYTES = 1024 * 1024
+_FIRST_STEP = 16
 _STOP_S = 15.0
 _CATALOG = TopicPartition(topics.CATALOG, 0)
 log = logging.getLogger(__name__)
+
+
+class Remembered:
+    """The newest facts by the id of their request, as many as fit."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most, self._most_bytes = most, most_bytes
+        self._facts: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, request_id: str) -> bytes | None:
+        """Return the fact that answers a request, if it is remembered."""
+        return self._facts.get(request_id)
+
+    def put(self, request_id: str, fact: bytes) -> None:
+        """Remember a fact, and forget the oldest for it."""
+        self._bytes += len(fact) - len(self._facts.pop(request_id, b""))
+        self._facts[request_id] = fact
+        while len(self._facts) > self._most or self._bytes > self._most_bytes:
+            self._bytes -= len(self._facts.popitem(last=False)[1])
 
 
 class Decisions:
@@ -29,7 +51,7 @@ class Decisions:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._settings = kafka
-        self._answers: OrderedDict[str, bytes] = OrderedDict()
+        self._answers = Remembered(REMEMBERED, REMEMBERED_BYTES)
         self._waiting: defaultdict[str, set[asyncio.Future[bytes]]] = defaultdict(set)
         self._following: asyncio.Task[None] | None = None
 
@@ -63,7 +85,7 @@ class Decisions:
 
     async def _follow(self) -> None:
         while True:
-            consumer = new_consumer(self._settings)
+            consumer = new_consumer(self._settings, max_partition_fetch_bytes=_FETCH_BYTES)
             try:
                 await consumer.start()
                 await self._read(consumer)
@@ -76,9 +98,7 @@ class Decisions:
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         schemas = registry_for(self._settings.schema_registry)
         consumer.assign([_CATALOG])
-        begin = (await consumer.beginning_offsets([_CATALOG]))[_CATALOG]
-        end = (await consumer.end_offsets([_CATALOG]))[_CATALOG]
-        consumer.seek(_CATALOG, max(begin, end - REMEMBERED))
+        consumer.seek(_CATALOG, await _first_that_fits(consumer))
         while True:
             records = (await consumer.getmany(_CATALOG, timeout_ms=_POLL_MS)).get(_CATALOG, [])
             values = [record.value or b"" for record in records]
@@ -94,9 +114,38 @@ class Decisions:
         answer = getattr(fact, "answer", None)
         if answer is None:
             return
-        self._answers[answer.request_id] = encoded = encode(fact)
-        while len(self._answers) > REMEMBERED:
-            self._answers.popitem(last=False)
+        encoded = encode(fact)
+        self._answers.put(answer.request_id, encoded)
         for future in self._waiting.get(answer.request_id, ()):
             if not future.done():
                 future.set_result(encoded)
+
+
+async def _first_that_fits(consumer: AIOKafkaConsumer) -> int:
+    """Return an offset from which to the end there is no more than is remembered.
+
+    Nobody tells how large records are but by reading them, so it goes back from the end, in steps that grow until one is too
+    large, and shrink after that.
+    """
+    begin = (await consumer.beginning_offsets([_CATALOG]))[_CATALOG]
+    first = end = (await consumer.end_offsets([_CATALOG]))[_CATALOG]
+    oldest, left, step, grow = max(begin, end - REMEMBERED), REMEMBERED_BYTES, _FIRST_STEP, True
+    while first > oldest and step:
+        start = max(oldest, first - step)
+        size = await _bytes_between(consumer, start, first, left)
+        if size <= left:
+            first, left = start, left - size
+        else:
+            grow = False
+        step = 2 * step if grow else step // 4
+    return first
+
+
+async def _bytes_between(consumer: AIOKafkaConsumer, start: int, stop: int, most: int) -> int:
+    """Return how many bytes the records of some offsets have; it stops counting, and reading, at more than ``most``."""
+    consumer.seek(_CATALOG, start)
+    size = 0
+    while size <= most and await consumer.position(_CATALOG) < stop:
+        records = (await consumer.getmany(_CATALOG, timeout_ms=_POLL_MS)).get(_CATALOG, [])
+        size += sum(len(record.value or b"") for record in records if record.offset < stop)
+    return size

@@ -1,12 +1,14 @@
 """The route table: each route declares a policy and is checked by it, and nothing else is served."""
 
 import hashlib
+import re
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from pydantic import SecretStr
+from starlette.types import Message
 
 from runtide.kafka import KafkaSettings
 from runtide_queries.server.app import ROUTES, create_app
@@ -19,6 +21,7 @@ from runtide_queries.server.policy import (
     attach,
     policy_of,
     require_policies,
+    shows_full_token,
 )
 from runtide_queries.server.settings import GatewaySettings
 from runtide_schemas.errors import FatalError
@@ -83,6 +86,41 @@ async def test_reads_need_the_token_when_there_is_one(client: httpx.AsyncClient,
         if policy is not Policy.OPEN:
             assert reply.json()["error_code"] == "UNAUTHENTICATED"
             assert reply.headers["www-authenticate"].startswith("Basic")
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.policy is not Policy.OPEN], ids=str)
+async def test_no_byte_of_a_body_is_read_before_the_token_is_seen(route: Route) -> None:
+    app = app_with(token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest())
+    path = re.sub(r"{\w+}", "0" * 64, route.path.replace(":path", ""))
+    scope: dict[str, object] = {
+        "type": "http", "http_version": "1.1", "method": route.method, "path": path, "query_string": b"", "root_path": "",
+        "scheme": "http", "server": ("localhost", 5050), "client": ("127.0.0.1", 9),
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"900")],
+    }  # fmt: skip
+    statuses: list[int] = []
+
+    async def receive() -> Message:
+        raise AssertionError("the body was asked for")
+
+    async def send(message: Message) -> None:
+        statuses.append(message.get("status", 0))
+
+    await app(scope, receive, send)
+    assert statuses[0] == 401
+
+
+async def test_who_shows_the_full_token() -> None:
+    token, log_token = (hashlib.sha256(text.encode()).hexdigest() for text in (TOKEN, "log"))
+    for settings, full in (
+        (GatewaySettings(), {"wrong", "log", TOKEN}),
+        (GatewaySettings(token_sha256=token, log_token_sha256=log_token), {TOKEN}),
+    ):
+        app = FastAPI()
+        app.state.settings = settings
+        for shown in ("wrong", "log", TOKEN):
+            header = (b"authorization", f"Bearer {shown}".encode())
+            request = Request({"type": "http", "app": app, "headers": [header]})
+            assert shows_full_token(request) == (shown in full)
 
 
 def test_beyond_loopback_a_token_is_required() -> None:

@@ -1,5 +1,6 @@
 """What every request passes first, on every path, known or not."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -104,6 +105,25 @@ async def test_large_bodies_are_refused_announced_or_not(client: httpx.AsyncClie
     assert lying.status_code == 413
     streamed = await client.post("/api/runtide/v1/sql", content=chunks(), headers={"content-type": "application/json"})
     assert streamed.status_code == 400
+
+
+async def test_a_body_that_stops_is_given_up_and_one_that_goes_on_is_not() -> None:
+    async def chunks(pauses: list[float]) -> AsyncIterator[bytes]:
+        for pause in pauses:
+            await asyncio.sleep(pause)
+            yield b"[1,"
+
+    async def answer_to(pauses: list[float]) -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:5050") as client:
+            headers = {"content-type": "application/json"}
+            return await client.post("/api/runtide/v1/sql", content=chunks(pauses), headers=headers)
+
+    transport = httpx.ASGITransport(app_with(body_gap_seconds=0.3))
+    steady, stopped = await asyncio.gather(answer_to([0.05] * 12), answer_to([0.0, 30.0]))
+    assert steady.status_code == 400, "it came whole, and is no JSON"
+    assert stopped.status_code == 408
+    assert "0.3 s" in stopped.json()["message"]
+    assert stopped.headers["connection"] == "close"
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runtide.gateway.access import TLS_CA, TOKEN, TOKEN_FILE, GatewayAccess
-from runtide.http_exchange import parse_endpoint
+from runtide.gateway.access import TLS_CA, TOKEN, GatewayAccess
+from runtide.gateway.calls import GatewayAway, _refusal
+from runtide.http_exchange import Response, parse_endpoint
 from runtide.http_proxy import proxy_before
 from runtide_schemas.errors import FatalError, InvalidRequest, NotFound, TransientError
 
 PATIENCE_S = 30.0
 """How long a question is asked again before it counts as failed."""
 TIMEOUT_S = 60.0
-_TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _DRAIN_BYTES = 65_536
 
@@ -63,20 +63,26 @@ class Asking:
 
         Raises:
             NotFound: there is nothing of this name.
-            InvalidRequest: the gateway refuses; the message is the gateway's.
-            FatalError: it does not let us in, or is not whom we trust.
-            TransientError: nobody answered for ``PATIENCE_S``.
+            TooLarge: the body is too large for it.
+            InvalidRequest: the gateway refuses for another reason, which the message and ``code`` are.
+            FatalError: it does not let us in, is no gateway, or is not whom we trust.
+            TransientError: nobody answered for ``PATIENCE_S``, or only that it cannot for the moment.
         """
         deadline, pause = time.monotonic() + PATIENCE_S, _FIRST_PAUSE_S
         while True:
             was_open = self._connection is not None
             try:
                 return self._once(question, answered)
-            except (OSError, http.client.HTTPException, _TryAgain) as error:
+            except GatewayAway as error:
+                if time.monotonic() > deadline:
+                    raise
+                was_open, least = False, error.retry_after
+            except (OSError, http.client.HTTPException) as error:
                 self.close()
                 self._check_trust(error)
                 if time.monotonic() > deadline:
                     raise TransientError(f"the gateway {self._access.url} did not answer: {error}") from error
+                least = 0.0
             except (
                 BaseException
             ):  # what was sent of the request, or left of the answer, would be taken for the next one's
@@ -84,7 +90,8 @@ class Asking:
                 raise
             if was_open:  # it may just have been idle for too long
                 continue
-            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that many clients do not come back at once
+            spread = pause * random.uniform(0.5, 1)  # noqa: S311 - so that many clients do not come back at once
+            time.sleep(max(0.0, min(least + spread, deadline - time.monotonic())))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def close(self) -> None:
@@ -114,7 +121,7 @@ class Asking:
         else:
             reply = connection.getresponse()
         if reply.status >= 300:
-            self._refused(reply)
+            self._refused(f"{question.method} {question.target.partition('?')[0]}", reply)
         result = answered(reply)
         if reply.read(_DRAIN_BYTES) or reply.will_close:
             self.close()
@@ -131,21 +138,17 @@ class Asking:
             connection.set_tunnel(server.host, server.port, proxy.headers)
         return connection
 
-    def _refused(self, reply: http.client.HTTPResponse) -> None:
-        text = reply.read(_DRAIN_BYTES)
-        try:
-            said = json.loads(text)
-            message, code = str(said["message"]), str(said["error_code"])
-        except (ValueError, KeyError, TypeError):
-            message, code = f"{reply.status} {reply.reason}", ""
+    def _refused(self, what: str, reply: http.client.HTTPResponse) -> None:
+        headers = {name.lower(): value for name, value in reply.getheaders()}
+        response = Response(reply.status, reply.read(_DRAIN_BYTES), headers)
         self.close()
-        if reply.status in _TRY_AGAIN:
-            raise _TryAgain(message)
-        if reply.status == 401:
-            raise FatalError(f"the gateway {self._access.url} wants another token: set {TOKEN_FILE} or {TOKEN}")
+        message, code = _said(response.body)
         if reply.status == 404 and code == "RESOURCE_DOES_NOT_EXIST":
             raise NotFound(message)
-        raise InvalidRequest(f"the gateway {self._access.url} refuses: {message}", code or "BAD_REQUEST")
+        if reply.status == 501:  # it will never do this, unlike what else it says from 500 on
+            raise InvalidRequest(f"the gateway {self._access.url} refuses: {message or reply.reason}", code or "NOT_IMPLEMENTED")
+        error = _refusal(self._access.url, what, response)
+        raise InvalidRequest(str(error), code or "BAD_REQUEST") if type(error) is InvalidRequest else error
 
     def _check_trust(self, error: Exception) -> None:
         if type(error).__name__ == "SSLCertVerificationError":  # by name: plain HTTP does without the module
@@ -154,5 +157,10 @@ class Asking:
             ) from error
 
 
-class _TryAgain(Exception):
-    """The gateway answered that it cannot for the moment."""
+def _said(body: bytes) -> tuple[str, str]:
+    """Return message and code of a refusal; both are empty when it is not in the gateway's form."""
+    try:
+        said = json.loads(body)
+        return str(said["message"]), str(said["error_code"])
+    except (ValueError, KeyError, TypeError):
+        return "", ""

@@ -1,6 +1,7 @@
 """Artifacts that a gateway keeps (``mlflow-artifacts:``): sent and read over HTTP, large ones in parts that can be gone on with."""
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
@@ -209,9 +210,28 @@ def _whole(reply: http.client.HTTPResponse) -> bytes:
 
 
 def _save(reply: http.client.HTTPResponse, target: Path) -> None:
-    with target.open("wb") as file:
+    with _on_disk(target):
+        file = target.open("wb", buffering=0)
+    with file:
         while chunk := reply.read(CHUNK_BYTES):
-            file.write(chunk)
+            with _on_disk(target):
+                _write_all(file, chunk)
         if reply.length:
             raise http.client.IncompleteRead(b"", reply.length)
-        os.fsync(file.fileno())
+        with _on_disk(target):
+            os.fsync(file.fileno())
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+@contextlib.contextmanager
+def _on_disk(target: Path) -> Iterator[None]:
+    """Translate what goes wrong on this machine: an OSError would be taken for the gateway's, and asked again for long."""
+    try:
+        yield
+    except OSError as error:
+        raise TransientError(f"{target} cannot be written: {error.strerror or error}") from error

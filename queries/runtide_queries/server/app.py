@@ -67,7 +67,12 @@ def create_app(settings: GatewaySettings, kafka: KafkaSettings) -> FastAPI:
     require_policies(app)
     _answer_errors(app)
     app.add_middleware(Measured, measures=app.state.measures)
-    app.add_middleware(Safety, hosts=settings.hosts, most_body_bytes=body_limits(ROUTES, settings.max_body_bytes))
+    app.add_middleware(
+        Safety,
+        hosts=settings.hosts,
+        most_body_bytes=body_limits(ROUTES, settings.max_body_bytes),
+        body_gap_s=settings.body_gap_seconds,
+    )
     return app
 
 
@@ -96,7 +101,7 @@ def _answer_errors(app: FastAPI) -> None:
         known = {404: "ENDPOINT_NOT_FOUND", 405: "ENDPOINT_NOT_FOUND"}
         message = f"{request.method} {request.url.path[:200]}: {error.detail}"
         code = known.get(error.status_code, "BAD_REQUEST")
-        return _answer(request, refusal(code, message, status=error.status_code), message)
+        return _answer(request, refusal(code, message, status=error.status_code, headers=error.headers), message)
 
 
 def _answer(request: Request, answer: Response, message: str) -> Response:

@@ -4,11 +4,13 @@ A page of another site can make a browser send requests to loopback (CSRF) or, b
 host allow-list and the origin check close both, on all paths alike (CVE-2025-14279 and CVE-2026-2611 were path lists).
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtide_queries.server.answers import Json, refusal
@@ -33,11 +35,14 @@ _log = logging.getLogger(__name__)
 class Safety:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], most_body_bytes: Callable[[Scope], int]) -> None:
-        """``most_body_bytes`` returns the largest body that a request may have."""
+    def __init__(
+        self, app: ASGIApp, *, hosts: frozenset[str], most_body_bytes: Callable[[Scope], int], body_gap_s: float
+    ) -> None:
+        """``most_body_bytes`` returns the largest body that a request may have; ``body_gap_s``: longest silence inside one."""
         self._app = app
         self._hosts = hosts
         self._most_body_bytes = most_body_bytes
+        self._body_gap_s = body_gap_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse what is not safe, pass on the rest, add the headers."""
@@ -52,7 +57,8 @@ class Safety:
             await refused(scope, receive, answer.send)
             return
         try:
-            await self._app(scope, _Limited(receive, self._most_body_bytes(scope)), answer.send)
+            limited = _Limited(receive, self._most_body_bytes(scope), self._body_gap_s)
+            await self._app(scope, limited, answer.send)
         except Exception:  # the last line: whatever went wrong inside, the caller gets an answer without inner details
             _log.exception("%s %s failed", scope["method"], scope["path"])
             if answer.started:
@@ -122,13 +128,22 @@ def _host_name(host: str) -> str:
 
 
 class _Limited:
-    """Counts a body as it comes in; a chunked one has no length to look at beforehand."""
+    """Counts a body as it comes in, as a chunked one has no length to look at beforehand; ends the wait for one that stops."""
 
-    def __init__(self, receive: Receive, most: int) -> None:
+    def __init__(self, receive: Receive, most: int, gap_s: float) -> None:
         self._receive, self._left, self._most = receive, most, most
+        self._gap_s: float | None = gap_s
 
     async def __call__(self) -> Message:
-        message = await self._receive()
+        try:
+            async with asyncio.timeout(self._gap_s):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise HTTPException(
+                408, f"nothing came of the body for {self._gap_s:g} s", headers={"Connection": "close"}
+            ) from error
+        if not message.get("more_body", False):
+            self._gap_s = None  # what is waited for from now on is the end of the connection
         self._left -= len(message.get("body", b""))
         if self._left < 0:
             raise InvalidRequest(f"a body has at most {self._most} bytes")

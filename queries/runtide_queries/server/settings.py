@@ -46,10 +46,16 @@ class GatewaySettings(BaseSettings):
     log_token_sha256: str = Field(
         default="",
         pattern=r"^([0-9a-f]{64})?$",
-        description="SHA-256 (hex) of a second token, for training jobs: it opens what logging needs, and no reads.",
+        description="SHA-256 (hex) of a second token, for training jobs: it opens what logging needs. That is bringing what "
+        "a job states, and storing, listing and downloading artifacts; no other reads, and nothing that deletes or deploys.",
     )
     log_token_file: Path | None = Field(default=None, description="File that holds the log token itself.")
     max_body_bytes: int = Field(default=1_048_576, ge=1, description="Largest request body.")
+    body_gap_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Longest silence inside a request's body; one that goes on slowly is waited for.",
+    )
     artifacts: str = Field(
         default="",
         validation_alias=AliasChoices("RUNTIDE_GATEWAY_ARTIFACTS", "RUNTIDE_ARTIFACTS"),
