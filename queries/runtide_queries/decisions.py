@@ -128,7 +128,7 @@ async def _first_that_fits(consumer: AIOKafkaConsumer) -> int:
     large, and shrink after that.
     """
     begin = (await consumer.beginning_offsets([_CATALOG]))[_CATALOG]
-    first = end = (await consumer.end_offsets([_CATALOG]))[_CATALOG]
+    first = end = int((await consumer.end_offsets([_CATALOG]))[_CATALOG])
     oldest, left, step, grow = max(begin, end - REMEMBERED), REMEMBERED_BYTES, _FIRST_STEP, True
     while first > oldest and step:
         start = max(oldest, first - step)

@@ -14,6 +14,7 @@ from runtide.delivery import DeliveryWindow
 from runtide.kafka import MAX_EVENT_BYTES, KafkaSettings, describe
 from runtide.outgoing import Outgoing
 from runtide.spool.segment_format import SpooledEvent, decode_segment
+from runtide_queries.intake_rights import check_rights
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
 from runtide_schemas.envelope import from_headers
@@ -49,15 +50,17 @@ class Intake:
         self._deadline_s = deadline_s
         self._running: asyncio.Task[None] | None = None
 
-    async def publish(self, segment: bytes) -> list[SpooledEvent]:
+    async def publish(self, segment: bytes, *, full: bool) -> list[SpooledEvent]:
         """Publish a segment's events, in order, and return them once the log has them all.
+
+        ``full``: whoever brings them may do everything, and not only what training jobs do (``intake_rights.py``).
 
         Raises:
             InvalidRequest: it is no segment, or an event in it is not what it says or must not come this way; then none is
                 published.
             TransientError: the log did not acknowledge in time. Some may be in it: send the segment again.
         """
-        events = await asyncio.to_thread(checked_events, segment)
+        events = await asyncio.to_thread(checked_events, segment, full)
         arrival = _Arrival(len(events))
         records = [outgoing(event, arrival.acknowledged) for event in events]
         running = self._start()
@@ -104,7 +107,7 @@ class _Arrival:
             self.complete.set_result(None)
 
 
-def checked_events(segment: bytes) -> list[SpooledEvent]:
+def checked_events(segment: bytes, full: bool = True) -> list[SpooledEvent]:
     """Return the events of a segment.
 
     Raises:
@@ -118,9 +121,10 @@ def checked_events(segment: bytes) -> list[SpooledEvent]:
         raise InvalidRequest("the body is no whole spool segment: it holds no event")
     for place, event in enumerate(events):
         try:
-            _check(event)
+            _check(event, full)
         except (PoisonEvent, InvalidRequest) as error:
-            raise InvalidRequest(f"event {place} of the segment ({event.type[:40]}): {error}") from error
+            code = error.code if isinstance(error, InvalidRequest) else "INVALID_PARAMETER_VALUE"
+            raise InvalidRequest(f"event {place} of the segment ({event.type[:40]}): {error}", code) from error
     return events
 
 
@@ -136,7 +140,7 @@ def outgoing(event: SpooledEvent, acknowledged: Callable[[Any], None]) -> Outgoi
     )
 
 
-def _check(event: SpooledEvent) -> None:
+def _check(event: SpooledEvent, full: bool) -> None:
     """Raises PoisonEvent or InvalidRequest: it cannot be applied, is not what it says, or must not come this way."""
     kind = EVENT_TYPES.get(event.type)
     if kind is None or kind.topic not in OPEN_TOPICS:
@@ -155,3 +159,4 @@ def _check(event: SpooledEvent) -> None:
     said = (event.type, event.subject, event.key)
     if said != (found := (type(body).__name__, subject_of(body), key_of(body, event.writer))):
         raise InvalidRequest(f"its envelope says {said}, its body {found}")
+    check_rights(body, full)

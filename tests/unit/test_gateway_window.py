@@ -325,7 +325,7 @@ async def test_files_go_through_a_proxy_too(tmp_path: Path, monkeypatch: pytest.
     assert server.heads[0].partition(" HTTP")[0] == (f"GET {url}/x?y=1" if scheme == "http" else "GET /x?y=1")
 
 
-@pytest.mark.parametrize("token", ["a b", "a\nb", "t\u00f6ken", "a\x00"])
+@pytest.mark.parametrize("token", ["a\nb", "t\u00f6ken", "a\x00"])
 def test_a_token_that_is_none_is_refused_without_being_shown(token: str) -> None:
     with pytest.raises(FatalError) as refused:
         GatewayAccess.of("http://gateway.example", {"RUNTIDE_GATEWAY_TOKEN": token})

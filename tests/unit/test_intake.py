@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from runtide.spool import segment_format
 from runtide.spool.segment_format import MOST_SCHEMA_BYTES, NOT_METRICS, SpooledEvent, decode_segment, encode_segment
 from runtide_queries.intake import checked_events, outgoing
+from runtide_queries.intake_rights import A_JOB_STATES
 from runtide_schemas.codec import encode_body
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.registry import EVENT_TYPES, schema_fingerprint
@@ -70,6 +71,18 @@ def test_what_a_job_may_say_is_taken_as_it_is(topic: str) -> None:
 def test_what_only_services_state_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match="facts about runs, and requests"):
         checked_events(encode_segment([spooled(sample(name))]))
+
+
+@pytest.mark.parametrize("topic", [RUNS, METRICS, REQUESTS])
+def test_the_log_token_is_enough_for_what_jobs_state_only(topic: str) -> None:
+    for body in bodies_of(topic):
+        segment = encode_segment([spooled(body)])
+        if type(body).__name__ in A_JOB_STATES and not getattr(body, "aliases", ()):
+            assert checked_events(segment, full=False)
+        else:
+            with pytest.raises(InvalidRequest, match="full token") as refused:
+                checked_events(segment, full=False)
+            assert refused.value.code == "PERMISSION_DENIED"
 
 
 def test_every_released_version_travels() -> None:

@@ -88,7 +88,11 @@ async def test_reads_need_the_token_when_there_is_one(client: httpx.AsyncClient,
             assert reply.headers["www-authenticate"].startswith("Basic")
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.policy is not Policy.OPEN], ids=str)
+@pytest.mark.parametrize(
+    "route",
+    [route for route in ROUTES if route.policy is not Policy.OPEN],
+    ids=lambda route: f"{route.method} {route.path}",
+)
 async def test_no_byte_of_a_body_is_read_before_the_token_is_seen(route: Route) -> None:
     app = app_with(token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest())
     path = re.sub(r"{\w+}", "0" * 64, route.path.replace(":path", ""))

@@ -45,8 +45,10 @@ class GatewayAccess:
         token = environment.get(TOKEN, "").strip()
         if not token and (file := environment.get(TOKEN_FILE)):
             token = read_secret(Path(file), TOKEN_FILE)
-        if not (token.isascii() and token.isprintable()) or " " in token:
-            raise FatalError(f"{TOKEN} or {TOKEN_FILE} holds no token: it has spaces, line breaks or other characters")
+        if not (token.isascii() and token.isprintable()):
+            raise FatalError(
+                f"{TOKEN} or {TOKEN_FILE} holds no token: it has line breaks, or characters that are not ASCII"
+            )
         ca = environment.get(TLS_CA)
         return cls(check_gateway_url(url), token, Path(ca) if ca else None)
 

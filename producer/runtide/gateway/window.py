@@ -64,8 +64,10 @@ class GatewayWindow:
         """Let records go; one that is being sent may arrive."""
         for record in records:
             record.settled = True
-        for lane in self._lanes.values():
+        for name, lane in self._lanes.items():
             _drop_settled(lane)
+            if not lane:
+                self._recovered(name)
 
     async def run(self) -> None:
         """Deliver until cancelled."""

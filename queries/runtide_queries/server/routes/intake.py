@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from runtide_queries.intake import MOST_SEGMENT_BYTES
 from runtide_queries.server.answers import Json
-from runtide_queries.server.policy import Policy, Route
+from runtide_queries.server.policy import Policy, Route, shows_full_token
 from runtide_queries.server.routes import API
 from runtide_queries.server.stores import AskStores
 from runtide_schemas.errors import InvalidRequest, TransientError
@@ -39,7 +39,7 @@ async def bring_segment(request: Request, stores: AskStores) -> Json:
         return Json({}, status_code=CLIENT_CLOSED_REQUEST)
     await _within(TURN_S, intake.turn.acquire(), "other segments were not published")
     try:
-        events = await intake.publish(segment)
+        events = await intake.publish(segment, full=shows_full_token(request))
     finally:
         intake.turn.release()
     return Json({"accepted": len(events), "last": events[-1].id})
