@@ -403,6 +403,17 @@ def test_a_note_is_whole_or_nothing(tmp_path: Path) -> None:
     note.close()
 
 
+def test_a_long_address_costs_no_later_note_its_meaning(spool: WriterSpool) -> None:
+    log_params(spool, 5)
+    settle(spool)
+    long = ",".join(f"kafka-broker-{number}.example.internal:9092" for number in range(20))
+    assert send_all(spool.directory, long) == list(range(5))
+    assert send_all(spool.directory, long) == []
+    assert (spool.directory / "followed").stat().st_size > 512
+    assert send_all(spool.directory) == list(range(5)), "another log has nothing yet"
+    assert send_all(spool.directory) == []
+
+
 def test_the_list_counts_what_was_followed_as_sent(spool: WriterSpool) -> None:
     log_params(spool, 5)
     settle(spool)
