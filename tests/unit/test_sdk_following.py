@@ -2,15 +2,19 @@
 
 import dataclasses
 import errno
+import fcntl
 import json
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from runtide.spool import liveness, topic_log
+from runtide.spool import manifest as manifests
 from runtide.spool.acked import read_followed
 from runtide.spool.following import FollowedSpool
 from runtide.spool.inspection import summarize
@@ -338,6 +342,40 @@ def test_a_spool_whose_lock_cannot_be_had_is_not_taken(spool: WriterSpool, monke
     WriterSpool.take_over(spool.directory, LIMITS).close(remove=False)
 
 
+@contextmanager
+def locked(directory: Path, how: int) -> Iterator[int]:
+    """Hold a spool's lock as another process would: by a descriptor of its own."""
+    descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY)
+    fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def test_who_only_looks_keeps_nobody_from_sending(spool: WriterSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool.close(remove=False)
+    with locked(spool.directory, fcntl.LOCK_SH) as looking:
+        monkeypatch.setattr("time.sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+        taken = WriterSpool.take_over(spool.directory, LIMITS)
+    taken.close(remove=False)
+
+
+def test_nobody_waits_for_a_spool_that_another_has(spool: WriterSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool.close(remove=False)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits for what takes longer than a look"))
+    with locked(spool.directory, fcntl.LOCK_EX), pytest.raises(SpoolBusy) as busy:
+        WriterSpool.take_over(spool.directory, LIMITS)
+    assert busy.value.standing in {"held", "lives"}
+
+
+def test_one_who_never_ends_looking_is_not_waited_for_long(spool: WriterSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool.close(remove=False)
+    monkeypatch.setattr(manifests, "_LOOKING_S", 0.01)
+    with locked(spool.directory, fcntl.LOCK_SH), pytest.raises(SpoolBusy):
+        WriterSpool.take_over(spool.directory, LIMITS)
+
+
 def test_a_manifest_of_an_older_version_is_read(spool: WriterSpool) -> None:
     path = spool.directory / "writer.json"
     fields = json.loads(path.read_text())
@@ -363,6 +401,17 @@ def test_a_note_is_whole_or_nothing(tmp_path: Path) -> None:
     path.write_text('{"a": 7}')
     assert read_note(path) == {"a": 7}, "as versions before wrote it"
     note.close()
+
+
+def test_a_long_address_costs_no_later_note_its_meaning(spool: WriterSpool) -> None:
+    log_params(spool, 5)
+    settle(spool)
+    long = ",".join(f"kafka-broker-{number}.example.internal:9092" for number in range(20))
+    assert send_all(spool.directory, long) == list(range(5))
+    assert send_all(spool.directory, long) == []
+    assert (spool.directory / "followed").stat().st_size > 512
+    assert send_all(spool.directory) == list(range(5)), "another log has nothing yet"
+    assert send_all(spool.directory) == []
 
 
 def test_the_list_counts_what_was_followed_as_sent(spool: WriterSpool) -> None:

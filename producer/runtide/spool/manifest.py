@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import platform
+import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,8 @@ SENT_FILE = "writer.sent.json"
 """The manifest of a spool that is delivered wholly and about to be deleted."""
 LOCK_FILE = "lock"
 FORMAT = 1
+_LOOKING_S = 0.5
+_AGAIN_S = 0.002
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -99,14 +102,36 @@ def mark_sent(directory: Path) -> None:
 
 
 def lock(directory: Path) -> int | None:
-    """Take a spool's lock and return its descriptor, or None when somebody has it. Closing it gives it back."""
+    """Take a spool's lock and return its descriptor, or None when somebody has it. Closing it gives it back.
+
+    Those who only look (``share_lock``) do so for microseconds, and are waited for, half a second at most.
+    """
     descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _LOOKING_S
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        while not _flocked(descriptor, fcntl.LOCK_EX):
+            if not share_lock(descriptor) or time.monotonic() > deadline:
+                os.close(descriptor)
+                return None
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            time.sleep(_AGAIN_S)
+    except BaseException:
         os.close(descriptor)
-        return None
+        raise
     return descriptor
+
+
+def share_lock(descriptor: int) -> bool:
+    """Share an open lock file with others who look; False when somebody has the spool."""
+    return _flocked(descriptor, fcntl.LOCK_SH)
+
+
+def _flocked(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def client_name() -> str:

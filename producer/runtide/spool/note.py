@@ -14,7 +14,7 @@ _TRIES = 3
 
 
 class Note:
-    """A JSON object of at most some 480 bytes in a file of its own, with a checksum.
+    """A JSON object in the first line of a file of its own, with a checksum; what a longer one left behind it is nothing.
 
     One write replaces it. A reader may still see a part of the old and a part of the new one; the checksum tells.
     """
@@ -47,7 +47,7 @@ def read_note(path: Path) -> dict[str, Any]:
     """Return what a note says; nothing when it is missing or damaged. One without a checksum, of old, is believed."""
     for _ in range(_TRIES):  # what is read while it is written is whole the next time
         try:
-            fields = json.loads(path.read_bytes())
+            fields = json.loads(path.read_bytes().partition(b"\n")[0])
         except FileNotFoundError:
             return {}
         except (OSError, ValueError):

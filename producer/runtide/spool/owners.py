@@ -4,13 +4,12 @@ Used while a process ends, so nothing here may be imported late that makes class
 CPython that clears the mark that Ctrl-C ended the process, and its exit status would be 1.
 """
 
-import fcntl
 import os
 from pathlib import Path
 from typing import Literal
 
 from runtide.spool.liveness import Standing, standing
-from runtide.spool.manifest import LOCK_FILE, Manifest
+from runtide.spool.manifest import LOCK_FILE, Manifest, share_lock
 from runtide.spool.segment import events_of, segment_files
 from runtide_schemas import topics
 from runtide_schemas.errors import RuntideError
@@ -29,7 +28,7 @@ def state_of(directory: Path, manifest: Manifest) -> State:
         return "left behind"
     try:
         status = os.fstat(descriptor)
-        return _STATES[standing(manifest, status, free=_is_free(descriptor))]
+        return _STATES[standing(manifest, status, free=share_lock(descriptor))]
     finally:
         os.close(descriptor)
 
@@ -46,12 +45,3 @@ def died(directory: Path) -> bool:
         return not any(event.type == "WriterClosed" for path in runs for event in events_of(path))
     except (RuntideError, OSError):
         return False
-
-
-def _is_free(lock: int) -> bool:
-    """Return True when nobody has the lock, but perhaps others who look."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
