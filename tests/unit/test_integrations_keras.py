@@ -34,6 +34,13 @@ class Boom(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no type
             raise ValueError("bad batch")
 
 
+class Warm(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # Keras has no types
+    """Has no ``get_config``, which Keras needs for saving only."""
+
+    def __call__(self, step: Any) -> float:
+        return 0.01
+
+
 def compiled() -> Any:
     layers = [keras.layers.Input((4,)), keras.layers.Dense(3, activation="relu"), keras.layers.Dense(1, "sigmoid")]
     model = keras.Sequential(layers, name="small")
@@ -130,3 +137,13 @@ def test_a_learning_rate_that_changes_is_logged(spool: Path) -> None:
     halved = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.5 / 2**epoch)
     fit(compiled(), halved, RuntideCallback())
     assert only(spool).points["learning_rate"] == [(0, 0.5), (1, 0.25)]
+
+
+def test_a_schedule_without_a_configuration_fails_no_training(spool: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = compiled()
+    model.compile(keras.optimizers.SGD(Warm()), "binary_crossentropy")
+    fit(model, RuntideCallback())
+    run = only(spool)
+    assert (run.status, len(run.points["loss"])) == ("FINISHED", 2)
+    assert (run.params["optimizer"], run.params["epochs"]) == ("SGD", "2")
+    assert "reading the optimizer's configuration failed: NotImplementedError" in caplog.text

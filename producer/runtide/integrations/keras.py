@@ -63,35 +63,43 @@ class RuntideCallback(Callback):  # type: ignore[misc]  # Keras has no types
         self._fitting = True
         self._batches = 0
         self._training.begin()
-        caller = sys._getframe(1).f_locals.get("self")
-        if isinstance(caller, CallbackList):  # which the call of `fit` holds
-            self._training.watch(caller, self._training.end_unfinished)
-        self._training.log_params({name: value for name, value in self._described().items() if value is not None})
+        with self._training.undisturbed("on_train_begin"):
+            caller = sys._getframe(1).f_locals.get("self")
+            if isinstance(caller, CallbackList):  # which the call of `fit` holds
+                self._training.watch(caller, self._training.end_unfinished)
+            self._training.log_params({name: value for name, value in self._described().items() if value is not None})
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Log the epoch's metrics."""
         self._epoch = epoch
-        rate = self._learning_rate()
-        self._training.log_metrics({**({} if rate is None else {"learning_rate": rate}), **(logs or {})}, epoch)
+        rates: dict[str, Any] = {}
+        with self._training.undisturbed("reading the learning rate"):
+            rates = {"learning_rate": rate} if (rate := self._learning_rate()) is not None else {}
+        with self._training.undisturbed("on_epoch_end"):
+            self._training.log_metrics({**rates, **(logs or {})}, epoch)
 
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Log what an ``evaluate`` outside of a training found."""
         if self._fitting:
             return
-        self._training.begin(go_on=True)
-        self._training.log_metrics({f"test_{name}": value for name, value in (logs or {}).items()}, self._epoch)
-        self._training.end()
+        with self._training.undisturbed("on_test_end"):
+            self._training.begin(go_on=True)
+            self._training.log_metrics({f"test_{name}": value for name, value in (logs or {}).items()}, self._epoch)
+            self._training.end()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' signature
         """Store the model when asked to, and end a run of its own."""
         self._fitting = False
-        if self._log_model:
-            self._training.log_saved(self.model.save, "model", "model.keras")
+        with self._training.undisturbed("on_train_end"):
+            if self._log_model:
+                self._training.log_saved(self.model.save, "model", "model.keras")
         self._training.end()
 
     def _after_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' signature
         self._batches += 1
-        if self._every_batches is not None and self._batches % self._every_batches == 0:
+        if self._every_batches is None or self._batches % self._every_batches:
+            return
+        with self._training.undisturbed("on_train_batch_end"):
             updates = int(self.model.optimizer.iterations)
             self._training.log_metrics({f"batch/{name}": value for name, value in (logs or {}).items()}, updates)
 
@@ -99,8 +107,9 @@ class RuntideCallback(Callback):  # type: ignore[misc]  # Keras has no types
         """Params of the training: of ``fit``, of the loss, of the optimizer."""
         optimizer: Any = getattr(self.model, "optimizer", None)
         settings = {"optimizer": type(optimizer).__name__} if optimizer is not None else {}
-        if hasattr(optimizer, "get_config"):
-            settings |= flat(optimizer.get_config(), "optimizer/")
+        with self._training.undisturbed("reading the optimizer's configuration"):  # a schedule may have none
+            if hasattr(optimizer, "get_config"):
+                settings |= flat(optimizer.get_config(), "optimizer/")
         loss = getattr(self.model, "loss", None)
         named = loss if loss is None or isinstance(loss, str | list | dict) else getattr(loss, "name", loss)
         weights = self.model.count_params() if self.model.built else None

@@ -55,13 +55,14 @@ class RuntideCallback:
 
     def __call__(self, env: CallbackEnv) -> None:
         """Log an iteration; its first one begins the training."""
-        if env.iteration == env.begin_iteration or env.model is not self._booster:
-            self._begin(env)
-        self._iteration = env.iteration
-        self._completed = env.iteration == env.end_iteration - 1
-        self._training.log_metrics(dict(_points(env.evaluation_result_list or ())), env.iteration)
-        if self._completed and not self._watching:
-            self._over()
+        with self._training.undisturbed("the callback"):
+            if env.iteration == env.begin_iteration or env.model is not self._booster:
+                self._begin(env)
+            self._iteration = env.iteration
+            self._completed = env.iteration == env.end_iteration - 1
+            self._training.log_metrics(dict(_points(env.evaluation_result_list or ())), env.iteration)
+            if self._completed and not self._watching:
+                self._over()
 
     def _begin(self, env: CallbackEnv) -> None:
         self._training.begin()
@@ -83,11 +84,12 @@ class RuntideCallback:
         if not (self._completed or stopped_early):
             self._training.end_unfinished()
             return
-        if stopped_early:
-            best = {"best_iteration": booster.best_iteration - 1, "stopped_iteration": self._iteration}
-            self._training.log_metrics(best, booster.best_iteration - 1)
-        if self._log_model and isinstance(booster, Booster):
-            self._training.log_saved(booster.save_model, "model", "model.txt")
+        with self._training.undisturbed("logging the training's end"):
+            if stopped_early:
+                best = {"best_iteration": booster.best_iteration - 1, "stopped_iteration": self._iteration}
+                self._training.log_metrics(best, booster.best_iteration - 1)
+            if self._log_model and isinstance(booster, Booster):
+                self._training.log_saved(booster.save_model, "model", "model.txt")
         self._training.end()
 
     def __getstate__(self) -> dict[str, Any]:

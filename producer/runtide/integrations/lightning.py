@@ -82,30 +82,34 @@ class RuntideLogger(Logger):  # type: ignore[misc]  # untyped where Lightning is
     @rank_zero_only  # type: ignore[untyped-decorator]  # untyped where Lightning is not installed
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Log hyperparameters, nested ones as ``a/b``."""
-        _ = self.experiment
-        self._training.log_params(flat(vars(params) if isinstance(params, Namespace) else params))
+        with self._training.undisturbed("log_hyperparams"):
+            _ = self.experiment
+            self._training.log_params(flat(vars(params) if isinstance(params, Namespace) else params))
 
     @rank_zero_only  # type: ignore[untyped-decorator]  # untyped where Lightning is not installed
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log metrics at a step, 0 when None."""
-        _ = self.experiment
-        self._training.log_metrics({f"{self._prefix}{name}": value for name, value in metrics.items()}, step or 0)
+        with self._training.undisturbed("log_metrics"):
+            _ = self.experiment
+            self._training.log_metrics({f"{self._prefix}{name}": value for name, value in metrics.items()}, step or 0)
 
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
         """Remember what checkpoints there are; with ``log_checkpoints="all"`` store them."""
-        saved = checkpoint_callback
-        self._saved |= dict.fromkeys([*saved.best_k_models, saved.best_model_path, saved.last_model_path])
-        if self._log_checkpoints == "all":
-            self._store_checkpoints()
+        with self._training.undisturbed("after_save_checkpoint"):
+            saved = checkpoint_callback
+            self._saved |= dict.fromkeys([*saved.best_k_models, saved.best_model_path, saved.last_model_path])
+            if self._log_checkpoints == "all":
+                self._store_checkpoints()
 
     @rank_zero_only  # type: ignore[untyped-decorator]  # untyped where Lightning is not installed
     def finalize(self, status: str) -> None:
         """Store checkpoints when asked to, and end a run of its own: Lightning calls this after ``fit``, ``test`` ..."""
         if self._training.run is None:
             return
-        if self._log_checkpoints:
-            self._store_checkpoints()
         error = sys.exception()
+        with self._training.undisturbed("storing the checkpoints"):
+            if self._log_checkpoints:
+                self._store_checkpoints()
         if status == "success":
             self._training.end()
         elif error is not None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from runtide.integrations.frameworks import missing
 from runtide.integrations.metric_names import legal_name
-from runtide.integrations.params import param_text
 from runtide.integrations.training_run import FRAMEWORK_TAG, TrainingRun
 from runtide.tracking.configuration import current
 from runtide.tracking.plan import plan_run
@@ -59,7 +58,8 @@ class RuntideCallback:
         """``fit`` begins: choose the run, and log the search's params."""
         self._searching, self._handled = estimator, sys.exception()
         self._training.begin()
-        self._training.log_params(search_params(estimator))
+        with self._training.undisturbed("reading the search's params"):
+            self._training.log_params(search_params(estimator))
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Nothing; scikit-learn asks for it."""
@@ -72,8 +72,9 @@ class RuntideCallback:
         error = sys.exception()
         failed = None if error is self._handled else error  # `fit` may be called where an exception is being handled
         self._searching = self._handled = None
-        if failed is None:
-            _log_results(self._training, estimator, self._children)
+        with self._training.undisturbed("logging the results"):
+            if failed is None:
+                _log_results(self._training, estimator, self._children)
         self._training.end(failed)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,9 +116,11 @@ def log_search(
         raise InvalidRequest(f"{type(search).__name__} has no cv_results_: give a search on which fit was called")
     training = TrainingRun("sklearn", run, name=name, experiment=experiment, tags=tags)
     training.begin()
-    training.log_params(search_params(search))
+    with training.undisturbed("reading the search's params"):
+        training.log_params(search_params(search))
     run_id = training.run_id
-    _log_results(training, search, children)
+    with training.undisturbed("logging the results"):
+        _log_results(training, search, children)
     training.end()
     return run_id
 
@@ -139,7 +142,7 @@ def _log_results(training: TrainingRun, search: Any, children: int | None) -> No
     best = {metric: getattr(search, name) for name, metric in _BEST.items() if hasattr(search, name)}
     training.log_metrics(best, int(best.get("best_index", 0)))
     with training.logging("the children of the search are not logged") as run:
-        _log_children(run, results, numbers, _best_candidates(search, results, children))
+        _log_children(training, run, results, numbers, _best_candidates(search, results, children))
     with training.logging("the table of candidates is not stored") as run:
         run.log_table(_table(results, numbers), TABLE)
 
@@ -163,7 +166,9 @@ def _best_candidates(search: Any, results: Mapping[str, Any], count: int | None)
     return ordered if count is None else ordered[:count]
 
 
-def _log_children(parent: Run, results: Mapping[str, Any], numbers: Mapping[str, Any], candidates: list[int]) -> None:
+def _log_children(
+    training: TrainingRun, parent: Run, results: Mapping[str, Any], numbers: Mapping[str, Any], candidates: list[int]
+) -> None:
     """A run for each candidate; what their ends wait for the broker is bounded together."""
     children = []
     for candidate in candidates:
@@ -171,7 +176,7 @@ def _log_children(parent: Run, results: Mapping[str, Any], numbers: Mapping[str,
         plan = plan_run(current(), name=f"candidate-{candidate}", parent_run_id=parent.run_id, nested=True, tags=tags)
         child = Run(plan)
         children.append(child)
-        child.log_params({legal_name(name): param_text(v) for name, v in results["params"][candidate].items()})
+        child.log_params(training.params_text(results["params"][candidate]))
         child.log_metrics({legal_name(name): values[candidate] for name, values in numbers.items()})
     deadline = time.monotonic() + parent.exit_deadline
     for child in children:

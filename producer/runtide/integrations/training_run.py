@@ -6,13 +6,13 @@ FAILED when it did not. Frameworks seldom tell callbacks of an exception, so the
 that comes: the framework says so (Lightning, scikit-learn); what the framework's training call holds is gone (``watch``);
 the callback's next training begins; the process ends. ``with runtide.start_run():`` around a training needs none of them.
 
-Once a callback is made, nothing that it does raises: what cannot be logged is a warning of the logger ``runtide``, once.
+Once a callback is made, nothing that it does raises: what cannot be logged is a warning of the logger ``runtide``, once. All
+methods here hold to that; what a hook does beside calling them, it does in ``undisturbed``.
 """
 
 import atexit
 import contextlib
 import copy
-import logging
 import os
 import sys
 import tempfile
@@ -23,19 +23,19 @@ from typing import Any, Self
 
 from runtide.integrations.metric_names import MetricNames, legal_name
 from runtide.integrations.params import param_text
+from runtide.integrations.undisturbed import Undisturbed, told
 from runtide.tracking.active import enter, innermost
 from runtide.tracking.configuration import Configuration, current
 from runtide.tracking.plan import plan_attachment, plan_run
 from runtide.tracking.process import handle_sigterm, status_of
 from runtide.tracking.run import Run
 from runtide.tracking.run_log import EndStatus
-from runtide_schemas.errors import InvalidRequest, RuntideError
+from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.limits import check_metric_value, check_param_value
 
 FRAMEWORK_TAG = "runtide.framework"
 UNFINISHED = "the training did not finish: an exception or an interrupt left it"
 
-log = logging.getLogger("runtide")
 _of_callbacks: "weakref.WeakSet[Run]" = weakref.WeakSet()
 _of_searches: "weakref.WeakSet[Run]" = weakref.WeakSet()
 
@@ -86,7 +86,7 @@ class TrainingRun:
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._names = MetricNames()
         self._params: set[str] = set()
-        self._said: set[str] = set()
+        self._guard = Undisturbed(self._framework)
 
     @property
     def run(self) -> Run | None:
@@ -107,7 +107,7 @@ class TrainingRun:
                 run of its own that was ended then.
         """
         self.end_unfinished()
-        with self._guarded("no run could be started"):
+        with self._guard.guarded("no run could be started"):
             run = self._choose(go_on)
             if run.run_id != self._last_id:
                 self._last_id, self._names, self._params = run.run_id, MetricNames(), set()
@@ -119,45 +119,51 @@ class TrainingRun:
         """Log params, each name once: when a run has several trainings, the first one's values stay."""
         if self._run is None:
             return
+        with self._guard.guarded("params are not logged"):
+            new = {name: text for name, text in self.params_text(params).items() if name not in self._params}
+            self._params |= new.keys()
+            if new:
+                self._run.log_params(new)
+
+    def params_text(self, params: Mapping[Any, Any]) -> dict[str, str]:
+        """Return params as they can be logged; what has no text, or none that can be stored, is left out, and said."""
         checked: dict[str, str] = {}
         for key, value in params.items():
-            name = legal_name(key)
             try:
-                text = check_param_value(name, param_text(value))
+                name = legal_name(key)
+                checked.setdefault(name, check_param_value(name, param_text(value)))
             except InvalidRequest as error:
-                self._say(str(error))
-                continue
-            if name not in self._params:
-                self._params.add(name)
-                checked[name] = text
-        if checked:
-            with self._guarded("params are not logged"):
-                self._run.log_params(checked)
+                self._guard.say(str(error))
+            except Exception as error:  # noqa: BLE001 - the text is what anybody's ``__str__`` makes
+                about = key if isinstance(key, str) else type(key).__name__
+                self._guard.say(
+                    f"the param {about!r} has no text, so it is not logged: {told(error)}", ("param", about)
+                )
+        return checked
 
     def log_metrics(self, metrics: Mapping[Any, Any], step: int, *, epoch: float | None = None) -> None:
         """Log one point of each metric; what is no number is left out, and said."""
         if self._run is None:
             return
-        points: dict[str, float] = {}
-        for name, value in metrics.items():
-            key = self._names.legal(name)
-            if (other := self._names.same_as(name)) is not None:
-                self._say(f"the metrics {other!r} and {name!r} are both logged as {key!r}")
-            try:
-                points[key] = check_metric_value(key, value)
-            except (
-                InvalidRequest,
-                RuntimeError,
-            ) as error:  # RuntimeError: PyTorch's, of a tensor with several elements
-                self._say(f"not logged: {error}")
-        with self._guarded("metrics are not logged"):
+        with self._guard.guarded("metrics are not logged"):
+            points: dict[str, float] = {}
+            for name, value in metrics.items():
+                key = self._names.legal(name)
+                if (other := self._names.same_as(name)) is not None:
+                    self._guard.say(f"the metrics {other!r} and {name!r} are both logged as {key!r}")
+                try:
+                    points[key] = check_metric_value(key, value)
+                except InvalidRequest as error:
+                    self._guard.say(f"not logged: {error}")
+                except Exception as error:  # noqa: BLE001 - the number is what anybody's ``__float__`` makes
+                    self._guard.say(f"the metric {key!r} is not logged: {told(error)}", ("metric", key, type(error)))
             self._run.log_metrics(points, step, epoch=epoch)
 
     def log_files(self, path: str | Path, artifact_path: str) -> bool:
         """Store a file, or all files below a folder, in a folder of the run's artifacts; False when that failed."""
         stored = False
         if self._run is not None:
-            with self._guarded(f"{path} is not stored"):
+            with self._guard.guarded(f"{path} is not stored"):
                 if Path(path).is_dir():
                     self._run.log_artifacts(path, artifact_path)
                 else:
@@ -169,13 +175,12 @@ class TrainingRun:
         """Store what ``save`` writes to the path it is called with: a file of that name, or a folder's files."""
         if self._run is None:
             return
-        with tempfile.TemporaryDirectory() as folder:
+        with (
+            self._guard.guarded("the model could not be saved, so it is not stored"),
+            tempfile.TemporaryDirectory() as folder,
+        ):
             path = Path(folder) / file
-            try:
-                save(path)
-            except Exception as error:  # noqa: BLE001 - the framework's, of any kind; the training must not fail for it
-                self._say(f"the model could not be saved, so it is not stored: {type(error).__name__}: {error}")
-                return
+            save(path)
             self.log_files(path, artifact_path)
 
     @contextlib.contextmanager
@@ -183,8 +188,12 @@ class TrainingRun:
         """Do something with the run, whose errors are said and not raised; needs a run that goes on."""
         if self._run is None:
             raise InvalidRequest("no training goes on")
-        with self._guarded(what):
+        with self._guard.guarded(what):
             yield self._run
+
+    def undisturbed(self, hook: str) -> contextlib.AbstractContextManager[None]:
+        """Do in the block what a hook does; what it raises is said and goes no further."""
+        return self._guard.guarded(f"{hook} failed")
 
     def watch(self, held: object, gone: Callable[[], None]) -> None:
         """Call ``gone`` when ``held``, which only the framework's call of a training holds, is there no more.
@@ -210,7 +219,7 @@ class TrainingRun:
         run, self._run = self._run, None
         if run is not None and run is self._owned and self._pid == os.getpid():
             atexit.unregister(self._at_exit)
-            with self._guarded("the run could not be ended"):
+            with self._guard.guarded("the run could not be ended"):
                 run.end(status, reason)
 
     def _choose(self, go_on: bool) -> Run:
@@ -256,18 +265,6 @@ class TrainingRun:
         if self._finalizer is not None:
             self._finalizer.detach()
             self._finalizer = None
-
-    @contextlib.contextmanager
-    def _guarded(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (RuntideError, OSError) as error:
-            self._say(f"{what}: {error}")
-
-    def _say(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            log.warning("%s callback: %s", self._framework, text)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy logs to the same given run, and has its own trainings."""

@@ -58,10 +58,13 @@ class RuntideCallback(TrainerCallback):  # type: ignore[misc]  # untyped where T
         if not state.is_world_process_zero:
             return
         self._training.begin()
-        configuration: Any = getattr(kwargs.get("model"), "config", None)
-        described = configuration.to_dict() if hasattr(configuration, "to_dict") else {}
-        labels = {f"model/{name}": str(described.pop(name)) for name in _ONE_PARAM if name in described}
-        self._training.log_params({**flat(described, "model/"), **labels, **flat(args.to_dict())})
+        with self._training.undisturbed("reading the model's configuration"):
+            configuration: Any = getattr(kwargs.get("model"), "config", None)
+            described = configuration.to_dict() if hasattr(configuration, "to_dict") else {}
+            labels = {f"model/{name}": str(described.pop(name)) for name in _ONE_PARAM if name in described}
+            self._training.log_params({**flat(described, "model/"), **labels})
+        with self._training.undisturbed("reading the training's arguments"):
+            self._training.log_params(flat(args.to_dict()))
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - Trainer's
         """Log what the trainer logs; outside of a training the run is taken up for it."""
@@ -89,21 +92,26 @@ class RuntideCallback(TrainerCallback):  # type: ignore[misc]  # untyped where T
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - Trainer's
         """Store a checkpoint when asked to."""
         if self._log_checkpoints and state.is_world_process_zero:
-            folder = f"checkpoint-{state.global_step}"
-            self._training.log_files(Path(args.output_dir) / folder, f"checkpoints/{folder}")
+            with self._training.undisturbed("on_save"):
+                folder = f"checkpoint-{state.global_step}"
+                self._training.log_files(Path(args.output_dir) / folder, f"checkpoints/{folder}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - Trainer's
         """Store the model when asked to, and end a run of its own."""
         self._in_training = False
         if not state.is_world_process_zero:
             return
-        if self._log_model:
-            self._training.log_saved(kwargs["model"].save_pretrained, "model")
+        with self._training.undisturbed("on_train_end"):
+            if self._log_model:
+                self._training.log_saved(kwargs["model"].save_pretrained, "model")
         self._training.end()
 
     def _log(self, logs: Mapping[str, Any], step: int) -> None:
-        numbers = {name: value for name, value in logs.items() if name != "epoch" and not isinstance(value, str)}
-        self._training.log_metrics({_grouped(name): v for name, v in numbers.items()}, step, epoch=logs.get("epoch"))
+        with self._training.undisturbed("logging metrics"):
+            numbers = {name: value for name, value in logs.items() if name != "epoch" and not isinstance(value, str)}
+            self._training.log_metrics(
+                {_grouped(name): v for name, v in numbers.items()}, step, epoch=logs.get("epoch")
+            )
 
 
 def register() -> None:

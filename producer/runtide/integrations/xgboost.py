@@ -60,30 +60,33 @@ class RuntideCallback(TrainingCallback):
 
     def before_training(self, model: Any) -> Any:
         """Choose the run, and log the booster's params; on other workers than the first of a distributed training not."""
-        if collective.get_rank() > 0:
-            return model
-        self._training.begin()
-        self._training.watch(model, self._training.end_unfinished)
-        booster = _first_booster(model)
-        self._first_step = booster.num_boosted_rounds()
-        self._training.log_params(booster_params(booster))
+        with self._training.undisturbed("before_training"):
+            if collective.get_rank() > 0:
+                return model
+            self._training.begin()
+            self._training.watch(model, self._training.end_unfinished)
+            booster = _first_booster(model)
+            self._first_step = booster.num_boosted_rounds()
+            self._training.log_params(booster_params(booster))
         return model
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002 - XGBoost's signature
         """Log the round's evaluations; never stops the training."""
-        self._step = self._first_step + epoch
-        self._training.log_metrics(dict(_last_points(evals_log)), self._step)
+        with self._training.undisturbed("after_iteration"):
+            self._step = self._first_step + epoch
+            self._training.log_metrics(dict(_last_points(evals_log)), self._step)
         return False
 
     def after_training(self, model: Any) -> Any:
         """Log the best round, store the model when asked to, and end a run of its own."""
-        booster = _first_booster(model)
-        found = {name: booster.attr(name) for name in ("best_iteration", "best_score")}
-        best = {name: float(value) for name, value in found.items() if value is not None}
-        if best:
-            self._training.log_metrics({**best, "stopped_iteration": self._step}, int(best["best_iteration"]))
-        if self._log_model and booster is model:
-            self._training.log_saved(model.save_model, "model", "model.ubj")
+        with self._training.undisturbed("after_training"):
+            booster = _first_booster(model)
+            found = {name: booster.attr(name) for name in ("best_iteration", "best_score")}
+            best = {name: float(value) for name, value in found.items() if value is not None}
+            if best:
+                self._training.log_metrics({**best, "stopped_iteration": self._step}, int(best["best_iteration"]))
+            if self._log_model and booster is model:
+                self._training.log_saved(model.save_model, "model", "model.ubj")
         self._training.end()
         return model
 
