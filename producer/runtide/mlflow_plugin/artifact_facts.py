@@ -1,6 +1,6 @@
 """Facts about the files that MLflow stores for our runs.
 
-MLflow's own artifact repositories write to the store directly. Each repository that MLflow makes for a place of one of our
+MLflow's own artifact repositories write to the store directly, ours to a gateway (``gateway_artifacts.py``). Each repository that MLflow makes for a place of one of our
 runs is told to publish, after it has stored a file, that it is there: path, size, SHA-256 of what was sent. Repositories
 for other places are left alone, and so is every repository while no tracking store of ours is in use.
 """
@@ -15,13 +15,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact import artifact_repository_registry
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from runtide.artifacts.paths import check_artifact_path
+from runtide.mlflow_plugin.address import SCHEME, read_address
+from runtide.mlflow_plugin.errors import mlflow_error
+from runtide.mlflow_plugin.gateway_artifacts import SCHEME as KEPT_BY_A_GATEWAY
+from runtide.mlflow_plugin.gateway_artifacts import GatewayArtifactRepository
 from runtide_schemas.errors import RuntideError
 from runtide_schemas.events.runs import ArtifactLogged
 from runtide_schemas.identity import now_ms
@@ -35,7 +39,13 @@ _owners: "weakref.WeakSet[Owner]" = weakref.WeakSet()
 
 
 class Owner(Protocol):
-    """Whose runs' files are announced."""
+    """Whose runs' files are announced.
+
+    Attributes:
+        gateway: base URL of the gateway that keeps what lies at ``mlflow-artifacts:``; or empty.
+    """
+
+    gateway: str
 
     def root_of(self, uri: str) -> tuple[str, str] | None:
         """Return the run whose artifacts lie at or above a URI, and the URI of their root; None for foreign places."""
@@ -56,6 +66,42 @@ def announce_artifacts_to(owner: Owner) -> None:
             if scheme not in _watched:
                 _watched.add(scheme)
                 registry.register(scheme, _announcing(builder))
+
+
+def reach_gateways() -> None:
+    """Have MLflow find what gateways keep, from now on; while its tracking URI is another's, as before. Called once."""
+    registry = artifact_repository_registry._artifact_repository_registry
+    builder = registry.get_registered_artifact_repositories()[KEPT_BY_A_GATEWAY]
+    registry.register(KEPT_BY_A_GATEWAY, _through_gateway(builder))
+
+
+def _through_gateway(builder: Callable[..., ArtifactRepository]) -> Callable[..., ArtifactRepository]:
+    def build(
+        artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+    ) -> ArtifactRepository:
+        from mlflow.tracking import (
+            get_tracking_uri,
+        )  # imported late: MLflow is loading this package when it is imported
+
+        gateway = _gateway_of(artifact_uri, tracking_uri or get_tracking_uri())
+        if gateway is None:
+            return builder(artifact_uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
+        return GatewayArtifactRepository(artifact_uri, gateway, tracking_uri, registry_uri)
+
+    return build
+
+
+def _gateway_of(artifact_uri: str, tracking_uri: str) -> str | None:
+    """Return the gateway that keeps a place: that of the store whose run it is of, else the tracking URI's; None of others'."""
+    for owner in list(_owners):
+        if owner.root_of(artifact_uri) is not None:
+            return owner.gateway
+    if urlsplit(tracking_uri).scheme != SCHEME:
+        return None
+    try:
+        return read_address(tracking_uri).connection.gateway
+    except RuntideError as error:
+        raise mlflow_error(error) from error
 
 
 def _announcing(builder: Callable[..., ArtifactRepository]) -> Callable[..., ArtifactRepository]:

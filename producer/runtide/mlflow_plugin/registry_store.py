@@ -77,6 +77,7 @@ class RuntideRegistryStore(AbstractStore):
         self._tracking_uri = tracking_uri or uri
         self._asking = Asking(configuration)
         self._gateway = Gateway(configuration.connection.gateway)
+        self._artifacts_gateway = configuration.connection.gateway
 
     # Registered models
 
@@ -182,7 +183,7 @@ class RuntideRegistryStore(AbstractStore):
         for tag in tags or ():
             _validate_model_version_tag(tag.key, tag.value)
         place, logged_by, logged = self._resolved(source, model_id)
-        described = _described(place, local_model_path)
+        described = _described(place, local_model_path, self._artifacts_gateway)
         fact = self._asking.ask(
             RegisterModelVersion(
                 name=name,
@@ -354,10 +355,10 @@ class RuntideRegistryStore(AbstractStore):
         return place, logged.source_run_id or "", model_id
 
 
-def _described(place: str, local: str | None) -> LoggedModel | None:
+def _described(place: str, local: str | None, gateway: str) -> LoggedModel | None:
     """Return what the model says of itself; None when there is none to be read (MLflow registers any place)."""
     try:
-        return describe_directory(Path(local), uri=place) if local else describe_model(place)
+        return describe_directory(Path(local), uri=place) if local else describe_model(place, gateway)
     except (InvalidRequest, OSError):
         return None
 

@@ -32,7 +32,7 @@ from mlflow.utils.validation import (
 )
 
 from runtide.mlflow_plugin.address import read_address
-from runtide.mlflow_plugin.artifact_facts import announce_artifacts_to
+from runtide.mlflow_plugin.artifact_facts import announce_artifacts_to, reach_gateways
 from runtide.mlflow_plugin.asking import Asking
 from runtide.mlflow_plugin.beginning import run_plan
 from runtide.mlflow_plugin.errors import in_mlflows_terms
@@ -69,6 +69,7 @@ class RuntideTrackingStore(ExperimentCalls, ModelCalls, AbstractStore):
         super().__init__()  # type: ignore[no-untyped-call]  # MLflow does not say its types
         self._configuration = read_address(store_uri or "runtide://", artifact_uri)
         connection = self._configuration.connection
+        self.gateway = connection.gateway
         gateway = Gateway(connection.gateway)
         self._experiments = Experiments(Asking(self._configuration), gateway, connection.artifacts)
         self._runs = Runs(self._configuration, gateway)
@@ -256,3 +257,4 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
+reach_gateways()
