@@ -1,15 +1,19 @@
 """What the tests of importers share: sources made by their documented formats, and the log's points as the source has them."""
 
+import csv
 import struct
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
+from pyarrow import parquet
 
 from runtide.connection import Connection
+from runtide.importing.importer import ImportReport
 from runtide_schemas.events.metrics import MetricsLogged
 from tests.broker_process import BrokerProcess
 from tests.integration.sdk_log import Logged, broker_with_topics, deduplicated, read_log
@@ -119,3 +123,68 @@ class FileStoreSample:
     def _document(self, folder: Path, **fields: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "meta.yaml").write_text(yaml.safe_dump(fields))
+
+
+START = 1_700_000_000
+"""Unix time in seconds."""
+RUNS = ("a" * 32, "b" * 32)
+
+
+def table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a CSV file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def losses(count: int, first: float) -> list[dict[str, Any]]:
+    """Return rows of a W&B table."""
+    return [{"_step": step, "_timestamp": START + step, "loss": first + step} for step in range(count)]
+
+
+def said(report: ImportReport) -> str:
+    """Return what a report says was left out, a line for each."""
+    return "\n".join(f"{label}: {left_out.what}: {left_out.why}" for label, left_out in report.left_out)
+
+
+def stored(folder: Path) -> list[str]:
+    """Return the names of the files in the artifact store of ``connection_to``."""
+    return sorted(path.name for path in (folder / "artifacts").rglob("*") if path.is_file())
+
+
+def two_runs(folder: Path, **hostile: Any) -> Path:
+    """Make a file store of a run with odd fields and of a sound one."""
+    store = FileStoreSample(folder / "mlruns")
+    for run_id, fields in zip(RUNS, (hostile, {}), strict=True):
+        store.run(run_id, **fields)
+        store.metric(run_id, "loss", [(1, START * 1000, 0.5)])
+    return store.root
+
+
+def attribute(path: str, kind: str, value: Any, **more: Any) -> dict[str, Any]:
+    """Return a row of a Neptune export."""
+    return {"attribute_path": path, "attribute_type": kind, f"{kind.removesuffix('_series')}_value": value} | more
+
+
+def export_part(path: Path, rows: list[dict[str, Any]], run_id: str = "R-1", **types: pa.DataType) -> None:
+    """Write a part of a Neptune export; ``types``: of columns that are to be odd."""
+    known = {
+        "project_id": pa.string(),
+        "run_id": pa.string(),
+        "attribute_path": pa.string(),
+        "attribute_type": pa.string(),
+        "step": pa.decimal128(18, 6),
+        "timestamp": pa.timestamp("ms", tz="UTC"),
+        "int_value": pa.int64(),
+        "float_value": pa.float64(),
+        "string_value": pa.string(),
+        "bool_value": pa.bool_(),
+        "datetime_value": pa.timestamp("ms", tz="UTC"),
+        "string_set_value": pa.list_(pa.string()),
+        "file_value": pa.struct([("path", pa.string())]),
+    } | types
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = [{"project_id": "p", "run_id": run_id} | row for row in rows]
+    parquet.write_table(pa.Table.from_pylist(whole, pa.schema(list(known.items()))), path)

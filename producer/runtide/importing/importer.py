@@ -146,9 +146,10 @@ class _Import:
             except InvalidRequest as error:
                 self._leave_out("", f"run {found.label!r}", str(error))
                 continue
-            if (other := seen.setdefault(found.run_id, found.label)) != found.label:
-                self._leave_out("", f"run {found.label!r}", f"it holds the same as {other!r}")
+            if (other := seen.get(found.run_id)) is not None:
+                self._leave_out("", f"run {found.label!r} ({found.origin})", f"it holds the same as {other!r}")
                 continue
+            seen[found.run_id] = found.label
             yield found
 
     def _import(self, run: SourceRun) -> None:

@@ -1,4 +1,4 @@
-"""MLflow's database, ``mlflow.db`` in SQLite: read with the standard library and never written to, without MLflow.
+"""MLflow's database, ``mlflow.db`` in SQLite: a copy is read with the standard library, without MLflow; it may be in use.
 
 Tables as in ``mlflow/store/tracking/dbmodels/models.py``, of MLflow 1 to 3. MLflow keeps NaN as 0 with a flag and infinities
 as the largest double; both come back as what they were.
@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from runtide.importing.mlflow_artifacts import ArtifactPlaces, LoggedModel, local_model
 from runtide.importing.mlflow_runs import run_attributes, run_input
+from runtide.importing.mlflow_snapshot import snapshot
 from runtide.importing.records import LeftOut, Params, Read, Record, SourceRun, Tags
 from runtide.importing.series_buffer import SeriesBuffer
 from runtide_schemas.errors import InvalidRequest
@@ -174,16 +174,8 @@ class Database:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Open read-only; as immutable, so that not even a lock is taken, unless MLflow has changes beside it (WAL)."""
-    log = path.with_name(f"{path.name}-wal")
-    mode = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
-    try:
-        connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?{mode}", uri=True)
-        connection.text_factory = lambda data: data.decode(errors="backslashreplace")
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.Error as error:
-        raise InvalidRequest(f"cannot read {str(path)!r}: {error}. Is it an SQLite database?") from error
+    connection = snapshot(path)
+    connection.text_factory = lambda data: data.decode(errors="backslashreplace")
     return connection
 
 

@@ -2,17 +2,20 @@
 
 A row is a step: columns ``_step``, ``_timestamp`` (Unix time in seconds), and one per metric. Without ``_timestamp`` there is no
 original time to keep, so such a table is left out. A folder that has ``config.json``, ``summary.json`` or
-``wandb-metadata.json`` is one run, and all tables in it are its parts; otherwise each table is a run, named like its file.
+``wandb-metadata.json`` is one run, and all tables in it are its parts; otherwise each table is a run. A run is named by its path
+below what was given, and known again by that and by the numbers of its first row: tables have no ids. So import a growing
+table from the same folder each time.
 """
 
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from runtide.importing.identity import derived_id
+from runtide.importing.identity import derived_id, digest_of
 from runtide.importing.local_files import Unreadable, is_within, milliseconds, read_text
 from runtide.importing.nested_values import flat, parsed, text_of
 from runtide.importing.records import Attributes, LeftOut, Params, Read, Record, SourceRun, Tags
@@ -25,6 +28,10 @@ _CONFIG, _SUMMARY, _METADATA = "config.json", "summary.json", "wandb-metadata.js
 _SUMMARIES = (_SUMMARY, "wandb-summary.json")
 _DOCUMENTS = (_CONFIG, *_SUMMARIES, _METADATA)
 _ROWS = 1_024
+_MOST_CELLS = 1_000_000
+"""Of a batch: each becomes an object."""
+_MOST_COLUMN_BYTES = 512 * 1024 * 1024
+"""Of one column in one row group, unpacked: a page of it is unpacked whole."""
 
 Row = Mapping[str, Any]
 
@@ -38,24 +45,35 @@ def table_runs(root: Path) -> Iterator[SourceRun | LeftOut]:
         folders.sort()
         tables = [Path(folder) / name for name in sorted(names) if name.endswith(SUFFIXES)]
         tables = [table for table in tables if table.is_file() and is_within(table, root)]
+        below = Path(folder).relative_to(root)
         if tables and any(name in _DOCUMENTS for name in names):
-            yield _run(Path(folder), Path(folder).name, tables)
+            yield _run(Path(folder), below.as_posix() if below.name else root.name, tables)
         else:
             for table in tables:
-                yield _run(Path(folder), table.stem, [table])
+                yield _run(Path(folder), (below / table.stem).as_posix(), [table])
 
 
 def _run(folder: Path, name: str, tables: list[Path]) -> SourceRun | LeftOut:
     alone = len(tables) == 1 and not any((folder / document).exists() for document in _DOCUMENTS)
     said = {} if alone else _documents(folder)
-    known = str(said.get("run_id") or name)
     return SourceRun(
-        run_id=derived_id("wandb-table", str(said.get("project") or ""), known),
+        run_id=derived_id("wandb-table", str(said.get("project") or ""), name, _fingerprint(tables[0])),
         label=name,
-        origin=known,
+        origin=name,
         size=sum(table.stat().st_size for table in tables),
         read=lambda: _TableReader(name, said, tables).records(),
     )
+
+
+def _fingerprint(table: Path) -> str:
+    """Return a digest of the numbers in a table's first row: they stay when it gets longer or wider, or another format."""
+    try:
+        with closing(_rows(table)) as rows:
+            first = next((row for row in rows if not isinstance(row, LeftOut)), {})
+    except (Unreadable, OSError, csv.Error):  # reading the run says so
+        return ""
+    numbers = {name: _number(value) for name, value in first.items() if _is_metric(name) or name in (STEP, TIME)}
+    return digest_of({name: repr(value) for name, value in numbers.items() if value is not None and value == value})
 
 
 def _documents(folder: Path) -> dict[str, Any]:
@@ -95,7 +113,10 @@ class _TableReader:
             buffer = SeriesBuffer(table.name if len(self._tables) > 1 else "")
             try:
                 for row in _rows(table):
-                    yield from self._of_row(row, buffer)
+                    if isinstance(row, LeftOut):
+                        yield row
+                    else:
+                        yield from self._of_row(row, buffer)
             except (Unreadable, OSError, csv.Error) as error:
                 yield LeftOut(f"the rest of {table.name}", str(error))
             yield from buffer.rest()
@@ -125,7 +146,7 @@ class _TableReader:
         self._first = at if self._first < 0 else min(self._first, at)
         self._last = max(self._last, at)
         for name, value in row.items():
-            if not name or name.startswith(("_", "Unnamed:")) or value is None:
+            if not _is_metric(name) or value is None:
                 continue
             if (number := _number(value)) is not None:
                 yield from buffer.add(name, int(step), at, number)
@@ -146,7 +167,7 @@ class _TableReader:
         )
 
 
-def _rows(table: Path) -> Iterator[Row]:
+def _rows(table: Path) -> Generator[Row | LeftOut, None, None]:
     if table.suffix == ".csv":
         yield from _csv_rows(table)
         return
@@ -157,11 +178,31 @@ def _rows(table: Path) -> Iterator[Row]:
         raise InvalidRequest("reading Parquet needs pyarrow: pip install 'runtide[server]'") from error
     try:
         with ParquetFile(table) as file:
-            _check_columns(file.schema_arrow.names)
-            for batch in file.iter_batches(_ROWS):
-                yield from batch.to_pylist()
+            yield from _parquet_rows(file)
     except ArrowException as error:
         raise Unreadable(f"no whole Parquet file: {error}") from error
+
+
+def _parquet_rows(file: Any) -> Iterator[Row | LeftOut]:
+    """Yield the rows' numbers. Other columns are never unpacked: a few bytes of them may stand for any number."""
+    from pyarrow import types
+
+    numbers = []
+    for column in file.schema_arrow:
+        if types.is_integer(column.type) or types.is_floating(column.type) or types.is_boolean(column.type):
+            numbers.append(column.name)
+        elif _is_metric(column.name) and not types.is_null(column.type):
+            yield LeftOut(f"column {column.name!r}", f"it has no numbers, but {column.type}")
+    _check_columns(numbers)
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        columns = [group.column(place) for place in range(group.num_columns)]
+        if any(
+            part.total_uncompressed_size > _MOST_COLUMN_BYTES and part.path_in_schema in numbers for part in columns
+        ):
+            raise Unreadable(f"a column has more than {_MOST_COLUMN_BYTES:,} bytes in one row group")
+    for batch in file.iter_batches(max(1, min(_ROWS, _MOST_CELLS // len(numbers))), columns=numbers):
+        yield from batch.to_pylist()
 
 
 def _csv_rows(table: Path) -> Iterator[Row]:
@@ -190,6 +231,10 @@ def _number(value: Any) -> float | None:
         except ValueError:
             return None
     return None
+
+
+def _is_metric(name: str) -> bool:
+    return bool(name) and not name.startswith(("_", "Unnamed:"))
 
 
 def _is_described(value: Any) -> bool:
