@@ -146,7 +146,9 @@ class Asking:
         if reply.status == 404 and code == "RESOURCE_DOES_NOT_EXIST":
             raise NotFound(message)
         if reply.status == 501:  # it will never do this, unlike what else it says from 500 on
-            raise InvalidRequest(f"the gateway {self._access.url} refuses: {message or reply.reason}", code or "NOT_IMPLEMENTED")
+            raise InvalidRequest(
+                f"the gateway {self._access.url} refuses: {message or reply.reason}", code or "NOT_IMPLEMENTED"
+            )
         error = _refusal(self._access.url, what, response)
         raise InvalidRequest(str(error), code or "BAD_REQUEST") if type(error) is InvalidRequest else error
 
