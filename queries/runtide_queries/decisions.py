@@ -127,9 +127,10 @@ async def _first_that_fits(consumer: AIOKafkaConsumer) -> int:
     Nobody tells how large records are but by reading them, so it goes back from the end, in steps that grow until one is too
     large, and shrink after that.
     """
-    begin = (await consumer.beginning_offsets([_CATALOG]))[_CATALOG]
-    first = end = int((await consumer.end_offsets([_CATALOG]))[_CATALOG])
-    oldest, left, step, grow = max(begin, end - REMEMBERED), REMEMBERED_BYTES, _FIRST_STEP, True
+    begin: int = (await consumer.beginning_offsets([_CATALOG]))[_CATALOG]
+    end: int = (await consumer.end_offsets([_CATALOG]))[_CATALOG]
+    oldest, first = max(begin, end - REMEMBERED), end
+    left, step, grow = REMEMBERED_BYTES, _FIRST_STEP, True
     while first > oldest and step:
         start = max(oldest, first - step)
         size = await _bytes_between(consumer, start, first, left)

@@ -16,9 +16,11 @@ from runtide.connection import PROXIED_ARTIFACTS, as_uri
 from runtide_queries.artifacts.local_tree import LocalTree
 from runtide_queries.artifacts.object_tree import ObjectTree
 from runtide_queries.artifacts.tree import CHUNK_BYTES, Entry, Reading, Tree, Writing, check_path, wrong_checksum
-from runtide_schemas.errors import FatalError, InvalidRequest, NotFound, TransientError
+from runtide_schemas.errors import FatalError, InvalidRequest, NotFound, RuntideError, TransientError
 
 _THREADS = 16
+CHECKING_THREADS, MOST_CHECKS = 4, 32
+"""Large files that are read whole at the same time, to be checked; how many may be checked or wait for it."""
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -62,6 +64,8 @@ class ArtifactStorage:
         self._tree = _tree(root) if root else None
         self.most_bytes = most_bytes
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="artifacts")
+        self._checkers = ThreadPoolExecutor(CHECKING_THREADS, thread_name_prefix="artifact-checks")
+        self._checks = 0
 
     async def prepare(self) -> None:
         """Make the root; a root that is away is said, and asked for again by each call."""
@@ -72,9 +76,19 @@ class ArtifactStorage:
         except TransientError as error:
             _log.warning("artifacts cannot be kept yet: %s", error)
 
+    async def clear_regularly(self, every_s: float) -> None:
+        """Prepare again and again, until cancelled: what nobody goes on with is deleted while the gateway runs, too."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.prepare()
+            except RuntideError as error:
+                _log.warning("what is left of uploads cannot be cleared: %s", error)
+
     def close(self) -> None:
         """End the threads once they have done what they are at."""
         self._threads.shutdown(wait=False)
+        self._checkers.shutdown(wait=False, cancel_futures=True)
 
     async def entries(self, path: str) -> list[Entry]:
         """Return what a folder ("" is the root) holds, by name."""
@@ -129,7 +143,7 @@ class ArtifactStorage:
     async def complete(self, upload: Upload) -> None:
         """Store an upload that is all here. Asking again after that does nothing."""
         try:
-            await self._call(self._root().complete, upload.upload_id, upload.path, upload.size, upload.sha256)
+            await self._check(self._root().complete, upload.upload_id, upload.path, upload.size, upload.sha256)
         except NotFound:
             if not await self._has(upload):
                 raise
@@ -140,7 +154,7 @@ class ArtifactStorage:
 
     async def _has(self, upload: Upload) -> bool:
         """Say whether a file with this content is stored at this path; reads all of it if its size is right."""
-        return await self._call(_has, self._root(), upload)
+        return await self._check(_has, self._root(), upload)
 
     def _root(self) -> Tree:
         if self._tree is None:
@@ -152,6 +166,20 @@ class ArtifactStorage:
 
     async def _call(self, function: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    async def _check(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Call what reads a file whole, in threads of its own: however many ask for it, the others are served."""
+        if self._checks >= MOST_CHECKS:
+            raise TransientError(f"{MOST_CHECKS} files are being checked or wait for it; try again")
+        self._checks += 1
+        checking = asyncio.get_running_loop().run_in_executor(self._checkers, function, *arguments)
+        checking.add_done_callback(self._checked)
+        return await asyncio.shield(checking)  # a thread goes on for a caller who has gone, and counts until it ends
+
+    def _checked(self, checking: "asyncio.Future[_T]") -> None:
+        self._checks -= 1
+        if not checking.cancelled():
+            checking.exception()  # it is nobody's matter if its caller has gone
 
 
 class OpenArtifact:

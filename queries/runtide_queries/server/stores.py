@@ -1,5 +1,6 @@
 """Everything that the routes use: the two stores, the log, the artifacts and the SQL sandbox, opened and closed together."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from runtide_queries.postgres import Postgres
 from runtide_queries.quarantine import Quarantines, quarantines
 from runtide_queries.sandbox import Limits, Sandbox
 from runtide_queries.server.settings import GatewaySettings
+
+CLEAR_EVERY_S = 3600.0
+"""How often uploads are looked for that nobody goes on with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,8 @@ async def open_stores(
         stack.push_async_callback(decisions.close)
         stack.callback(artifacts.close)
         await artifacts.prepare()
+        clearing = asyncio.create_task(artifacts.clear_regularly(CLEAR_EVERY_S), name="clear artifacts")
+        stack.callback(clearing.cancel)
         limits = Limits(
             seconds=settings.sql_seconds,
             memory_bytes=settings.sql_memory_mb * 1_048_576,

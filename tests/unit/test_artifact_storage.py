@@ -1,0 +1,91 @@
+"""The gateway's artifacts between requests: leftovers go while it runs, and checking large files holds nobody else up."""
+
+import asyncio
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtide.kafka import KafkaSettings
+from runtide_queries.artifacts import storage
+from runtide_queries.artifacts.storage import CHECKING_THREADS, MOST_CHECKS, ArtifactStorage, Upload
+from runtide_queries.artifacts.tree import RESERVED
+from runtide_queries.server import stores
+from runtide_queries.server.settings import GatewaySettings
+from runtide_schemas.errors import TransientError
+
+CONTENT = b"weights"
+WHOLE = Upload("run/weights", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[ArtifactStorage]:
+    kept = ArtifactStorage(str(tmp_path / "root"), 1000)
+    yield kept
+    kept.close()
+
+
+def wait_until_gone(path: Path) -> None:
+    deadline = time.monotonic() + 10
+    while path.exists():
+        assert time.monotonic() < deadline, f"{path} is still there"
+        time.sleep(0.01)
+
+
+async def test_leftovers_are_deleted_while_the_gateway_runs(
+    kept: ArtifactStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "CLEAR_EVERY_S", 0.02)
+    uploads = tmp_path / "root" / RESERVED
+    async with stores.open_stores(GatewaySettings(), KafkaSettings(bootstrap="127.0.0.1:1"), kept):
+        for round_ in ("first", "second"):
+            left, new = uploads / ("a" * 64), uploads / round_
+            left.write_bytes(b"x")
+            new.write_bytes(b"x")
+            os.utime(left, (1, 1))
+            await asyncio.to_thread(wait_until_gone, left)
+            assert new.exists()
+            uploads.rename(tmp_path / "away")  # what cannot be cleared now is cleared later
+            uploads.symlink_to(tmp_path)
+            await asyncio.sleep(0.1)
+            uploads.unlink()
+            (tmp_path / "away").rename(uploads)
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "clear artifacts" and not task.cancelling()]
+
+
+async def test_checking_files_holds_nobody_else_up_and_is_bounded(
+    kept: ArtifactStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept.prepare()
+    async with kept.storing(WHOLE.path) as storing:
+        await storing.write(CONTENT)
+        await storing.keep()
+    go_on, at_once, most_at_once, has = threading.Event(), 0, 0, storage._has
+    counting = threading.Lock()
+
+    def slow(*arguments: object) -> bool:
+        nonlocal at_once, most_at_once
+        with counting:
+            at_once += 1
+            most_at_once = max(at_once, most_at_once)
+        assert go_on.wait(30)
+        with counting:
+            at_once -= 1
+        return has(*arguments)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(storage, "_has", slow)
+    checks = [asyncio.create_task(kept.begin(WHOLE, resume=True)) for _ in range(MOST_CHECKS)]
+    try:
+        await asyncio.sleep(0)
+        assert [entry.name for entry in await asyncio.wait_for(kept.entries("run"), 10)] == ["weights"]
+        with pytest.raises(TransientError, match="try again"):
+            await asyncio.wait_for(kept.begin(WHOLE, resume=True), 10)
+        assert most_at_once <= CHECKING_THREADS
+    finally:
+        go_on.set()
+    assert await asyncio.gather(*checks) == [(WHOLE.size, True)] * MOST_CHECKS
+    assert await kept.begin(WHOLE, resume=True) == (WHOLE.size, True), "there is room again"
