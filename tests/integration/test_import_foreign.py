@@ -4,6 +4,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -233,6 +234,16 @@ def test_a_wandb_offline_run_arrives_point_for_point(broker: BrokerProcess, wand
     assert tags["wandb.summary.best"] == "0.25"
     assert any(artifact.path.startswith("media/images/") for artifact in bodies(events, ArtifactLogged))
     assert {"1 values of 'text' (str)", "1 values of 'image' (image-file)"} <= _said(report)
+
+
+def test_a_wandb_log_outside_of_a_run_s_folder_takes_no_files(wandb_folder: Path, tmp_path: Path) -> None:
+    (log,) = wandb_folder.rglob("*.wandb")
+    shutil.copy(log, tmp_path)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "payroll.xls").write_text("secret")
+    report = wandb.import_export(tmp_path / log.name, connection_to(None, tmp_path))
+    assert len(report.new) == 1 and report.artifacts == 0
+    assert any("payroll" not in what and "files in" in what for what in _said(report))
 
 
 def test_a_wandb_log_that_still_grows(wandb_folder: Path, tmp_path: Path) -> None:

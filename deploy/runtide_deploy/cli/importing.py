@@ -140,7 +140,7 @@ def neptune(
     run_name: str = RUN_NAME,
     dry_run: bool = DRY_RUN,
     artifacts: bool = ARTIFACTS,
-    files: Path = typer.Option(None, help="The exporter's --files-path; default: files/ beside the data."),
+    files: Path = typer.Option(None, help="The exporter's --files-path; default: files/ beside a folder data/."),
     step_multiplier: int = typer.Option(
         1, help="Power of ten that steps are multiplied by, where they have fractions: 1000 makes 0.125 to 125."
     ),

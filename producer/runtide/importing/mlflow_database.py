@@ -35,7 +35,9 @@ class Database:
         Raises:
             InvalidRequest: it is no such database.
         """
-        self._places = ArtifactPlaces((path.parent, *artifact_roots))
+        # MLflow's own folders beside it and no other: a database in a home directory is no leave to read all of that.
+        beside = (path.parent / name for name in ("mlruns", "mlartifacts"))
+        self._places = ArtifactPlaces((*(root for root in beside if not root.is_symlink()), *artifact_roots))
         self._deleted = deleted
         self._connection = _open(path)
         self._path = path

@@ -32,6 +32,7 @@ from runtide.tracking.run_log import NOTE_TAG
 from runtide_schemas.errors import InvalidRequest
 
 _PART = re.compile(r"(.+)_part_(\d+)\.parquet\Z")
+_DATA = "data"
 _SYSTEM = "sys/"
 _RUNNING = ("running", "active")
 _SERIES_DIRECTORY = "series"
@@ -53,7 +54,7 @@ def import_export(
         connection: where the stack is; None for what the environment says.
         options: how.
         progress: hears how far it is.
-        files: its ``--files-path``; None looks for ``files`` beside the data.
+        files: its ``--files-path``; None looks for ``files`` beside a folder ``data``.
         step_multiplier: a power of ten up to a million: what steps with fractions are multiplied by to be whole.
 
     Raises:
@@ -72,8 +73,9 @@ class Export:
         if step_multiplier < 1 or UNIT % step_multiplier or str(step_multiplier).strip("0") != "1":
             raise InvalidRequest(f"the step multiplier is a power of ten from 1 to {UNIT:,}, not {step_multiplier}")
         given = existing(path, "Neptune's export").absolute()
-        self._data = given / "data" if (given / "data").is_dir() else given
-        guesses = [self._data.parent / "files", self._data.parent.parent / "files"]
+        self._data = given / _DATA if (given / _DATA).is_dir() else given
+        named = [folder for folder in (self._data, self._data.parent) if folder.name == _DATA]
+        guesses = [beside for folder in named if not (beside := folder.parent / "files").is_symlink()]
         self._files = [existing(files, "Neptune's files").absolute()] if files else guesses
         self._multiplier = step_multiplier
 

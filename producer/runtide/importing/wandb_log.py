@@ -5,6 +5,7 @@ The frames are read by ``record_files``, the messages with the classes of the ``
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from runtide.tracking.run_log import NOTE_TAG
 
 SUFFIX = ".wandb"
 SYSTEM_PREFIX = "system/"
+_RUN_FOLDER = re.compile(r"(offline-)?run-")
 _READ_EVERY = 1024 * 1024
 _MEDIA_MARK = "._type"
 _IN_REPORT = {"artifact": "artifacts of W&B's registry", "alert": "alerts", "tbrecord": "references to TensorBoard"}
@@ -104,9 +106,17 @@ class _LogReader:
             yield self._attributes()
             yield from self._texts()
         for file in self._files:
-            yield from artifacts_below(file.parent / "files", (file.parent,))
+            yield from self._files_beside(file)
         for what, count in sorted(self._skipped.items()):
             yield LeftOut(f"{count:,} {what}", "there is no place for them in a run; files of media are artifacts")
+
+    def _files_beside(self, file: Path) -> Iterator[Record]:
+        """Yield a run's files. A log that lies elsewhere, e.g. among downloads, has somebody else's ``files`` beside it."""
+        files = file.parent / "files"
+        if _RUN_FOLDER.match(file.parent.name):
+            yield from artifacts_below(files, (file.parent,))
+        elif files.is_dir():
+            yield LeftOut(f"files in {files}", "the log lies in no run's folder of W&B's (run-* or offline-run-*)")
 
     def _of_file(self, file: Path, buffer: SeriesBuffer) -> Iterator[Record]:
         said = samples = 0
