@@ -1,12 +1,12 @@
 """scikit-learn's searches: what each candidate was and how it did."""
 
 import sys
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from runtide.integrations.frameworks import missing
 from runtide.integrations.metric_names import legal_name
+from runtide.integrations.own_run import OwnRun
 from runtide.integrations.training_run import FRAMEWORK_TAG, TrainingRun
 from runtide.tracking.configuration import current
 from runtide.tracking.plan import plan_run
@@ -169,18 +169,16 @@ def _best_candidates(search: Any, results: Mapping[str, Any], count: int | None)
 def _log_children(
     training: TrainingRun, parent: Run, results: Mapping[str, Any], numbers: Mapping[str, Any], candidates: list[int]
 ) -> None:
-    """A run for each candidate; what their ends wait for the broker is bounded together."""
-    children = []
+    """A run for each candidate; like every run of a callback's own they do not wait for the broker."""
     for candidate in candidates:
         tags = {FRAMEWORK_TAG: "sklearn", CANDIDATE_TAG: candidate}
         plan = plan_run(current(), name=f"candidate-{candidate}", parent_run_id=parent.run_id, nested=True, tags=tags)
-        child = Run(plan)
-        children.append(child)
-        child.log_params(training.params_text(results["params"][candidate]))
-        child.log_metrics({legal_name(name): values[candidate] for name, values in numbers.items()})
-    deadline = time.monotonic() + parent.exit_deadline
-    for child in children:
-        child.end(timeout=max(0.0, deadline - time.monotonic()))
+        child = OwnRun(plan)
+        try:
+            child.log_params(training.params_text(results["params"][candidate]))
+            child.log_metrics({legal_name(name): values[candidate] for name, values in numbers.items()})
+        finally:
+            child.finish("FINISHED")
 
 
 def _table(results: Mapping[str, Any], numbers: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -5,6 +5,7 @@ one while the training lasts. Only its own is ended by a callback: FINISHED when
 FAILED when it did not. Frameworks seldom tell callbacks of an exception, so there are four ways to find out, the first
 that comes: the framework says so (Lightning, scikit-learn); what the framework's training call holds is gone (``watch``);
 the callback's next training begins; the process ends. ``with runtide.start_run():`` around a training needs none of them.
+Its end waits for nobody: see ``own_run.py``.
 
 Once a callback is made, nothing that it does raises: what cannot be logged is a warning of the logger ``runtide``, once. All
 methods here hold to that; what a hook does beside calling them, it does in ``undisturbed``.
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from runtide.integrations.metric_names import MetricNames, legal_name
+from runtide.integrations.own_run import OwnRun
 from runtide.integrations.params import param_text
 from runtide.integrations.undisturbed import Undisturbed, told
 from runtide.tracking.active import enter, innermost
@@ -80,7 +82,7 @@ class TrainingRun:
 
     def _forget(self) -> None:
         self._run: Run | None = None
-        self._owned: Run | None = None
+        self._owned: OwnRun | None = None
         self._pid = 0
         self._last_id = ""
         self._finalizer: weakref.finalize[Any, Any] | None = None
@@ -217,10 +219,10 @@ class TrainingRun:
     def _end(self, status: EndStatus, reason: str) -> None:
         self._unwatch()
         run, self._run = self._run, None
-        if run is not None and run is self._owned and self._pid == os.getpid():
+        if self._owned is not None and run is self._owned and self._pid == os.getpid():
             atexit.unregister(self._at_exit)
             with self._guard.guarded("the run could not be ended"):
-                run.end(status, reason)
+                self._owned.finish(status, reason)
 
     def _choose(self, go_on: bool) -> Run:
         if self._given is not None:
@@ -245,9 +247,9 @@ class TrainingRun:
             )
         if plan.configuration.settings.handle_sigterm:
             handle_sigterm()
-        return self._own(Run(plan))
+        return self._own(OwnRun(plan))
 
-    def _own(self, run: Run) -> Run:
+    def _own(self, run: OwnRun) -> OwnRun:
         enter(run)
         _of_callbacks.add(run)
         if self._searches:
