@@ -8,18 +8,15 @@ spools. A worker process may be ended without hooks (a ``multiprocessing.Pool`` 
 
 import os
 import sys
-import time
 
 from runtide.tracking.active import leave
 from runtide.tracking.leftovers import say_end
 from runtide.tracking.plan import RunPlan
 from runtide.tracking.run import Run
 from runtide.tracking.run_log import EndStatus
-from runtide_schemas.events.runs import RunEnded
 from runtide_schemas.identity import now_ms
 
 _MOST_WAITING = 64
-_MAX_REASON = 8_000
 _waiting: list["OwnRun"] = []
 _forked = False
 
@@ -44,14 +41,13 @@ class OwnRun(Run):
         leave(self)
         if self.ended:
             return
-        self._stop_companions(time.monotonic() + self.exit_deadline / 2)
-        writer = self.writer
-        fails = bool(writer.publisher.trouble)
-        if self.ends_for_all:
-            ended = RunEnded(run_id=self.run_id, status=status, end_time=now_ms(), reason=reason[:_MAX_REASON])
-            writer.publish(ended)
-        writer.conclude(status.lower())
-        self.conclude(None)
+        fails = bool(self.writer.publisher.trouble)
+        try:
+            self.conclude(status if self.ends_for_all else None, now_ms(), reason)
+        finally:
+            self._leave_to_the_exit(fails)
+
+    def _leave_to_the_exit(self, fails: bool) -> None:
         if self._configuration.connection.offline:
             self.let_go(0.0)
         elif _is_worker() and not fails:

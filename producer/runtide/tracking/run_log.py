@@ -259,7 +259,7 @@ class RunLog:
         writer = self._concluded
         return writer is not None and writer.spool.finished
 
-    def conclude(self, status: EndStatus | None, end_time: int = 0) -> None:
+    def conclude(self, status: EndStatus | None, end_time: int = 0, reason: str = "") -> None:
         """End the run, whoever started it, without waiting for the broker; ``close`` or the process's end does that.
 
         When this returns, ``kill -9`` does not lose the end. Nothing happens when the run has ended in this process.
@@ -267,6 +267,7 @@ class RunLog:
         Args:
             status: FINISHED, FAILED or KILLED; None closes this process's writer and leaves the run alone.
             end_time: Unix time in milliseconds.
+            reason: why, for FAILED and KILLED.
 
         Raises:
             KeyboardInterrupt: Ctrl-C ended the waiting for what accompanies the run; it has ended all the same.
@@ -277,7 +278,7 @@ class RunLog:
                 return
             writer, end = self.writer, None
             if status is not None:
-                end = RunEnded(run_id=self.run_id, status=status, end_time=end_time)
+                end = RunEnded(run_id=self.run_id, status=status, end_time=end_time, reason=reason[:_MAX_REASON])
             self._end(writer, end)
         self._say_end(writer)
         writer.conclude(_REASONS[status or "FINISHED"])
