@@ -1,7 +1,9 @@
 """What MLflow's client logs through our store, offline, read from the spool; and what it reads back."""
 
 import math
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,16 +27,18 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.abstract_store import AbstractStore
 
+from runtide.mlflow_plugin import gateway
 from runtide.mlflow_plugin.address import read_address
 from runtide.mlflow_plugin.experiments import name_in, provisional_id
 from runtide.mlflow_plugin.memory import KEPT_POINTS
-from runtide.mlflow_plugin.model_tags import models_in
+from runtide.mlflow_plugin.model_tags import models_in, outputs_in
+from runtide.mlflow_plugin.registry_store import RuntideRegistryStore
 from runtide.mlflow_plugin.tracking_store import RuntideTrackingStore
 from runtide.mlflow_plugin.unsupported import USED_AS_THEY_ARE
 from runtide.spool.export import exported
 from runtide.sync import find_spools
 from runtide.tracking.process import end_open_runs
-from runtide_schemas.errors import InvalidRequest
+from runtide_schemas.errors import InvalidRequest, TransientError
 from runtide_schemas.events.metrics import MetricsLogged
 from runtide_schemas.events.requests import CreateExperiment
 from runtide_schemas.events.runs import (
@@ -476,7 +480,6 @@ def test_without_a_gateway_questions_say_what_is_missing(client: MlflowClient) -
     for ask in (
         lambda: client.search_runs(["0"]),
         client.search_experiments,
-        lambda: client.get_run("f" * 32),
         lambda: client.get_logged_model("m-" + "0" * 32),
     ):
         with refused("TEMPORARILY_UNAVAILABLE", "RUNTIDE_GATEWAY"):
@@ -522,3 +525,57 @@ def test_another_broker_is_not_asked_through_this_machines_stack(
     same, other = read_address("runtide://h:1").connection, read_address("runtide://h:2").connection
     assert (same.gateway, same.artifacts) == ("http://g:1", "file:///a")
     assert (other.gateway, other.artifacts) == ("", (tmp_path / "spool" / "artifacts").as_uri())
+
+
+def test_a_run_of_another_process_is_joined_with_nobody_to_ask(
+    client: MlflowClient, run_id: str, tmp_path: Path, uri: str
+) -> None:
+    client.set_tag(run_id, "team", "blue")
+    other = RuntideTrackingStore(uri)  # knows nothing of the run, as in another process
+    seen = other.get_run(run_id)
+    assert seen.info.artifact_uri == client.get_run(run_id).info.artifact_uri
+    assert (seen.info.status, seen.info.run_name) == ("RUNNING", client.get_run(run_id).info.run_name)
+    other.log_metric(run_id, Metric("m", 1.0, 5, 0))
+    assert other.get_run(run_id).data.metrics == {"m": 1.0}
+    unheard = other.get_run("f" * 32)
+    assert (unheard.info.status, unheard.info.run_id) == ("RUNNING", "f" * 32)
+    assert [body.status for body in events(tmp_path, RunEnded)] == []
+
+
+def test_tags_that_cannot_be_read_poison_nothing(client: MlflowClient, run_id: str) -> None:
+    for key in ("runtide.mlflow.output.m", "runtide.mlflow.model.m-1"):
+        with refused("INVALID_PARAMETER_VALUE", "kept for logged models"):
+            client.set_tag(run_id, key, "abc")
+        with refused("INVALID_PARAMETER_VALUE", "kept for logged models"):
+            client.log_batch(run_id, tags=[RunTag(key, "abc")])
+        with refused("INVALID_PARAMETER_VALUE", "kept for logged models"):
+            client.create_run("0", tags={key: "abc"})
+    tags = {"runtide.mlflow.output.m": "abc", "runtide.mlflow.output.n": "3", "runtide.mlflow.model.m-1": '2 {"name"'}
+    tags |= {"runtide.mlflow.model.m-2": "1 []", "runtide.mlflow.model.m-3": "x"}
+    assert outputs_in(tags) == [("n", 3)]
+    assert list(models_in(tags, run_id, "0")) == []
+
+
+def test_a_gateway_that_hangs_is_waited_for_once(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_TIMEOUT_S", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(50)
+        asked = gateway.Gateway(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for longest in (2.0, 0.1, 0.1):
+            before = time.monotonic()
+            with pytest.raises(TransientError):
+                asked.get("runs", "a" * 32)
+            assert time.monotonic() - before < longest
+
+
+def test_pages_and_stages_are_refused_as_mlflow_does(uri: str) -> None:
+    store = RuntideRegistryStore(uri)
+    for wrong in (0, -1, 1_001):
+        with refused("INVALID_PARAMETER_VALUE", f"Invalid value {wrong}"):
+            store.search_registered_models(max_results=wrong)
+    for wrong in (0, 200_001):
+        with refused("INVALID_PARAMETER_VALUE", f"Invalid value {wrong}"):
+            store.search_model_versions(max_results=wrong)
+    with refused("INVALID_PARAMETER_VALUE", "Invalid Model Version stage"):
+        store.get_latest_versions("m", ["Foo"])

@@ -164,7 +164,7 @@ class Experiments:
         )
 
     def location(self, experiment_id: str) -> str:
-        """Return the root of its runs' artifacts, asking nobody.
+        """Return the root of its runs' artifacts; the gateway is asked once, if there is one.
 
         Raises:
             MlflowException: it is no id, or this process knows that the experiment is deleted.
@@ -172,6 +172,13 @@ class Experiments:
         if name_in(experiment_id) is None and not experiment_id.isdecimal():
             raise invalid(f"Invalid experiment ID '{experiment_id}'. Experiment ID must be a valid integer.")
         known = self._known.get(experiment_id)
+        if known is None and name_in(experiment_id) is None and self._gateway.known:
+            try:
+                known = self._asked(experiment_id)
+            except NotFound:
+                pass
+            except TransientError as error:
+                log.warning("artifacts of experiment %s go to the usual place: %s", experiment_id, error)
         if known is None:
             return self._artifacts
         if known.lifecycle_stage != LifecycleStage.ACTIVE:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
@@ -14,7 +15,9 @@ from runtide.secret_file import read_secret
 from runtide_schemas.errors import InvalidRequest, NotFound, RuntideError, TransientError
 
 API = "/api/runtide/v1"
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 3.0
+_AWAY_S = 10.0
+"""For so long nobody waits again for a gateway that did not answer in time."""
 
 Parameters = Mapping[str, str | int | bool | Sequence[str]]
 
@@ -24,6 +27,7 @@ class Gateway:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
+        self._away_until = 0.0
 
     @property
     def known(self) -> bool:
@@ -48,6 +52,10 @@ class Gateway:
                 "only a gateway can answer this, and none is known: what this process did not write itself is asked of it. "
                 "Start a stack with `runtide up`, set RUNTIDE_GATEWAY, or use a tracking URI with ?gateway=URL"
             )
+        if time.monotonic() < self._away_until:
+            raise TransientError(
+                f"the gateway at {self._url} did not answer in {_TIMEOUT_S:.0f} s a moment ago; is the stack up?"
+            )
         given = {name: value for name, value in parameters.items() if value not in ("", ())}
         url = f"{self._url}{API}/{'/'.join(quote(segment, safe='') for segment in path)}?{urlencode(given, doseq=True)}"
         try:
@@ -56,7 +64,18 @@ class Gateway:
         except HTTPError as error:
             raise _refusal(error) from error
         except (URLError, HTTPException, OSError, ValueError) as error:
+            if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
+                self._away_until = time.monotonic() + _AWAY_S
             raise TransientError(f"no answer from the gateway at {self._url} ({error}); is the stack up?") from error
+
+    def behind(self) -> bool:
+        """Return whether projections lack events of the log, or nobody can say that they do not."""
+        try:
+            with urlopen(Request(f"{self._url}{API}/ready", headers=_headers()), timeout=_TIMEOUT_S) as answer:  # noqa: S310
+                projections = json.load(answer)["projections"].values()
+        except (HTTPException, OSError, ValueError, KeyError, TypeError, AttributeError):
+            return True
+        return any(told["events_behind"] != 0 for told in projections)
 
 
 def _headers() -> dict[str, str]:

@@ -6,12 +6,16 @@ that processes which write to one run at once do not overwrite each other's.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlflow.entities import LoggedModel, LoggedModelStatus, Metric
+from mlflow.exceptions import MlflowException
 
 from runtide_schemas.limits import MAX_TAG_VALUE_LENGTH
+
+log = logging.getLogger("runtide")
 
 MARK = "runtide.mlflow.models"
 """A run with this tag has logged models."""
@@ -55,7 +59,12 @@ def models_in(tags: Mapping[str, str], run_id: str, experiment_id: str) -> Itera
     for key in tags:
         model_id = key.removeprefix(_MODEL)
         if key.startswith(_MODEL) and "." not in model_id:
-            yield _unpacked(model_id, tags, run_id, experiment_id)
+            try:
+                yield _unpacked(model_id, tags, run_id, experiment_id)
+            except (ValueError, KeyError, TypeError, AttributeError, MlflowException) as error:
+                log.warning(
+                    "logged model %s of run %s is left out: its tags cannot be read (%r)", model_id, run_id, error
+                )
 
 
 def input_tag(model_id: str) -> dict[str, str]:
@@ -75,7 +84,14 @@ def inputs_in(tags: Mapping[str, str]) -> list[str]:
 
 def outputs_in(tags: Mapping[str, str]) -> list[tuple[str, int]]:
     """Return the models that a run made, with their steps."""
-    return [(key.removeprefix(_OUTPUT), int(value)) for key, value in tags.items() if key.startswith(_OUTPUT)]
+    made = []
+    for key, value in tags.items():
+        if key.startswith(_OUTPUT):
+            try:
+                made.append((key.removeprefix(_OUTPUT), int(value)))
+            except ValueError:
+                log.warning("tag %s is left out: its value %r is no step", key, value)
+    return made
 
 
 def _unpacked(model_id: str, tags: Mapping[str, str], run_id: str, experiment_id: str) -> tuple[LoggedModel, bool]:

@@ -12,9 +12,14 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, ModelVersionTag, RegisteredModel, RegisteredModelTag
+from mlflow.entities.model_registry.model_version_stages import get_canonical_stage
 from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 from mlflow.store.artifact.utils.models import _parse_model_uri
 from mlflow.store.entities.paged_list import PagedList
+from mlflow.store.model_registry import (
+    SEARCH_MODEL_VERSION_MAX_RESULTS_THRESHOLD,
+    SEARCH_REGISTERED_MODEL_MAX_RESULTS_THRESHOLD,
+)
 from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.utils.search_utils import SearchModelUtils, SearchModelVersionUtils, SearchUtils
 from mlflow.utils.validation import (
@@ -139,16 +144,17 @@ class RuntideRegistryStore(AbstractStore):
         page_token: str | None = None,
     ) -> PagedList[RegisteredModel]:
         """Search models; the filter's grammar is MLflow's, applied here to all of them."""
+        most = _page(max_results, SEARCH_REGISTERED_MODEL_MAX_RESULTS_THRESHOLD)
         found = SearchModelUtils.filter([model_of(told) for told in self._every()], filter_string)
         return PagedList(
-            *SearchUtils.paginate(SearchModelUtils.sort(found, order_by), page_token, max_results or len(found) or 1)
+            *SearchUtils.paginate(SearchModelUtils.sort(found, order_by), page_token, most or len(found) or 1)
         )
 
     @in_mlflows_terms
     def get_latest_versions(self, name: str, stages: Sequence[str] | None = None) -> list[ModelVersion]:
         """Return the highest version of each stage."""
+        wanted = {get_canonical_stage(stage).lower() for stage in stages} if stages else None
         newest = newest_by_stage(versions_of(self._told(name)))
-        wanted = {stage.lower() for stage in stages} if stages else None
         return [version for stage, version in newest.items() if wanted is None or stage.lower() in wanted]
 
     @in_mlflows_terms
@@ -255,10 +261,11 @@ class RuntideRegistryStore(AbstractStore):
         page_token: str | None = None,
     ) -> PagedList[ModelVersion]:
         """Search versions; the filter's grammar is MLflow's, applied here to all of them."""
+        most = _page(max_results, SEARCH_MODEL_VERSION_MAX_RESULTS_THRESHOLD)
         every = [version for told in self._every() for version in versions_of(told)]
         found = SearchModelVersionUtils.filter(every, filter_string)
         found = SearchModelVersionUtils.sort(found, order_by or ["last_updated_timestamp DESC"])
-        return PagedList(*SearchUtils.paginate(found, page_token, max_results or len(found) or 1))
+        return PagedList(*SearchUtils.paginate(found, page_token, most or len(found) or 1))
 
     @in_mlflows_terms
     def set_model_version_tag(self, name: str, version: str, tag: ModelVersionTag) -> None:
@@ -361,6 +368,15 @@ def _described(place: str, local: str | None, gateway: str) -> LoggedModel | Non
         return describe_directory(Path(local), uri=place) if local else describe_model(place, gateway)
     except (InvalidRequest, OSError):
         return None
+
+
+def _page(max_results: int | None, threshold: int) -> int | None:
+    if max_results is not None and not (isinstance(max_results, int) and 1 <= max_results <= threshold):
+        raise invalid(
+            f"Invalid value {max_results} for parameter 'max_results' supplied. It must be a positive integer of at most "
+            f"{threshold}"
+        )
+    return max_results
 
 
 def _number(version: Any) -> int:

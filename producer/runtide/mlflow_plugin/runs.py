@@ -15,6 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from runtide.mlflow_plugin.answers import run_of
 from runtide.mlflow_plugin.errors import invalid, not_found
 from runtide.mlflow_plugin.gateway import Gateway
+from runtide.mlflow_plugin.joined import describe_joined, may_exist
 from runtide.mlflow_plugin.memory import RunMemory, assembled, place
 from runtide.tracking.configuration import Configuration
 from runtide.tracking.leftovers import say_leftover
@@ -68,6 +69,7 @@ class Runs:
         self._lives: OrderedDict[str, _Live] = OrderedDict()
         self._waiting: list[RunLog] = []
         self._roots: OrderedDict[str, str] = OrderedDict()
+        self._unseen: OrderedDict[str, RunMemory] = OrderedDict()
 
     def start(self, plan: RunPlan, experiment_id: str) -> Run:
         """Start a run and return it.
@@ -206,9 +208,10 @@ class Runs:
     def get(self, run_id: str) -> Run:
         """Return a run: an open one of this process from its memory, others from the gateway with what was written here.
 
+        While no gateway tells of it, a run of another process is what is known here of it (``joined.py``).
+
         Raises:
             MlflowException: there is none.
-            TransientError: only a gateway knows.
         """
         live = self._lives.get(run_id)
         own = live.memory if live is not None and live.memory.whole else None
@@ -219,9 +222,9 @@ class Runs:
         except (NotFound, TransientError) as error:
             if own is not None:
                 return own.as_run()
-            if isinstance(error, NotFound):
+            if isinstance(error, NotFound) and not may_exist(run_id, self._configuration.connection, self._gateway):
                 raise not_found(f"Run with id={run_id} not found") from error
-            raise
+            return self._from_here(run_id).as_run()
         found = run_of(told["run"], told["inputs"])
         self._note_root(run_id, found.info.artifact_uri)
         if own is not None and (found.info.end_time or 0) < (own.end_time or 0):
@@ -255,6 +258,20 @@ class Runs:
                     raise
             time.sleep(_POLL_S)
 
+    def _from_here(self, run_id: str) -> RunMemory:
+        """Return what is known here of another process's run; it is remembered, for when it is written to."""
+        with self._lock:
+            live = self._lives.get(run_id)
+            memory = live.memory if live is not None else self._unseen.get(run_id) or RunMemory(run_id=run_id)
+            if not memory.artifact_uri:
+                describe_joined(memory, self._configuration.connection)
+                self._note_root(run_id, memory.artifact_uri)
+            if live is None:
+                self._unseen[run_id] = memory
+                if len(self._unseen) > _MOST_REMEMBERED:
+                    self._unseen.popitem(last=False)
+            return memory
+
     def _writable(self, run_id: str) -> _Live:
         live = self._lives.get(run_id)
         if live is not None and not live.log.ended:
@@ -262,7 +279,7 @@ class Runs:
         with self._lock:
             live = self._lives.get(run_id)
             if live is None:
-                memory = RunMemory(run_id=check_run_id(run_id))
+                memory = self._unseen.pop(run_id, None) or RunMemory(run_id=check_run_id(run_id))
                 self._lives[run_id] = live = _Live(memory, self._joined(run_id), joined=True)
                 self._forget_some()
             elif live.ended_by_exit:

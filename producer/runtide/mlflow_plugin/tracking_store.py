@@ -35,11 +35,12 @@ from runtide.mlflow_plugin.address import read_address
 from runtide.mlflow_plugin.artifact_facts import announce_artifacts_to, reach_gateways
 from runtide.mlflow_plugin.asking import Asking
 from runtide.mlflow_plugin.beginning import run_plan
-from runtide.mlflow_plugin.errors import in_mlflows_terms
+from runtide.mlflow_plugin.errors import in_mlflows_terms, invalid
 from runtide.mlflow_plugin.experiment_calls import ExperimentCalls
 from runtide.mlflow_plugin.experiments import Experiments
 from runtide.mlflow_plugin.gateway import Gateway
 from runtide.mlflow_plugin.logged_models import LoggedModels
+from runtide.mlflow_plugin.memory import HIDDEN_PREFIX
 from runtide.mlflow_plugin.model_calls import ModelCalls
 from runtide.mlflow_plugin.model_tags import input_tag, output_tag
 from runtide.mlflow_plugin.runs import Runs
@@ -82,8 +83,8 @@ class RuntideTrackingStore(ExperimentCalls, ModelCalls, AbstractStore):
     def create_run(
         self, experiment_id: str, user_id: str, start_time: int, tags: Sequence[RunTag], run_name: str | None
     ) -> Run:
-        """Start a run; nobody is asked whether the experiment exists."""
-        tags = [_validate_tag(tag.key, tag.value) for tag in tags or ()]
+        """Start a run; whether the experiment exists is not checked."""
+        tags = [_users_tag(_validate_tag(tag.key, tag.value)) for tag in tags or ()]
         chosen = experiment_id if experiment_id is not None else "0"
         location = self._experiments.location(chosen)
         plan, further = run_plan(self._configuration, chosen, location, user_id, start_time, tags, run_name)
@@ -139,14 +140,14 @@ class RuntideTrackingStore(ExperimentCalls, ModelCalls, AbstractStore):
     @in_mlflows_terms
     def set_tag(self, run_id: str, tag: RunTag) -> None:
         """Set a tag."""
-        checked = _validate_tag(tag.key, tag.value)
+        checked = _users_tag(_validate_tag(tag.key, tag.value))
         self._runs.set_tags(run_id, {checked.key: checked.value or ""})
 
     @in_mlflows_terms
     def delete_tag(self, run_id: str, key: str) -> None:
         """Delete a tag; one that is not known to be there is an error only for a run that this process started."""
         _validate_run_id(run_id)
-        _validate_tag_name(key)
+        _users_tag(RunTag(_validate_tag_name(key) or key, ""))
         self._runs.delete_tag(run_id, key)
 
     @in_mlflows_terms
@@ -158,6 +159,7 @@ class RuntideTrackingStore(ExperimentCalls, ModelCalls, AbstractStore):
         metrics, params, tags = _validate_batch_log_data(metrics, params, tags)
         _validate_batch_log_limits(metrics, params, tags)
         _validate_param_keys_unique(params)
+        tags = [_users_tag(tag) for tag in tags]
         if params:
             self._runs.log_params(run_id, {param.key: param.value or "" for param in params})
         if metrics:
@@ -236,6 +238,13 @@ class RuntideTrackingStore(ExperimentCalls, ModelCalls, AbstractStore):
         plan, _ = run_plan(self._configuration, experiment_id, location, "", None, [], name)
         self._runs.start(plan, experiment_id)
         return plan.run_id
+
+
+def _users_tag(tag: RunTag) -> RunTag:
+    """Return a tag that users may set: not one of those that hold logged models."""
+    if tag.key.startswith(HIDDEN_PREFIX):
+        raise invalid(f"Invalid tag key {tag.key!r}: {HIDDEN_PREFIX}* is kept for logged models; use another name")
+    return tag
 
 
 def _as_logged(given: DatasetInput) -> LoggedInput:
