@@ -211,6 +211,7 @@ def test_forked_children_log_through_the_gateway_too(http: HttpLog, tmp_path: Pa
         assert points_of(events, f"loss{number}") == [(step, float(step)) for step in range(1000)]
 
 
+@pytest.mark.slow
 def test_many_writers_share_the_gateway(http: HttpLog) -> None:
     runs = [runtide.start_run(f"run {number}", nested=number > 0) for number in range(20)]
     for step in range(500):
@@ -224,6 +225,7 @@ def test_many_writers_share_the_gateway(http: HttpLog) -> None:
         assert [step for step, _ in points_of(mine, "loss")] == list(range(500))
 
 
+@pytest.mark.slow
 async def test_the_async_face_logs_through_the_gateway(http: HttpLog) -> None:
     async with runtide.AsyncRun(name="async") as run:
         for step in range(100):

@@ -142,6 +142,7 @@ def test_every_way_out_ends_the_run(
     assert not list((tmp_path / "spool").glob("*/*")), "what was delivered is not kept"
 
 
+@pytest.mark.slow
 def test_a_forked_child_is_its_own_writer(broker: BrokerProcess, tmp_path: Path) -> None:
     code = """
 import multiprocessing, os
@@ -184,6 +185,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_away_at_the_start_gets_everything_when_it_comes(tmp_path: Path) -> None:
     code = """
 import sys, time

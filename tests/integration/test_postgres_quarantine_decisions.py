@@ -48,7 +48,7 @@ async def connection(postgres_dsn: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-@pytest.mark.parametrize("seed", [1, 22, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 22))])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 23))])
 async def test_a_fold_from_the_beginning_gives_what_decisions_led_to(
     postgres_dsn: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

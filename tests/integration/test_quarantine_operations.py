@@ -362,6 +362,7 @@ def _after(seconds: float) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("name", ["postgres", "duckdb"])
+@pytest.mark.slow
 async def test_too_many_parked_stop_a_projector_until_they_are_allowed_or_fixed(
     tmp_path: Path, postgres_server: PostgresServer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

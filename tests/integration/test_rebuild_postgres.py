@@ -107,6 +107,7 @@ async def test_one_bit_of_one_point_is_a_difference(stack: PostgresStack) -> Non
         await rebuilt(stack)
 
 
+@pytest.mark.slow
 async def test_another_layout_is_rebuilt_by_command_and_by_the_projector_and_equals_a_fresh_store(
     stack: PostgresStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +243,7 @@ async def cut_off_in_the_swap(stack: PostgresStack, monkeypatch: pytest.MonkeyPa
     return broken[0]
 
 
+@pytest.mark.slow
 async def test_the_swap_lets_a_reader_finish_what_it_sees_and_holds_up_nobody_meanwhile(stack: PostgresStack) -> None:
     await logged(stack)
     with started(stack.projector()) as projector:
@@ -274,6 +276,7 @@ async def test_the_swap_lets_a_reader_finish_what_it_sees_and_holds_up_nobody_me
         assert await reader.fetchval(which) == before
 
 
+@pytest.mark.slow
 async def test_a_gateway_that_knows_the_old_columns_answers_on_after_a_swap_to_others(stack: PostgresStack) -> None:
     """asyncpg keeps prepared statements, and PostgreSQL refuses one whose result has other columns than before."""
     await logged(stack)

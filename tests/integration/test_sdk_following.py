@@ -351,6 +351,7 @@ def sync_in_a_process(directory: Path, broker: BrokerProcess, how: str) -> "subp
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_directory_that_cannot_be_written_is_followed_again_and_again(broker: BrokerProcess, tmp_path: Path) -> None:
     trainer = Trainer(tmp_path / "spool")
     trainer.log(1_000)
@@ -398,6 +399,7 @@ def check_kills_of_the_follower(broker: BrokerProcess, tmp_path: Path, count: in
     check(read_log(broker.address, trainer.run_id), trainer.points, ["FINISHED"], ["finished"])
 
 
+@pytest.mark.slow
 def test_kills_of_the_follower_cost_nothing(broker: BrokerProcess, tmp_path: Path) -> None:
     check_kills_of_the_follower(broker, tmp_path, count=3, seed=1)
 
@@ -408,6 +410,7 @@ def test_many_kills_of_the_follower_cost_nothing(broker: BrokerProcess, tmp_path
     check_kills_of_the_follower(broker, tmp_path, count=60, seed=2)
 
 
+@pytest.mark.slow
 def test_two_logs_get_all_of_it_each(broker: BrokerProcess, tmp_path: Path) -> None:
     trainer = Trainer(tmp_path / "spool")
     trainer.log(1_000)

@@ -331,6 +331,7 @@ def test_tokens_open_and_wrong_ones_are_named(tmp_path: Path, monkeypatch: pytes
         assert store.read_bytes("b") is None
 
 
+@pytest.mark.slow
 def test_a_folder_is_gone_on_with_by_another_process(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("content")
     store = ArtifactStore((tmp_path / "store").as_uri())

@@ -115,6 +115,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_interrupts_end_no_run_and_lose_no_call_that_returned(broker: BrokerProcess, tmp_path: Path) -> None:
     with running_kernel(tmp_path, RUNTIDE_BROKER=broker.address) as kernel:
         assert kernel.run("import runtide\nrun = runtide.start_run('notebook')\nreturned = -1") == ""
