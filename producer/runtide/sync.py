@@ -26,7 +26,7 @@ from runtide.spool.manifest import FILE as MANIFEST_FILE
 from runtide.spool.manifest import SENT_FILE
 from runtide.spool.recovery import recover
 from runtide.spool.writer_spool import WriterSpool
-from runtide_schemas.errors import FatalError
+from runtide_schemas.errors import FatalError, TransientError
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,7 @@ def sync(
     sending = _Sending(publisher, transport.address, progress, timeout, ended)
     directories = list(directories)
     _delete_sent(directories)
+    _release_imports(directories)
     try:
         spools = tuple(sending.sync(path) for path in find_spools(directories))
         return SyncReport(spools, publisher.refused)
@@ -138,6 +139,16 @@ def sync(
 
 def _transport(to: Transport | KafkaSettings) -> Transport:
     return KafkaTransport(to) if isinstance(to, KafkaSettings) else to
+
+
+def _release_imports(directories: Iterable[Path]) -> None:
+    """Bring spools that a killed import had noted to where they are found; an import under way does so itself."""
+    from runtide.importing.ledger import DIRECTORY, Ledger
+
+    for directory in directories:
+        if (directory / DIRECTORY).is_dir():
+            with contextlib.suppress(TransientError), Ledger(directory).locked() as ledger:
+                ledger.sweep()
 
 
 def _delete_sent(directories: Iterable[Path]) -> None:

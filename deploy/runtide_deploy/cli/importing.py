@@ -237,17 +237,26 @@ def _prepared(
         run_name=run_name,
         artifacts=artifacts,
         dry_run=dry_run,
-        points_writers=partial(_points_writers, connection.gateway) if connection.gateway else None,
+        points_writers=partial(points_writers, connection.gateway) if connection.gateway else None,
     )
     return connection, options
 
 
-def _points_writers(gateway_of: str, run_id: str) -> list[str]:
-    """Ask the gateway which writers of imports have points of a run."""
+def points_writers(gateway_of: str, run_id: str) -> list[str]:
+    """Ask the gateway which writers of imports have points of a run.
+
+    Raises:
+        FatalError: it does not say, so that points might be written twice.
+    """
     try:
         found = gateway.get(gateway_of, f"/runs/{run_id}/completeness")
-    except InvalidRequest:  # no event of the run is there
-        return []
+    except InvalidRequest as error:
+        if error.code == "RESOURCE_DOES_NOT_EXIST":  # no event of the run is there
+            return []
+        raise FatalError(
+            f"the gateway at {gateway_of} does not say whether run {run_id} is imported: {error}. Without that its points "
+            "might be there twice; set RUNTIDE_GATEWAY_TOKEN, or import where that gateway is not known"
+        ) from error
     return [
         sequence["writer_id"]
         for sequence in found["sequences"]
@@ -289,7 +298,8 @@ def _print_left_out(console: Console, report: "ImportReport") -> None:
         table.add_column(column)
     for (what, why), count in list(counts.items())[:MOST_LEFT_OUT]:
         label = labels[what, why]
-        table.add_row(escape(what), escape(label) if count == 1 else f"{count:,} runs", escape(why))
+        cells = (what, label if count == 1 else f"{count:,} runs", why)
+        table.add_row(*(escape(cell.encode(errors="backslashreplace").decode()) for cell in cells))
     console.print(table)
     if (more := len(counts) - MOST_LEFT_OUT) > 0:
         console.print(f"and {more:,} more. runtide.importing returns all of them.", highlight=False)

@@ -109,11 +109,13 @@ def export(
 
 
 def _spools(directories: list[Path] | None) -> list[Path]:
+    from runtide.importing.ledger import Ledger
     from runtide.sync import find_spools
 
     if missing := [str(directory) for directory in directories or () if not directory.is_dir()]:
         raise InvalidRequest(f"No such directory: {', '.join(missing)}")
-    return list(find_spools(directories or [Connection.resolve().spool]))
+    places = directories or [Connection.resolve().spool]
+    return [*find_spools(places), *(spool for place in places for spool in Ledger(place).noted())]
 
 
 def _spools_of(what: str) -> list[Path]:

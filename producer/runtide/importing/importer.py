@@ -19,7 +19,7 @@ from runtide.importing.records import LeftOut, Source, SourceRun
 from runtide.importing.staging import StagedRun
 from runtide.importing.writing import Destination, points_writer, store_artifacts, write_points, write_rest
 from runtide.sync import SyncReport, sync
-from runtide_schemas.errors import FatalError, InvalidRequest
+from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
 from runtide_schemas.limits import check_experiment_name, check_run_id
 
 SOURCE_TAG = "runtide.import.source"
@@ -119,6 +119,8 @@ class _Import:
 
     def run(self) -> ImportReport:
         runs = list(self._distinct_runs())
+        if not self._options.dry_run:
+            self._waiting += self._ledger.sweep()
         self._progress.found(len(runs), sum(run.size for run in runs))
         for run in runs:
             self._progress.reading(run.label)
@@ -130,6 +132,10 @@ class _Import:
                 if error.errno in _FULL:
                     raise FatalError(f"{error}: make room for {self._connection.spool} and import again") from error
                 self._leave_out(run.label, "the run", f"it cannot be read: {error}")
+            except (FatalError, TransientError):
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever a source holds: it is said, and the others go on
+                self._leave_out(run.label, "the run", f"it cannot be imported: {type(error).__name__}: {error}")
             if len(self._waiting) >= MOST_WAITING_SPOOLS or _size(self._waiting) > MOST_WAITING_BYTES:
                 self._send()
         self._send()
@@ -150,7 +156,7 @@ class _Import:
                 self._leave_out("", f"run {found.label!r} ({found.origin})", f"it holds the same as {other!r}")
                 continue
             seen[found.run_id] = found.label
-            yield found
+            yield dataclasses.replace(found, label=_storable(found.label), origin=_storable(found.origin))
 
     def _import(self, run: SourceRun) -> None:
         known = self._ledger.read(run.run_id)
@@ -165,7 +171,7 @@ class _Import:
             self._read(run, staged)
             self._write(run, staged, known, place)
         self._ledger.release(run.run_id)
-        self._waiting += self._ledger.unsent(run.run_id)
+        self._waiting += [spool for spool in self._ledger.unsent(run.run_id) if spool not in self._waiting]
 
     def _read(self, run: SourceRun, staged: StagedRun) -> None:
         staged.take(run.read(), self._progress.read)
@@ -176,11 +182,21 @@ class _Import:
                 experiment=self._options.experiment or staged.attributes.experiment,
                 name=named or staged.attributes.name,
             )
+            self._keep_experiment(run, staged)
             staged.tags[SOURCE_TAG] = f"{self._source.kind}: {run.origin}"
         if not self._options.artifacts:
             self._count_without_artifacts(staged)
         for left_out in staged.left_out:
             self._report.left_out.append((run.label, left_out))
+
+    def _keep_experiment(self, run: SourceRun, staged: StagedRun) -> None:
+        """Say that a run stays in the experiment that it was imported into: no event moves it."""
+        before = self._ledger.read(run.run_id).attributes
+        if staged.attributes is None or not before or before["experiment"] == staged.attributes.experiment:
+            return
+        why = f"the run was imported with {before['experiment']!r}, which stays"
+        staged.left_out.append(LeftOut(f"the experiment {staged.attributes.experiment!r}", why))
+        staged.attributes = dataclasses.replace(staged.attributes, experiment=before["experiment"])
 
     def _count_without_artifacts(self, staged: StagedRun) -> None:
         if count := len(staged.artifacts):
@@ -266,6 +282,11 @@ class _Import:
                 f"the import stopped, because the broker does not take what it sends: {why}. Import again when it does: "
                 "what is in the spool is sent then, and the rest read"
             )
+
+
+def _storable(text: str) -> str:
+    """Return text without what is no Unicode: file names may have any bytes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _size(spools: list[Path]) -> int:

@@ -67,10 +67,11 @@ class Ledger:
                 f"cannot write in {self._spool}: {error}. Set RUNTIDE_SPOOL to a directory of yours"
             ) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TransientError(f"another import uses {self._spool}; import again when it has ended") from error
             yield self
-        except BlockingIOError as error:
-            raise TransientError(f"another import uses {self._spool}; import again when it has ended") from error
         finally:
             os.close(descriptor)
 
@@ -128,6 +129,23 @@ class Ledger:
     def release(self, run_id: str) -> None:
         """Move the spools that the ledger has noted to where spools are found and sent."""
         self.clear(run_id)
+
+    def sweep(self) -> list[Path]:
+        """Release what killed imports had noted and not released; return the spools of these runs that are not sent.
+
+        Raises:
+            FatalError: the ledger of one of them is damaged.
+        """
+        unfinished = self._directory / _UNFINISHED
+        runs = [place.name for place in unfinished.iterdir() if place.is_dir()] if unfinished.is_dir() else []
+        for run_id in runs:
+            self.clear(run_id)
+        return [spool for run_id in runs for spool in self.unsent(run_id)]
+
+    def noted(self) -> list[Path]:
+        """Return the spools that are noted as whole and not released: an import is under way, or was killed."""
+        places = sorted((self._directory / _UNFINISHED).glob("*/*"))
+        return [place for place in places if place.name in self.read(place.parent.name).writers]
 
     def unsent(self, run_id: str) -> list[Path]:
         """Return the spools of a run's imports that are not sent yet."""

@@ -8,13 +8,14 @@ import math
 import sqlite3
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runtide.importing.mlflow_artifacts import ArtifactPlaces, LoggedModel, local_model
 from runtide.importing.mlflow_runs import run_attributes, run_input
 from runtide.importing.mlflow_snapshot import snapshot
-from runtide.importing.records import LeftOut, Params, Read, Record, SourceRun, Tags
+from runtide.importing.records import LeftOut, Params, Read, Record, SourceRun, Tags, found_run
 from runtide.importing.series_buffer import SeriesBuffer
 from runtide_schemas.errors import InvalidRequest
 
@@ -78,7 +79,7 @@ class Database:
                 continue
             name, number = str(experiment["name"]), experiment["experiment_id"]
             for run in self._rows("runs", "WHERE experiment_id = ? ORDER BY start_time, run_uuid", number):
-                yield self._run(run, name)
+                yield found_run(str(run["run_uuid"]), partial(self._run, run, name))
 
     def _run(self, run: dict[str, Any], experiment: str) -> SourceRun | LeftOut:
         run_id = str(run["run_uuid"])

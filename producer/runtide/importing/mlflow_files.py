@@ -6,14 +6,14 @@ An experiment is a folder with ``meta.yaml``, a run one below it: ``meta.yaml``,
 
 import os
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from runtide.importing.local_files import Unreadable, is_within, read_text, read_yaml
 from runtide.importing.mlflow_artifacts import ArtifactPlaces, LoggedModel, local_model
 from runtide.importing.mlflow_runs import run_attributes, run_input
-from runtide.importing.records import LeftOut, Params, Read, Record, SourceRun, Tags
+from runtide.importing.records import LeftOut, Params, Read, Record, SourceRun, Tags, found_run
 from runtide.importing.series_buffer import SeriesBuffer
 from runtide_schemas.errors import InvalidRequest
 
@@ -68,7 +68,7 @@ class FileStore:
         reader = _Experiment(self._root, folder, name, self._places)
         for run in _folders(folder):
             if run.name not in _NO_RUNS:
-                yield self._run(run, reader)
+                yield found_run(run.name, partial(self._run, run, reader))
 
     def _run(self, folder: Path, experiment: "_Experiment") -> SourceRun | LeftOut:
         try:
@@ -105,7 +105,7 @@ class _Experiment:
         yield from self._texts(folder / "params", params, "param")
         try:
             yield run_attributes(meta, tags, self._name)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             yield LeftOut("the run", f"{META}: {error}")
             return
         yield Tags(tags)

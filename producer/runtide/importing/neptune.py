@@ -16,6 +16,7 @@ Read by that program's README ("Data layout on disk", "Parquet schema") and ``sr
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,18 @@ from runtide.importing.local_files import artifacts_below, existing, is_within
 from runtide.importing.neptune_columns import UNIT, Batch, batches
 from runtide.importing.nested_values import text_of
 from runtide.importing.progress import Progress
-from runtide.importing.records import Artifact, Attributes, LeftOut, Params, Points, Read, Record, SourceRun, Tags
+from runtide.importing.records import (
+    Artifact,
+    Attributes,
+    LeftOut,
+    Params,
+    Points,
+    Read,
+    Record,
+    SourceRun,
+    Tags,
+    found_run,
+)
 from runtide.importing.text_series import TextSeries, file_name
 from runtide.tracking.run_log import NOTE_TAG
 from runtide_schemas.errors import InvalidRequest
@@ -88,7 +100,7 @@ class Export:
         if not parts:
             raise InvalidRequest(f"there is no run of an export (*_part_0.parquet) in or below {self._data}")
         for (folder, name), found in parts.items():
-            yield self._run(folder, name, [file for _, file in sorted(found)])
+            yield found_run(name, partial(self._run, folder, name, [file for _, file in sorted(found)]))
 
     def _run(self, folder: Path, name: str, files: list[Path]) -> SourceRun | LeftOut:
         first, problem = None, "it has no rows"

@@ -76,7 +76,7 @@ class Batch:
         """Return times, Unix time in milliseconds; -1 where there is none."""
         import pyarrow as pa
 
-        taken = self._taken("timestamp", rows).cast(pa.timestamp("ms", "UTC")).cast(pa.int64())
+        taken = self._taken("timestamp", rows).cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
         return np.asarray(taken.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
 
     def floats(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:

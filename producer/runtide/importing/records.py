@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from runtide_schemas.errors import RuntideError
 from runtide_schemas.events.runs import DatasetInput
 
 
@@ -168,6 +169,20 @@ class Source(Protocol):
             InvalidRequest: it is no source of that kind.
         """
         ...
+
+
+def found_run(label: str, make: Callable[[], SourceRun | LeftOut]) -> SourceRun | LeftOut:
+    """Return the run that ``make`` finds, or why it cannot be read: one that is damaged or hostile stops no other.
+
+    Raises:
+        RuntideError: as ``make`` does.
+    """
+    try:
+        return make()
+    except RuntideError:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever a source holds
+        return LeftOut(f"run {label!r}", f"it cannot be read: {type(error).__name__}: {error}")
 
 
 def points(stream: str, key: str, rows: list[tuple[int, int, float]]) -> Points:

@@ -18,7 +18,14 @@ from runtide.spool.sealing import MOST_POINTS
 from runtide.spool.tail import RECORD_TYPE
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.events.runs import DatasetInput
-from runtide_schemas.limits import MAX_PARAM_VALUE_LENGTH, MAX_RUN_NAME_LENGTH, MAX_TAG_VALUE_LENGTH, check_text
+from runtide_schemas.limits import (
+    MAX_PARAM_VALUE_LENGTH,
+    MAX_RUN_NAME_LENGTH,
+    MAX_TAG_VALUE_LENGTH,
+    check_experiment_name,
+    check_run_id,
+    check_text,
+)
 
 LONG_TEXTS_DIRECTORY = "import"
 _HASHED = np.dtype([("step", "<i8"), ("timestamp", "<i8"), ("value", "<f8")])
@@ -217,6 +224,8 @@ class StagedRun(AbstractContextManager["StagedRun"]):
             file = self._path.with_suffix(f".artifact-{len(self.artifacts)}")
             file.write_bytes(artifact.data)
             artifact = Artifact(path=artifact.path, at=artifact.at, file=file)
+        elif artifact.file is None:  # only counted
+            artifact = Artifact(path=artifact.path, at=artifact.at)
         self.artifacts.append(artifact)
 
     def _checked(self, attributes: Attributes) -> Attributes | None:
@@ -232,6 +241,15 @@ class StagedRun(AbstractContextManager["StagedRun"]):
         except InvalidRequest as error:
             self.left_out.append(LeftOut("the run's name", str(error)))
             fields["name"] = ""
+        for name, what, check in (
+            ("experiment", "the experiment's name", check_experiment_name),
+            ("parent_run_id", "the parent run", check_run_id),
+        ):
+            try:
+                fields[name] = check(fields[name]) if fields[name] else ""
+            except InvalidRequest as error:
+                self.left_out.append(LeftOut(what, str(error)))
+                fields[name] = ""
         for name in ("user", "reason", "source_name", "source_version"):
             try:
                 check_text(fields[name], name, MAX_TAG_VALUE_LENGTH)

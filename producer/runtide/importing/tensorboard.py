@@ -18,6 +18,7 @@ import importlib.util
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from runtide.importing.importer import ImportOptions, ImportReport, import_runs
 from runtide.importing.local_files import Unreadable, existing, is_within, milliseconds
 from runtide.importing.progress import Progress
 from runtide.importing.record_files import read_tfrecords
-from runtide.importing.records import Artifact, Attributes, LeftOut, Params, Read, Record, SourceRun, Tags
+from runtide.importing.records import Artifact, Attributes, LeftOut, Params, Read, Record, SourceRun, Tags, found_run
 from runtide.importing.series_buffer import SeriesBuffer
 from runtide.importing.text_series import TextSeries, file_name
 from runtide.tracking.images import series_path
@@ -79,7 +80,7 @@ class EventDirectory:
         found = False
         for folder, names in self._folders():
             found = True
-            yield self._run(folder, [folder / name for name in names])
+            yield found_run(folder.name, partial(self._run, folder, [folder / name for name in names]))
         if not found:
             raise InvalidRequest(f"there is no event file (*{_EVENT_FILE}*) in or below {self._given}")
 
@@ -253,6 +254,9 @@ def _number(tensor: Any) -> float | None:
     for values in (tensor.float_val, tensor.double_val):
         if len(values) == 1 and not tensor.tensor_shape.dim:
             return float(values[0])
+    # As many as the shape says would be made of a single number that is stored.
+    if any(dimension.size != 1 for dimension in tensor.tensor_shape.dim):
+        return None
     try:
         array = make_ndarray(tensor)
     except (TypeError, ValueError):
