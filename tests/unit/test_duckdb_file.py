@@ -30,7 +30,14 @@ def settings(path: Path) -> DuckdbSettings:
     return DuckdbSettings(file=path)
 
 
-_SAMPLES = {"entity": "run", "most": 1, "most_bytes": 1, "topic": "t", "partition": 0, "record_offset": 0}
+_SAMPLES: dict[str, object] = {
+    "entity": "run",
+    "most": 1,
+    "most_bytes": 1,
+    "topic": "t",
+    "partition": 0,
+    "record_offset": 0,
+}
 
 
 def test_every_statement_is_one_that_duckdb_takes(tmp_path: Path) -> None:
@@ -39,7 +46,8 @@ def test_every_statement_is_one_that_duckdb_takes(tmp_path: Path) -> None:
         table: {"scopes": ["x"]} for table in KEYS
     }
     for name, sql in load_statements("load.sql").items():
-        given = arguments.get(name) or {one: _SAMPLES[one] for one in set(re.findall(r"\$(\w+)", sql))}
+        given: dict[str, object] = {one: _SAMPLES.get(one) for one in re.findall(r"\$(\w+)", sql)}
+        given |= arguments.get(name, {})
         connection.execute(sql, given).fetchall()
     for name, sql in load_statements("merge.sql").items():
         table = connection.table(name.removeprefix("delete_")) if "batch_" in sql else None
