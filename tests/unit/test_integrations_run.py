@@ -267,3 +267,15 @@ def test_in_a_worker_a_given_run_is_joined_and_not_ended(spool: Path) -> None:
     (run,) = spooled_runs(spool)
     assert run.statuses == ["RUNNING", "FINISHED"]
     assert sorted(run.points["loss"]) == [(1, 0.5), (2, 0.25)]
+
+
+def test_what_failed_stays_failed_and_what_comes_after_has_a_run_of_its_own(spool: Path) -> None:
+    training = TrainingRun("loops")
+    training.begin()
+    training.end(ValueError("CUDA out of memory"))
+    training.begin(go_on=True)
+    training.end()
+    training.begin(go_on=True)
+    training.end()
+    statuses = [run.statuses for run in spooled_runs(spool)]
+    assert sorted(statuses) == [["RUNNING", "FAILED"], ["RUNNING", "FINISHED", "RUNNING", "FINISHED"]]

@@ -13,7 +13,7 @@ from runtide_schemas.errors import InvalidRequest
 try:
     from keras.callbacks import Callback, CallbackList
 except ImportError as error:
-    raise missing("Keras 3", "keras", error) from error
+    raise missing("Keras 3 with a backend (jax, torch or tensorflow)", "keras", error) from error
 
 
 class RuntideCallback(Callback):  # type: ignore[misc]  # Keras has no types
@@ -66,8 +66,13 @@ class RuntideCallback(Callback):  # type: ignore[misc]  # Keras has no types
         with self._training.undisturbed("on_train_begin"):
             caller = sys._getframe(1).f_locals.get("self")
             if isinstance(caller, CallbackList):  # which the call of `fit` holds
-                self._training.watch(caller, self._training.end_unfinished)
+                self._training.watch(caller, self._left)
             self._training.log_params({name: value for name, value in self._described().items() if value is not None})
+
+    def _left(self) -> None:
+        """The call of ``fit`` is gone, and never came to its end."""
+        self._fitting = False
+        self._training.end_unfinished()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Log the epoch's metrics."""

@@ -83,6 +83,7 @@ class TrainingRun:
     def _forget(self) -> None:
         self._run: Run | None = None
         self._owned: OwnRun | None = None
+        self._ended_well = False
         self._pid = 0
         self._last_id = ""
         self._finalizer: weakref.finalize[Any, Any] | None = None
@@ -106,7 +107,7 @@ class TrainingRun:
 
         Args:
             go_on: it is one more part of what the last one did (an evaluation after the training, say): go on with the
-                run of its own that was ended then.
+                run of its own that was ended then. A run that FAILED or was KILLED stays that: then there is a new one.
         """
         self.end_unfinished()
         with self._guard.guarded("no run could be started"):
@@ -221,6 +222,7 @@ class TrainingRun:
         run, self._run = self._run, None
         if self._owned is not None and run is self._owned and self._pid == os.getpid():
             atexit.unregister(self._at_exit)
+            self._ended_well = status == "FINISHED"
             with self._guard.guarded("the run could not be ended"):
                 self._owned.finish(status, reason)
 
@@ -234,7 +236,7 @@ class TrainingRun:
         parent = active.run_id if active is not None and active in _of_searches else self._parent_id
         if self._given_id:
             plan = plan_attachment(configuration, self._given_id)
-        elif go_on and self._owned is not None:
+        elif go_on and self._owned is not None and self._ended_well:
             plan = plan_run(configuration, run_id=self._owned.run_id)
         else:
             plan = plan_run(
