@@ -183,6 +183,14 @@ def test_early_stopping_of_lightgbm_by_a_parameter(spool: Path) -> None:
     assert only(spool).points["best_iteration"] == [(model.best_iteration - 1, model.best_iteration - 1)]
 
 
+def test_a_training_from_a_booster_that_stopped_early_has_not_stopped_itself(spool: Path) -> None:
+    stopped = xgb_train(for_xgboost.RuntideCallback(), rounds=200, early_stopping_rounds=3)
+    xgb_train(for_xgboost.RuntideCallback(name="on"), rounds=2, xgb_model=stopped)
+    (on,) = (run for run in spooled_runs(spool) if run.name == "on")
+    assert on.points
+    assert not {"best_iteration", "best_score", "stopped_iteration"} & set(on.points)
+
+
 def test_cross_validation_of_xgboost(spool: Path) -> None:
     data = xgboost.DMatrix(ROWS, NOISY)
     table: Any = xgboost.cv(XGB, data, 4, nfold=3, callbacks=[for_xgboost.RuntideCallback(log_model=True)])

@@ -57,6 +57,7 @@ class RuntideCallback(TrainingCallback):
         self._training = TrainingRun("xgboost", run, name=name, experiment=experiment, tags=tags)
         self._log_model = log_model
         self._first_step = self._step = 0
+        self._best_before: dict[str, float] = {}
 
     def before_training(self, model: Any) -> Any:
         """Choose the run, and log the booster's params; on other workers than the first of a distributed training not."""
@@ -67,6 +68,7 @@ class RuntideCallback(TrainingCallback):
             self._training.watch(model, self._training.end_unfinished)
             booster = _first_booster(model)
             self._first_step = booster.num_boosted_rounds()
+            self._best_before = _best(booster)
             self._training.log_params(booster_params(booster))
         return model
 
@@ -81,14 +83,19 @@ class RuntideCallback(TrainingCallback):
         """Log the best round, store the model when asked to, and end a run of its own."""
         with self._training.undisturbed("after_training"):
             booster = _first_booster(model)
-            found = {name: booster.attr(name) for name in ("best_iteration", "best_score")}
-            best = {name: float(value) for name, value in found.items() if value is not None}
-            if best:
+            best = _best(booster)
+            if best and best != self._best_before:  # a booster that is trained on keeps what an earlier training left
                 self._training.log_metrics({**best, "stopped_iteration": self._step}, int(best["best_iteration"]))
             if self._log_model and booster is model:
                 self._training.log_saved(model.save_model, "model", "model.ubj")
         self._training.end()
         return model
+
+
+def _best(booster: Any) -> dict[str, float]:
+    """Return what early stopping has noted in a booster: the best round and its score; nothing when there was none."""
+    found = {name: booster.attr(name) for name in ("best_iteration", "best_score")}
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def booster_params(booster: Any) -> dict[str, str]:
