@@ -92,12 +92,13 @@ class LogReader:
         until: Mapping[TopicPartition, int] | None = None,
         *,
         first: frozenset[str] = frozenset(),
+        from_end: frozenset[str] = frozenset(),
     ) -> Self:
         """Return a reader of all partitions of ``topics``, each from its position on (0 when it has none).
 
         Topics of ``first`` are read to the end that they have now before the others are begun. With ``until`` it hands over
         no record at or past these offsets (0 of a partition that is not named): its end is there, whatever else the log
-        holds.
+        holds. Of topics of ``from_end`` only what comes after now is read.
 
         Raises:
             TransientError: the broker is away, or a topic does not exist yet.
@@ -110,6 +111,7 @@ class LogReader:
             await consumer.start()
             partitions = await _partitions(consumer, topics)
             starts = {partition: positions.get(partition, 0) for partition in partitions}
+            starts |= await _ends_now(consumer, [place for place in partitions if place.topic in from_end])
             ends = await _checked_ends(consumer, starts)
             consumer.assign([KafkaPartition(*partition) for partition in partitions])
             for partition, offset in starts.items():
@@ -317,6 +319,11 @@ async def _partitions(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> list
             raise TransientError(f"topic {topic} does not exist yet")
         partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
     return partitions
+
+
+async def _ends_now(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    found = await consumer.end_offsets([KafkaPartition(*place) for place in partitions]) if partitions else {}
+    return {TopicPartition(*place): end for place, end in found.items()}
 
 
 async def _checked_ends(consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

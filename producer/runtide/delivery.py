@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from runtide.kafka import KafkaSettings, NoAccess, describe, discard, new_producer, quiet_loggers
 from runtide.kafka_access import UNCONNECTED_S, AccessWatch, why_no_access
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 START_TIMEOUT_S = 10.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
+MENTION_TIMEOUT_S = 5.0
 
 
 class DeliveryWindow:
@@ -54,6 +56,8 @@ class DeliveryWindow:
         self._failure: BaseException | None = None
         self._troubled = False
         self._pause = FIRST_PAUSE_S
+        self._way: tuple[AIOKafkaProducer, SchemaRegistry] | None = None
+        self._mentions: set[asyncio.Task[None]] = set()
         quiet_loggers(quiet)
 
     def __len__(self) -> int:
@@ -76,6 +80,13 @@ class DeliveryWindow:
         self._unsettled[record] = None
         self._unsent.append(record)
         self._wake.set()
+
+    def mention(self, record: Outgoing) -> None:
+        """Send a record once, if we are connected, beside the others: it may get lost, and it holds up nothing."""
+        if self._way is not None:
+            mentioning = asyncio.create_task(_mention(*self._way, record), name="mention")
+            self._mentions.add(mentioning)
+            mentioning.add_done_callback(self._mentions.discard)
 
     def withdraw(self, record: Outgoing) -> None:
         """Stop caring about a record. It may have been delivered, or not: nobody knows."""
@@ -101,12 +112,16 @@ class DeliveryWindow:
                 watching = asyncio.create_task(self._watch(producer), name="watch-access")
                 self._unsent = deque(self._unsettled)
                 self._failure = None
+                self._way = producer, registry
                 await self._pump(producer, registry)
             except Exception as error:  # noqa: BLE001 - whatever it is, records must go on being delivered
                 await self._look_for_reason(error, started=watching is not None)
                 why = self.refused or describe(error)
                 self._trouble(f"delivery to {self._settings.bootstrap} failed: {why}")
             finally:
+                self._way = None
+                for mentioning in self._mentions:
+                    mentioning.cancel()
                 if watching is not None:
                     watching.cancel()
                 if producer is not None:
@@ -198,3 +213,17 @@ class DeliveryWindow:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+async def _mention(producer: AIOKafkaProducer, registry: SchemaRegistry, record: Outgoing) -> None:
+    """A log of an older stack may lack the topic, refuse it to us, or have a registry that does not know the schema."""
+    try:
+        async with asyncio.timeout(MENTION_TIMEOUT_S):
+            await producer.partitions_for(record.topic)
+            value = await registry.frame(record.value)
+            sent = await producer.send(
+                record.topic, value, key=record.key, timestamp_ms=record.timestamp_ms, headers=record.headers
+            )
+            await sent
+    except (KafkaError, RuntideError, OSError, TimeoutError) as error:
+        log.debug("%s was not told: %s", record.topic, describe(error))

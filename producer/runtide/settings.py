@@ -24,6 +24,12 @@ class ClientSettings(BaseSettings):
         description="Memory that one writer's events may take while the broker is away or slow: half of it on their way, "
         "half of what waits behind them; the rest stays on the disk. Clients copy what is on its way: up to four times.",
     )
+    lease: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds within which a writer that can reach the log promises to be heard, else its run is marked LOST; 0 "
+        "promises nothing.",
+    )
     exit_deadline: float = Field(default=10.0, ge=0, description="Seconds that the end of a run waits for the broker.")
     share_run: bool = Field(
         default=False,

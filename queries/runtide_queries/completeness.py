@@ -8,6 +8,7 @@ from typing import Any
 from runtide_queries.postgres import Postgres, Snapshot
 from runtide_queries.runs import unknown_run
 from runtide_queries.statements import load
+from runtide_schemas.envelope import format_time
 
 _MOST_NAMED = 5
 _MOST_RANKS = 100_000
@@ -26,15 +27,23 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Sequence numbers from ``first`` to ``last``, both included."""
+    """Sequence numbers from ``first`` to ``last``, both included.
+
+    ``since``: when it was first seen that they are missing, by the log's own times (Unix milliseconds): the time of the
+    record after them, or, at the end of a sequence, of the writer's closing.
+    """
 
     first: int
     last: int
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
-    """One writer's events in one topic. ``final_count`` is null while the writer has not closed."""
+    """One writer's events in one topic. ``final_count`` is null while the writer has not closed.
+
+    ``heard_at`` is the time of its latest record (Unix milliseconds): of an open one, since when nothing more has come.
+    """
 
     writer_id: str
     topic: str
@@ -46,6 +55,7 @@ class Sequence:
     final_count: int | None
     missing: tuple[Range, ...]
     close_reason: str | None
+    heard_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +106,14 @@ def _silent_ranks(writers: Iterable[Any]) -> tuple[int, ...]:
 
 async def _gaps(snapshot: Snapshot, run_id: str) -> dict[tuple[str, str], tuple[Range, ...]]:
     gaps: dict[tuple[str, str], tuple[Range, ...]] = {}
-    for writer, topic, first, last in await snapshot.rows(load("operations")["get_writer_gaps"], run_id=run_id):
-        gaps[writer, topic] = (*gaps.get((writer, topic), ()), Range(first, last))
+    for writer, topic, first, last, since in await snapshot.rows(load("operations")["get_writer_gaps"], run_id=run_id):
+        gaps[writer, topic] = (*gaps.get((writer, topic), ()), Range(first, last, since))
     return gaps
 
 
 def _sequence(row: Any, gaps: tuple[Range, ...]) -> Sequence:
     next_seq, final = row["next_seq"], row["final_count"]
-    tail = (Range(next_seq, final - 1),) if final is not None and final > next_seq else ()
+    tail = (Range(next_seq, final - 1, row["closed_at"]),) if final is not None and final > next_seq else ()
     missing = gaps + tail
     return Sequence(
         writer_id=row["writer_id"],
@@ -116,6 +126,7 @@ def _sequence(row: Any, gaps: tuple[Range, ...]) -> Sequence:
         final_count=final,
         missing=missing,
         close_reason=row["close_reason"],
+        heard_at=row["heard_at"],
     )
 
 
@@ -155,4 +166,6 @@ def _lack(sequence: Sequence) -> str:
     ranges = ", ".join(
         f"{gap.first}" if gap.first == gap.last else f"{gap.first}-{gap.last}" for gap in sequence.missing
     )
-    return f"{_who(sequence)} is missing {ranges} of {sequence.topic}"
+    known = [gap.since for gap in sequence.missing if gap.since is not None]
+    since = f" since {format_time(min(known))}" if known else ""
+    return f"{_who(sequence)} is missing {ranges} of {sequence.topic}{since}"

@@ -23,7 +23,7 @@ from runtide_schemas.limits import check_run_id
 from runtide_schemas.registry import EVENT_TYPES
 from runtide_schemas.routing import key_of, subject_of
 
-OPEN_TOPICS = frozenset({topics.RUNS, topics.METRICS, topics.REQUESTS})
+OPEN_TOPICS = frozenset({topics.RUNS, topics.METRICS, topics.LIVENESS, topics.REQUESTS})
 MOST_SEGMENT_BYTES = 4 * 1024 * 1024
 MOST_ARRIVING = 64
 MOST_AT_ONCE = 8

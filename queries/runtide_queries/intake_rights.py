@@ -10,7 +10,7 @@ from runtide_schemas.errors import InvalidRequest
 
 A_JOB_STATES = frozenset({
     "RunStarted", "RunUpdated", "ParamsLogged", "TagsSet", "TagsDeleted", "InputsLogged", "ArtifactLogged", "ModelLogged",
-    "WriterOpened", "WriterClosed", "RunEnded", "MetricsLogged",
+    "WriterOpened", "WriterClosed", "WriterAlive", "RunEnded", "MetricsLogged",
     "CreateExperiment", "SetExperimentTags",
     "CreateRegisteredModel", "UpdateRegisteredModel", "SetRegisteredModelTags",
     "RegisterModelVersion", "UpdateModelVersion", "SetModelVersionTags",

@@ -16,7 +16,8 @@ class RunInfo:
     """A row of ``runs``; times in Unix milliseconds.
 
     ``started`` is False while events of the run are known but its RunStarted is not yet; ``experiment_id`` is empty
-    until the registrar has answered.
+    until the registrar has answered. ``status`` is LOST from when its writers fell silent until one is heard again;
+    ``silent_since`` is when the last of them was last heard before its latest loss, null without one.
     """
 
     run_id: str
@@ -35,6 +36,7 @@ class RunInfo:
     artifact_uri: str | None
     lifecycle_stage: str
     started: bool
+    silent_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

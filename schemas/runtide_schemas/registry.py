@@ -14,7 +14,7 @@ from fastavro import parse_schema
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from runtide_schemas import topics
-from runtide_schemas.events import catalog, deployments, metrics, quarantine, requests, runs
+from runtide_schemas.events import catalog, deployments, liveness, metrics, quarantine, requests, runs
 from runtide_schemas.soundness import Schema, without_logical_types
 
 _NESTED = {"Answer", "DatasetInput"}
@@ -47,6 +47,7 @@ EVENT_TYPES: dict[str, EventType] = {
     for event_type in (
         *_types_in(runs, topics.RUNS),
         *_types_in(metrics, topics.METRICS),
+        *_types_in(liveness, topics.LIVENESS),
         *_types_in(requests, topics.REQUESTS),
         *_types_in(catalog, topics.CATALOG),
         *_types_in(deployments, topics.DEPLOYMENTS),

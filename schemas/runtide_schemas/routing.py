@@ -9,6 +9,7 @@ _CATALOGUE_SUBJECTS = ("endpoint", "name", "experiment_id")
 _SUBJECTS: dict[str, tuple[str, ...]] = {
     topics.RUNS: ("run_id",),
     topics.METRICS: ("run_id",),
+    topics.LIVENESS: ("run_id",),
     topics.REQUESTS: _CATALOGUE_SUBJECTS,
     topics.CATALOG: _CATALOGUE_SUBJECTS,
     topics.DEPLOYMENTS: ("endpoint",),

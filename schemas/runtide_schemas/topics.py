@@ -8,6 +8,7 @@ REQUESTS = "runtide.requests"
 CATALOG = "runtide.catalog"
 DEPLOYMENTS = "runtide.deployments"
 QUARANTINE = "runtide.quarantine"
+LIVENESS = "runtide.liveness"
 
 DEFAULT_PARTITIONS = 8
 
@@ -40,5 +41,6 @@ TOPICS: dict[str, Topic] = {
         Topic(CATALOG, ordered=True, keyed_by="entity"),
         Topic(DEPLOYMENTS, ordered=True, keyed_by="endpoint"),
         Topic(QUARANTINE, ordered=False, keyed_by="as the source"),
+        Topic(LIVENESS, ordered=True, keyed_by="run_id"),
     )
 }

@@ -21,6 +21,7 @@ import pytest
 from runtide_queries.log import Log, LoggedEvent
 from runtide_queries.server.app import ROUTES
 from runtide_queries.server.policy import Route
+from runtide_schemas.envelope import format_time
 from runtide_schemas.events.runs import RunStarted
 from runtide_schemas.topics import METRICS, RUNS
 from tests.integration.gateway_stack import (
@@ -177,9 +178,12 @@ def test_completeness_names_what_is_missing(stack: GatewayStack) -> None:
     whole = stack.get(f"/runs/{BEST}/completeness")
     assert (whole["state"], whole["summary"]) == ("complete", "all 13 events of 1 writer are here")
     broken = stack.get(f"/runs/{BROKEN}/completeness")
-    assert (broken["state"], broken["summary"]) == ("missing", "rank 3 is missing 1-2 of runtide.metrics")
+    (gap,) = next(one["missing"] for one in broken["sequences"] if one["topic"] == METRICS)
+    said = f"rank 3 is missing 1-2 of runtide.metrics since {format_time(gap['since'])}"
+    assert (broken["state"], broken["summary"]) == ("missing", said)
     states = {one["topic"]: (one["state"], one["missing"], one["received"]) for one in broken["sequences"]}
-    assert states == {METRICS: ("missing", [{"first": 1, "last": 2}], 2), RUNS: ("open", [], 4)}
+    assert states == {METRICS: ("missing", [{"first": 1, "last": 2, "since": gap["since"]}], 2), RUNS: ("open", [], 4)}
+    assert all(one["heard_at"] >= gap["since"] for one in broken["sequences"] if one["topic"] == METRICS)
 
 
 def test_events_come_from_the_log_in_time_order(stack: GatewayStack) -> None:

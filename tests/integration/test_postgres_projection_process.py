@@ -104,11 +104,14 @@ async def test_duplicates_are_skipped_gaps_recorded_and_closed_by_late_events(st
             await send(seq)
         await stack.becomes(30, "select point_count from metric_summaries")
         await stack.becomes(6, "select next_seq from writer_positions")
-        assert await stack.rows("select first_seq, last_seq from writer_gaps") == [{"first_seq": 2, "last_seq": 4}]
+        found = await stack.rows("select first_seq, last_seq, since from writer_gaps")
+        assert [(gap["first_seq"], gap["last_seq"]) for gap in found] == [(2, 4)]
+        since = found[0]["since"]
         await send(3)
         await stack.becomes(40, "select point_count from metric_summaries")
-        gaps = await stack.rows("select first_seq, last_seq from writer_gaps order by first_seq")
-        assert gaps == [{"first_seq": 2, "last_seq": 2}, {"first_seq": 4, "last_seq": 4}]
+        gaps = await stack.rows("select first_seq, last_seq, since from writer_gaps order by first_seq")
+        assert [(gap["first_seq"], gap["last_seq"]) for gap in gaps] == [(2, 2), (4, 4)]
+        assert {gap["since"] for gap in gaps} == {since}, "what is left of a gap is as old as the gap"
         await send(2)
         await send(4)
         await stack.becomes(60, "select point_count from metric_summaries")

@@ -7,10 +7,12 @@ import pytest
 from runtide_queries.intake_rights import A_JOB_STATES, FULL_TOKEN_ONLY, check_rights, may_bring
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.registry import EVENT_TYPES
-from runtide_schemas.topics import METRICS, REQUESTS, RUNS
+from runtide_schemas.topics import LIVENESS, METRICS, REQUESTS, RUNS
 from tests.unit.sample_events import sample
 
-FROM_CLIENTS = {name for name, kind in EVENT_TYPES.items() if kind.topic in (RUNS, METRICS, REQUESTS)}
+OPEN = (RUNS, METRICS, LIVENESS, REQUESTS)
+OF_THE_WATCHER = {"RunLost", "RunRecovered"}
+FROM_CLIENTS = {name for name, kind in EVENT_TYPES.items() if kind.topic in OPEN} - OF_THE_WATCHER
 FROM_SERVICES = set(EVENT_TYPES) - FROM_CLIENTS
 
 

@@ -41,7 +41,7 @@ def test_what_a_database_gives_has_a_json_form() -> None:
         {1: 2},
     ]
     assert plain(values) == [
-        "AP8=", "1.5", at.isoformat(), "2026-01-02", str(2**70), [1, 2], [3], {"first": 1, "last": 2}, [1.0, "NaN"], {"1": 2},
+        "AP8=", "1.5", at.isoformat(), "2026-01-02", str(2**70), [1, 2], [3], {"first": 1, "last": 2, "since": None}, [1.0, "NaN"], {"1": 2},
     ]  # fmt: skip
     with pytest.raises(TypeError):
         plain(object())

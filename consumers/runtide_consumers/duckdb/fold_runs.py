@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from runtide_consumers import losses
 from runtide_consumers.duckdb.rows import EntityRows, Row
 from runtide_consumers.projection import Event
 from runtide_schemas.events.runs import (
@@ -12,6 +13,8 @@ from runtide_schemas.events.runs import (
     ParamsLogged,
     RunDeleted,
     RunEnded,
+    RunLost,
+    RunRecovered,
     RunRestored,
     RunStarted,
     RunUpdated,
@@ -22,7 +25,6 @@ from runtide_schemas.events.runs import (
 )
 
 Fold = Callable[[EntityRows, Event], None]
-_UNFINISHED = ("RUNNING", "SCHEDULED")
 
 
 def unknown_run(run_id: str) -> Row:
@@ -45,6 +47,7 @@ def unknown_run(run_id: str) -> Row:
         "artifact_uri": "",
         "lifecycle_stage": "active",
         "started": False,
+        **losses.UNKNOWN,
     }
 
 
@@ -74,9 +77,12 @@ def _started(rows: EntityRows, event: Event) -> None:
 
 def _updated(rows: EntityRows, event: Event) -> None:
     body: RunUpdated = event.body
-    given = {"name": body.name, "status": body.status, "end_time": body.end_time}
-    columns: dict[str, Any] = {"end_time": None, "end_reason": ""} if body.status in _UNFINISHED else {}
+    given = {"name": body.name, "end_time": body.end_time}
+    columns: dict[str, Any] = {"end_time": None, "end_reason": ""} if body.status in losses.UNFINISHED else {}
     columns |= {column: value for column, value in given.items() if value is not None}
+    known = rows["runs"].get(body.run_id)
+    if known is not None and body.status is not None:
+        columns |= losses.stated(known, body.status)
     rows["runs"].change(body.run_id, **columns)
 
 
@@ -84,9 +90,22 @@ def _ended(rows: EntityRows, event: Event) -> None:
     """The latest end wins, by its own time: the spool of an attempt that died may come after its successor's end."""
     body: RunEnded = event.body
     known = rows["runs"].get(body.run_id)
-    if known is not None and known["end_time"] is not None and known["end_time"] > body.end_time:
+    if known is None or (known["end_time"] is not None and known["end_time"] > body.end_time):
         return
-    rows["runs"].change(body.run_id, status=body.status, end_time=body.end_time, end_reason=body.reason)
+    status = losses.stated(known, body.status)
+    rows["runs"].change(body.run_id, end_time=body.end_time, end_reason=body.reason, **status)
+
+
+def _lost(rows: EntityRows, event: Event) -> None:
+    body: RunLost = event.body
+    if (known := rows["runs"].get(body.run_id)) is not None:
+        rows["runs"].change(body.run_id, **losses.lost(known, body.episode, body.silent_since))
+
+
+def _recovered(rows: EntityRows, event: Event) -> None:
+    body: RunRecovered = event.body
+    if (known := rows["runs"].get(body.run_id)) is not None:
+        rows["runs"].change(body.run_id, **losses.recovered(known, body.episode))
 
 
 def _deleted(rows: EntityRows, event: Event) -> None:
@@ -202,6 +221,8 @@ FOLDS: dict[type[Any], Fold] = {
     RunStarted: _started,
     RunUpdated: _updated,
     RunEnded: _ended,
+    RunLost: _lost,
+    RunRecovered: _recovered,
     RunDeleted: _deleted,
     RunRestored: _restored,
     ParamsLogged: _params_logged,

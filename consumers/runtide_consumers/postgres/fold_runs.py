@@ -7,6 +7,7 @@ events of runtide.runs about one run stand in one partition, so their order is t
 import json
 from typing import Any
 
+from runtide_consumers import losses
 from runtide_consumers.postgres.rows import Workspace
 from runtide_consumers.projection import Event
 from runtide_schemas.events.metrics import MetricsLogged
@@ -17,6 +18,8 @@ from runtide_schemas.events.runs import (
     ParamsLogged,
     RunDeleted,
     RunEnded,
+    RunLost,
+    RunRecovered,
     RunRestored,
     RunStarted,
     RunUpdated,
@@ -25,8 +28,6 @@ from runtide_schemas.events.runs import (
     WriterClosed,
     WriterOpened,
 )
-
-_UNFINISHED = ("RUNNING", "SCHEDULED")
 
 
 def run_started(work: Workspace, event: Event) -> None:
@@ -58,20 +59,35 @@ def run_updated(work: Workspace, event: Event) -> None:
     """A null field is unchanged; a run that runs again has no end (MLflow's runs/update)."""
     body: RunUpdated = event.body
     values: dict[str, Any] = {}
-    if body.status in _UNFINISHED:
+    if body.status in losses.UNFINISHED:
         values |= {"end_time": None, "end_reason": ""}
-    given = {"name": body.name, "status": body.status, "end_time": body.end_time}
+    given = {"name": body.name, "end_time": body.end_time}
     values |= {column: value for column, value in given.items() if value is not None}
+    if body.status is not None:
+        values |= losses.stated(work.row("runs", body.run_id), body.status)
     work.change("runs", body.run_id, **values)
 
 
 def run_ended(work: Workspace, event: Event) -> None:
     """The latest end wins, by its own time: the spool of an attempt that died may come after its successor's end."""
     body: RunEnded = event.body
-    known = work.row("runs", body.run_id)["end_time"]
-    if known is not None and known > body.end_time:
+    run = work.row("runs", body.run_id)
+    if run["end_time"] is not None and run["end_time"] > body.end_time:
         return
-    work.change("runs", body.run_id, status=body.status, end_time=body.end_time, end_reason=body.reason)
+    status = losses.stated(run, body.status)
+    work.change("runs", body.run_id, end_time=body.end_time, end_reason=body.reason, **status)
+
+
+def run_lost(work: Workspace, event: Event) -> None:
+    """Its writers fell silent, says the watcher."""
+    body: RunLost = event.body
+    work.change("runs", body.run_id, **losses.lost(work.row("runs", body.run_id), body.episode, body.silent_since))
+
+
+def run_recovered(work: Workspace, event: Event) -> None:
+    """One of them was heard again."""
+    body: RunRecovered = event.body
+    work.change("runs", body.run_id, **losses.recovered(work.row("runs", body.run_id), body.episode))
 
 
 def run_deleted(work: Workspace, event: Event) -> None:
@@ -194,6 +210,8 @@ HANDLERS = {
     RunStarted: run_started,
     RunUpdated: run_updated,
     RunEnded: run_ended,
+    RunLost: run_lost,
+    RunRecovered: run_recovered,
     RunDeleted: run_deleted,
     RunRestored: run_restored,
     ParamsLogged: params_logged,

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from runtide_consumers.postgres.admission import Admitted, SequenceKey, admit_events, sequence_key
+from runtide_consumers.postgres.admission import Admitted, Heard, SequenceKey, admit_events, sequence_key
 from runtide_consumers.postgres.fold_catalog import ALONE
 from runtide_consumers.postgres.folding import fold, needed_rows, pieces
 from runtide_consumers.postgres.layout import prepare_layout
@@ -135,25 +135,28 @@ async def _park(connection: asyncpg.Connection, batch: Batch) -> None:
 
 async def _admit(connection: asyncpg.Connection, events: Sequence[Event]) -> Admitted:
     keys = list(dict.fromkeys(map(sequence_key, events)))
-    known = await _known_sequences(connection, keys) if keys else {}
+    known, heard = await _known_sequences(connection, keys) if keys else ({}, {})
     last = -1
     if any(topic == topics.CATALOG for _, _, topic in keys):
         stored = await connection.fetchval(_POSITIONS["last_request_offset"].sql)
         last = -1 if stored is None else stored
-    return admit_events(events, known, last)
+    return admit_events(events, known, last, heard)
 
 
 async def _known_sequences(
     connection: asyncpg.Connection, keys: Sequence[SequenceKey]
-) -> dict[SequenceKey, WriterSequence]:
+) -> tuple[dict[SequenceKey, WriterSequence], dict[SequenceKey, Heard]]:
     columns = list(zip(*keys, strict=True))
     gaps: defaultdict[SequenceKey, list[tuple[int, int]]] = defaultdict(list)
-    for run_id, writer_id, topic, first, last in await connection.fetch(_POSITIONS["gaps"].sql, *columns):
-        gaps[run_id, writer_id, topic].append((first, last))
-    return {
-        (run_id, writer_id, topic): WriterSequence(next_seq, tuple(gaps.get((run_id, writer_id, topic), ())))
-        for run_id, writer_id, topic, next_seq in await connection.fetch(_POSITIONS["sequences"].sql, *columns)
-    }
+    heard: defaultdict[SequenceKey, Heard] = defaultdict(Heard)
+    for *key, first, last, since in await connection.fetch(_POSITIONS["gaps"].sql, *columns):
+        gaps[tuple(key)].append((first, last))
+        heard[tuple(key)].since[first, last] = since
+    known = {}
+    for *key, next_seq, at in await connection.fetch(_POSITIONS["sequences"].sql, *columns):
+        known[tuple(key)] = WriterSequence(next_seq, tuple(gaps.get(tuple(key), ())))
+        heard[tuple(key)].at = at
+    return known, heard
 
 
 async def _apply_piece(connection: asyncpg.Connection, events: list[Event]) -> None:
@@ -203,11 +206,11 @@ async def _merge(connection: asyncpg.Connection, work: Workspace) -> None:
 
 
 async def _save_sequences(connection: asyncpg.Connection, admitted: Admitted) -> None:
-    rows = [(*key, sequence.next_seq) for key, sequence in admitted.sequences.items()]
+    rows = [(*key, sequence.next_seq, admitted.heard[key].at) for key, sequence in admitted.sequences.items()]
     await execute_rows(connection, _POSITIONS["save_sequences"], rows)
     changed = sorted(admitted.gaps_changed)
     await execute_rows(connection, _POSITIONS["delete_gaps"], changed)
-    gaps = [(*key, *gap) for key in changed for gap in admitted.sequences[key].gaps]
+    gaps = [(*key, *gap, admitted.heard[key].since[gap]) for key in changed for gap in admitted.sequences[key].gaps]
     await execute_rows(connection, _POSITIONS["save_gaps"], gaps)
     if admitted.last_request_offset >= 0:
         await connection.execute(_POSITIONS["save_last_request_offset"].sql, admitted.last_request_offset)

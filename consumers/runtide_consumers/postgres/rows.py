@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from runtide_consumers import losses
 from runtide_schemas.events.metrics import MetricsLogged
 
 Key = tuple[Any, ...]
@@ -48,6 +49,7 @@ TABLES: dict[str, Table] = {
             "artifact_uri": "",
             "lifecycle_stage": "active",
             "started": False,
+            **losses.UNKNOWN,
         },
     ),
     "writers": Table(

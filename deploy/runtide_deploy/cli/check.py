@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from runtide_deploy.cli import gateway as api
-from runtide_deploy.cli.formatting import new_console
+from runtide_deploy.cli.formatting import new_console, when
 from runtide_deploy.cli.runs import AS_JSON, GATEWAY, resolve_run
 
 EXIT_CODES = {"complete": 0, "open": 5, "missing": 6}
@@ -37,7 +37,7 @@ def check(
 def writers_table(sequences: list[dict[str, Any]]) -> Table:
     """Return what has arrived of each writer, by topic."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("writer", "rank", "host", "topic", "received", "of", "missing", "closed"):
+    for column in ("writer", "rank", "host", "topic", "received", "of", "missing", "since", "closed"):
         table.add_column(column, justify="right" if column in {"received", "of", "rank"} else "left")
     for one in sequences:
         table.add_row(
@@ -48,6 +48,14 @@ def writers_table(sequences: list[dict[str, Any]]) -> Table:
             f"{one['received']:,}",
             "?" if one["final_count"] is None else f"{one['final_count']:,}",
             ", ".join(f"{gap['first']}-{gap['last']}" for gap in one["missing"]),
+            _since(one),
             one["close_reason"] or "-",
         )
     return table
+
+
+def _since(sequence: dict[str, Any]) -> str:
+    """Since when something is missing; of an open writer, since when nothing more has come."""
+    if known := [gap["since"] for gap in sequence["missing"] if gap["since"] is not None]:
+        return when(min(known))
+    return when(sequence["heard_at"]) if sequence["state"] == "open" else "-"

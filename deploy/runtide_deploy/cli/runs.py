@@ -101,6 +101,8 @@ def _metrics_text(metrics: dict[str, Any]) -> str:
 def _print_run(console: Console, detail: dict[str, Any], completeness: dict[str, Any]) -> None:
     run, info = detail["run"], detail["run"]["info"]
     console.print(f"[bold]{info['name'] or info['run_id']}[/]", status_text(info["status"]), info["end_reason"] or "")
+    if info["status"] == "LOST":
+        console.print(f"silent since {when(info['silent_since'])}", highlight=False)
     _print_pairs(console, _facts(info, completeness))
     if run["params"]:
         console.print("\n[bold]params[/]")

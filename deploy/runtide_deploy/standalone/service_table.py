@@ -95,6 +95,7 @@ def service_table(plan: Plan) -> list[ServiceSpec]:
         *stores,
         *_brokers(plan),
         _registrar(plan),
+        _watcher(plan),
         _postgres_projector(plan),
         _duckdb_projector(plan),
         _deployer(plan),
@@ -211,6 +212,10 @@ async def _when_listening(bootstrap: str) -> None:
 
 def _registrar(plan: Plan) -> ServiceSpec:
     return _spec(plan, "registrar", _python("runtide_consumers.registrar"), READY_LINE, BROKER)
+
+
+def _watcher(plan: Plan) -> ServiceSpec:
+    return _spec(plan, "watcher", _python("runtide_consumers.watcher"), READY_LINE, BROKER)
 
 
 def _postgres_projector(plan: Plan) -> ServiceSpec:

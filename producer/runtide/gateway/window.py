@@ -6,6 +6,7 @@ was not acknowledged is sent again, as often as it takes: readers go by (run, wr
 
 import asyncio
 import json
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -17,7 +18,9 @@ from runtide.publisher.transport import OnTrouble
 from runtide.spool.segment_format import NOT_METRICS, SpooledEvent, encode_segment
 from runtide_schemas.codec import HEADER_SIZE, MARKER
 from runtide_schemas.envelope import from_headers
-from runtide_schemas.errors import FatalError, InvalidRequest, UnknownSchema
+from runtide_schemas.errors import FatalError, InvalidRequest, RuntideError, UnknownSchema
+
+log = logging.getLogger(__name__)
 
 CONNECTIONS = 4
 MOST_BYTES = 960_000
@@ -48,6 +51,7 @@ class GatewayWindow:
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._wake = asyncio.Event()
         self._most_bytes = MOST_BYTES
+        self._mentions: set[asyncio.Task[None]] = set()
 
     @property
     def refused(self) -> str:
@@ -59,6 +63,12 @@ class GatewayWindow:
         writer = next((value for name, value in record.headers if name == "runtide_writer"), b"")
         self._lanes.setdefault((writer.decode(), record.topic), deque()).append(record)
         self._wake.set()
+
+    def mention(self, record: Outgoing) -> None:
+        """Send a record once, beside the others: it may get lost, and it holds up nothing."""
+        mentioning = asyncio.create_task(self._mention(record), name="mention")
+        self._mentions.add(mentioning)
+        mentioning.add_done_callback(self._mentions.discard)
 
     def forget(self, records: Iterable[Outgoing]) -> None:
         """Let records go; one that is being sent may arrive."""
@@ -124,6 +134,14 @@ class GatewayWindow:
             return self._trouble(name, text, "", LONGEST_PAUSE_S)
         self._recovered(name)
         return None
+
+    async def _mention(self, record: Outgoing) -> None:
+        """A gateway of an older stack refuses what it does not know."""
+        try:
+            async with self._slots:
+                await self._call(encode_segment([spooled(record)]))
+        except (TooLarge, GatewayAway, RuntideError) as error:
+            log.debug("%s was not told: %s", record.topic, error)
 
     async def _call(self, segment: bytes) -> Response:
         channel = self._idle.pop() if self._idle else GatewayChannel(self._access)

@@ -20,6 +20,10 @@ def point_of(told: Mapping[str, Any], key: str, run_id: str) -> Metric:
     return Metric(key, float(told["value"]), told["timestamp"], told["step"], run_id=run_id)
 
 
+_STATUSES = {"LOST": "RUNNING"}
+"""MLflow knows no lost runs, and refuses what it does not know."""
+
+
 def _info(told: Mapping[str, Any]) -> RunInfo:
     """What is not known yet, because the run's first event has not come, is empty."""
     return RunInfo(
@@ -27,7 +31,7 @@ def _info(told: Mapping[str, Any]) -> RunInfo:
         run_name=told["name"] or "",
         experiment_id=told["experiment_id"] or "",
         user_id=told["user_id"] or "",
-        status=told["status"] or "RUNNING",
+        status=_STATUSES.get(told["status"], told["status"] or "RUNNING"),
         start_time=told["start_time"] or 0,
         end_time=told["end_time"],
         lifecycle_stage=told["lifecycle_stage"],

@@ -12,6 +12,7 @@ from runtide.publisher.event_loop import PublisherLoop
 from runtide.publisher.lag import LagWatch
 from runtide.publisher.shipment import Shipment
 from runtide.publisher.shippable import Shippable
+from runtide.publisher.sign_of_life import SignOfLife
 from runtide.publisher.transport import Transport, Window
 from runtide.spool.owner_state import Delivery
 
@@ -54,6 +55,8 @@ class Publisher:
         self._shipments: dict[Shippable, Shipment] = {}
         self._failing: set[Shippable] = set()
         self._watches: dict[Shippable, LagWatch] = {}
+        self._signs: dict[Shippable, SignOfLife] = {}
+        self._window: Window | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="runtide-publisher", daemon=True)
 
@@ -82,6 +85,10 @@ class Publisher:
     def watch(self, spool: Shippable, watch: LagWatch) -> None:
         """Have somebody told, in the thread, how far a spool's delivery is behind."""
         self._watches[spool] = watch
+
+    def promise(self, spool: Shippable, sign: SignOfLife) -> None:
+        """Have the log told, as often as is due and as long as delivery works, that the spool's writer lives."""
+        self._signs[spool] = sign
 
     def remove(self, spool: Shippable, timeout: float = 2.0) -> bool:
         """Stop shipping a spool; False when the thread is stuck and may still use it."""
@@ -149,6 +156,7 @@ class Publisher:
 
     async def _main(self) -> None:
         window = None if self._transport is None else self._transport.window(self._say)
+        self._window = window
         delivering = None if window is None else asyncio.create_task(window.run())
         idle_since = time.monotonic()
         while not self._stopping:
@@ -176,6 +184,7 @@ class Publisher:
         """Return the spools to serve; those that were removed are let go here, where nobody uses them."""
         spools = list(self._spools)
         for gone in self._shipments.keys() - set(spools):
+            self._signs.pop(gone, None)
             if watch := self._watches.pop(gone, None):
                 watch.tell(self._shipments[gone].lag(self.trouble))
             self._shipments[gone].release()  # ``remove`` waits for what comes next
@@ -194,6 +203,8 @@ class Publisher:
             self._shipments[spool].advance()
             spool.save_acknowledged()
             self._failing.discard(spool)
+            if self._window and not self.trouble and (sign := self._signs.get(spool)) and sign.due:
+                self._window.mention(sign.record())
             if (watch := self._watches.get(spool)) and watch.due:
                 watch.tell(self._shipments[spool].lag(self.trouble))
         except OSError as error:

@@ -19,6 +19,9 @@ class Window(Protocol):
     def submit(self, record: Outgoing) -> None:
         """Queue a record; it is sent after those of its writer and topic that were submitted before."""
 
+    def mention(self, record: Outgoing) -> None:
+        """Send a record once, if the way works now, beside the others: it may get lost, and it must hold up nothing."""
+
     def forget(self, records: Iterable[Outgoing]) -> None:
         """Let records go that somebody else will deliver. They may have been delivered, or not: nobody knows."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from runtide.connection import Connection
 from runtide.publisher.lag import LagCallback, LagWatch
 from runtide.publisher.pool import publish
+from runtide.publisher.sign_of_life import SignOfLife
 from runtide.spool.writer_spool import WriterSpool
 from runtide.tracking.configuration import Configuration
 from runtide.tracking.environment import user_name
@@ -62,11 +63,19 @@ class Writer:
         if run_id:
             self.publish(self._opened())
         self.publisher = publish(self.spool, configuration.connection)
+        if run_id and self._lease:
+            self.publisher.promise(self.spool, SignOfLife(run_id, self.id, self._lease))
 
     @property
     def id(self) -> str:
         """The writer id."""
         return self.spool.manifest.writer_id
+
+    @property
+    def _lease(self) -> float:
+        """Seconds; none for one that nobody will hear before a sync."""
+        configuration = self._configuration
+        return 0.0 if configuration.connection.offline else configuration.settings.lease
 
     @property
     def connection(self) -> Connection:
@@ -159,4 +168,5 @@ class Writer:
             world_size=launcher.world_size,
             client=f"{manifest.client} ({said})" if said else manifest.client,
             at=manifest.created,
+            lease_ms=round(self._lease * 1000),
         )

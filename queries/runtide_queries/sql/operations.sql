@@ -35,21 +35,21 @@ ORDER BY topic, partition
 -- name: get_writer_positions
 -- Of the topics that the state store folds: each request is answered by a fact of its own in the catalogue, and the
 -- store never sees the requests themselves.
-SELECT p.writer_id, p.topic, p.next_seq, p.final_count, w.rank, w.host, w.pid, w.closed_at, w.close_reason
+SELECT p.writer_id, p.topic, p.next_seq, p.final_count, p.heard_at, w.rank, w.host, w.pid, w.closed_at, w.close_reason
 FROM writer_positions p
 LEFT JOIN writers w ON w.run_id = p.run_id AND w.writer_id = p.writer_id
 WHERE p.run_id = $run_id AND p.topic <> 'runtide.requests'
 ORDER BY w.rank NULLS LAST, w.opened_at, p.writer_id, p.topic
 
 -- name: get_writer_gaps
-SELECT writer_id, topic, first_seq, last_seq
+SELECT writer_id, topic, first_seq, last_seq, since
 FROM writer_gaps
 WHERE run_id = $run_id
 ORDER BY writer_id, topic, first_seq
 
 -- name: get_writers_without_positions
 -- Writers that said they opened and of which no sequence is known yet.
-SELECT w.writer_id, w.rank, w.host, w.pid, w.closed_at, w.close_reason
+SELECT w.writer_id, w.rank, w.host, w.pid, w.opened_at AS heard_at, w.closed_at, w.close_reason
 FROM writers w
 WHERE w.run_id = $run_id
     AND NOT EXISTS (SELECT 1 FROM writer_positions p WHERE p.run_id = w.run_id AND p.writer_id = w.writer_id)

@@ -123,6 +123,7 @@ class WriterOpened:
     world_size: int | None = None
     client: str = ""
     at: int
+    lease_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +145,27 @@ class RunEnded:
     status: str
     end_time: int
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLost:
+    """All open writers of a run fell silent for longer than their leases."""
+
+    run_id: str
+    episode: int
+    silent_since: int
+    writers: Mapping[str, int] = field(default_factory=dict)
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecovered:
+    """A run that was lost was heard again."""
+
+    run_id: str
+    episode: int
+    writer_id: str = ""
+    at: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,8 @@ CREATE TABLE runs (
     source_name VARCHAR NOT NULL, source_type VARCHAR NOT NULL, source_version VARCHAR NOT NULL,
     parent_run_id VARCHAR NOT NULL, status VARCHAR NOT NULL, start_time BIGINT, end_time BIGINT,
     end_reason VARCHAR NOT NULL, artifact_uri VARCHAR NOT NULL, lifecycle_stage VARCHAR NOT NULL,
-    started BOOLEAN NOT NULL
+    started BOOLEAN NOT NULL, stated_status VARCHAR NOT NULL, lost_episode BIGINT NOT NULL,
+    recovered_episode BIGINT NOT NULL, silent_since BIGINT
 );
 CREATE TABLE params (run_id VARCHAR NOT NULL, key VARCHAR NOT NULL, value VARCHAR NOT NULL);
 CREATE TABLE tags (run_id VARCHAR NOT NULL, key VARCHAR NOT NULL, value VARCHAR NOT NULL);

@@ -63,20 +63,20 @@ from unnest($topic::text[], $partition::integer[], $begin::bigint[], $next_offse
 where o.topic = n.topic and o.partition = n.partition and o.epoch = $epoch::bigint and o.next_offset = n.begin;
 
 -- name: sequences
-select p.run_id, p.writer_id, p.topic, p.next_seq
+select p.run_id, p.writer_id, p.topic, p.next_seq, p.heard_at
 from unnest($run_id::text[], $writer_id::text[], $topic::text[]) as k (run_id, writer_id, topic)
 join writer_positions p using (run_id, writer_id, topic);
 
 -- name: gaps
-select g.run_id, g.writer_id, g.topic, g.first_seq, g.last_seq
+select g.run_id, g.writer_id, g.topic, g.first_seq, g.last_seq, g.since
 from unnest($run_id::text[], $writer_id::text[], $topic::text[]) as k (run_id, writer_id, topic)
 join writer_gaps g using (run_id, writer_id, topic)
 order by g.run_id, g.writer_id, g.topic, g.first_seq;
 
 -- name: save_sequences
-insert into writer_positions (run_id, writer_id, topic, next_seq)
-select * from unnest($run_id::text[], $writer_id::text[], $topic::text[], $next_seq::bigint[])
-on conflict (run_id, writer_id, topic) do update set next_seq = excluded.next_seq;
+insert into writer_positions (run_id, writer_id, topic, next_seq, heard_at)
+select * from unnest($run_id::text[], $writer_id::text[], $topic::text[], $next_seq::bigint[], $heard_at::bigint[])
+on conflict (run_id, writer_id, topic) do update set next_seq = excluded.next_seq, heard_at = excluded.heard_at;
 
 -- name: delete_gaps
 delete from writer_gaps g
@@ -84,8 +84,9 @@ using unnest($run_id::text[], $writer_id::text[], $topic::text[]) as k (run_id, 
 where g.run_id = k.run_id and g.writer_id = k.writer_id and g.topic = k.topic;
 
 -- name: save_gaps
-insert into writer_gaps (run_id, writer_id, topic, first_seq, last_seq)
-select * from unnest($run_id::text[], $writer_id::text[], $topic::text[], $first_seq::bigint[], $last_seq::bigint[]);
+insert into writer_gaps (run_id, writer_id, topic, first_seq, last_seq, since)
+select * from unnest(
+    $run_id::text[], $writer_id::text[], $topic::text[], $first_seq::bigint[], $last_seq::bigint[], $since::bigint[]);
 
 -- name: last_request_offset
 select value from projection_state where name = 'last_request_offset';

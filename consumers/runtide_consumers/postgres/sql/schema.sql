@@ -29,22 +29,25 @@ create table if not exists writers (
     primary key (run_id, writer_id)
 );
 
--- run_id is '' for the topics that are not about runs.
+-- run_id is '' for the topics that are not about runs. heard_at: time of the latest record of those applied.
 create table if not exists writer_positions (
     run_id text not null,
     writer_id text not null,
     topic text not null,
     next_seq bigint not null,
     final_count bigint,
+    heard_at bigint,
     primary key (run_id, writer_id, topic)
 );
 
+-- since: time of the record after the gap, by which it was first seen.
 create table if not exists writer_gaps (
     run_id text not null,
     writer_id text not null,
     topic text not null,
     first_seq bigint not null,
     last_seq bigint not null,
+    since bigint not null,
     primary key (run_id, writer_id, topic, first_seq)
 );
 
@@ -66,7 +69,11 @@ create table if not exists runs (
     end_reason text not null,
     artifact_uri text not null,
     lifecycle_stage text not null,
-    started boolean not null
+    started boolean not null,
+    stated_status text not null,
+    lost_episode bigint not null,
+    recovered_episode bigint not null,
+    silent_since bigint
 );
 create index if not exists runs_by_experiment on runs (experiment_id, lifecycle_stage, start_time desc, run_id);
 create index if not exists runs_by_start on runs (start_time desc, run_id);

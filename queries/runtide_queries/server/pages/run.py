@@ -69,6 +69,7 @@ def _about(detail: RunDetail, completeness: Completeness) -> Markup:
     return facts(
         [
             ("Status", state(info.status) if info.status else None),
+            ("Silent since (UTC)", moment(info.silent_since) if info.status == "LOST" else None),
             ("Experiment", element("a", info.experiment_name or experiment, href=f"/?experiment={experiment}")),
             ("Started (UTC)", moment(info.start_time)),
             ("Duration", duration(info.start_time, info.end_time)),
