@@ -167,6 +167,10 @@ _RUN_EVENTS: tuple[Callable[[Random, str], Any], ...] = (
         flavors=("sklearn", "python_function"),
         at=AT,
     ),
+    lambda random, run_id: runs.RunLost(
+        run_id=run_id, episode=random.randint(1, 3), silent_since=random.randint(AT, AT + 9), at=AT
+    ),
+    lambda random, run_id: runs.RunRecovered(run_id=run_id, episode=random.randint(1, 3), at=AT),
     lambda random, run_id: runs.WriterOpened(run_id=run_id, writer_id=random.choice(WRITERS), host="h", pid=1, at=AT),
     lambda random, run_id: runs.WriterClosed(
         run_id=run_id,

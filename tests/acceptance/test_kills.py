@@ -9,7 +9,16 @@ import pytest
 
 from tests.acceptance.stack import RunningStack, eventually
 
-SERVICES = ("broker", "postgres", "registrar", "projector-postgres", "projector-duckdb", "deployer", "gateway")
+SERVICES = (
+    "broker",
+    "postgres",
+    "registrar",
+    "watcher",
+    "projector-postgres",
+    "projector-duckdb",
+    "deployer",
+    "gateway",
+)
 WORKERS = 3
 STEPS = 3_000
 KEYS = 4

@@ -19,6 +19,8 @@ from runtide_schemas.events.runs import (
     ModelLogged,
     ParamsLogged,
     RunEnded,
+    RunLost,
+    RunRecovered,
     RunStarted,
     RunUpdated,
     TagsDeleted,
@@ -80,6 +82,8 @@ def _run_event(random: Random, run: str, writer: str, number: int) -> Any:
             TagsSet(run_id=run, tags={f"t{value}": str(number)}),
             TagsDeleted(run_id=run, keys=(f"t{value}",)),
             RunEnded(run_id=run, status="FINISHED", end_time=AT + number),
+            RunLost(run_id=run, episode=random.randrange(1, 4), silent_since=AT + number, at=AT),
+            RunRecovered(run_id=run, episode=random.randrange(1, 4), at=AT),
             WriterClosed(run_id=run, writer_id=writer, counts={topics.RUNS: number}, at=AT),
         ]
     )
