@@ -169,6 +169,7 @@ async def test_snapshots_are_consistent_reused_and_removed_when_nobody_reads_the
         assert offsets == [(sum(taken[2]["positions"]["runtide.metrics"].values()),)] == [(3,)]
 
 
+@pytest.mark.gate
 async def test_killed_at_any_moment_it_loses_and_doubles_nothing(stack: Stack) -> None:
     rounds, events, count, random = 6, 30, 200, Random(7)
     async with DirectPublisher(stack.kafka, "test") as publisher:

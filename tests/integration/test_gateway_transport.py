@@ -50,6 +50,7 @@ def test_everything_arrives_once_in_order_and_unchanged(http: HttpLog, tmp_path:
     assert list((tmp_path / "spool").glob("*/*/writer.json")) == []
 
 
+@pytest.mark.gate
 def test_a_gateway_that_dies_loses_and_doubles_nothing(http: HttpLog) -> None:
     """Killed again and again while points pour in, and away when the run begins to end."""
     killing = threading.Event()

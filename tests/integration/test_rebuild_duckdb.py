@@ -181,6 +181,7 @@ async def test_a_rebuild_under_load_swaps_without_a_failed_read_and_can_be_rolle
         assert stack.ask("SELECT count(*) FROM points") == [(total,)]
 
 
+@pytest.mark.gate
 async def test_differences_are_named_to_the_bit_and_accepted_on_request(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
