@@ -129,10 +129,10 @@ def sync(
     sending = _Sending(publisher, transport.address, progress, timeout, ended)
     directories = list(directories)
     _delete_sent(directories)
-    _release_imports(directories)
+    damaged = _release_imports(directories)
     try:
         spools = tuple(sending.sync(path) for path in find_spools(directories))
-        return SyncReport(spools, publisher.refused)
+        return SyncReport((*spools, *damaged), publisher.refused)
     finally:
         publisher.stop()
 
@@ -141,14 +141,19 @@ def _transport(to: Transport | KafkaSettings) -> Transport:
     return KafkaTransport(to) if isinstance(to, KafkaSettings) else to
 
 
-def _release_imports(directories: Iterable[Path]) -> None:
-    """Bring spools that a killed import had noted to where they are found; an import under way does so itself."""
+def _release_imports(directories: Iterable[Path]) -> list[SpoolReport]:
+    """Bring spools that a killed import had noted to where they are found; an import under way does so itself.
+
+    Returns those that stay where they are, because nobody can say whether they are whole.
+    """
     from runtide.importing.ledger import DIRECTORY, Ledger
 
+    damaged: dict[Path, str] = {}
     for directory in directories:
         if (directory / DIRECTORY).is_dir():
             with contextlib.suppress(TransientError), Ledger(directory).locked() as ledger:
-                ledger.sweep()
+                damaged |= ledger.sweep().damaged
+    return [SpoolReport(place, place.name, 0, 0, why) for place, why in damaged.items()]
 
 
 def _delete_sent(directories: Iterable[Path]) -> None:
