@@ -164,15 +164,16 @@ def _delete_sent(directories: Iterable[Path]) -> None:
                 shutil.rmtree(path.parent, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Sending:
-    """One call of ``sync``."""
+    """One call of ``sync``; ``refused``: why we are not let in, as a publisher forgets it with the spool that heard it."""
 
     publisher: Publisher
     log: str
     progress: Progress
     timeout: float
     ended: bool
+    refused: str = ""
 
     def sync(self, directory: Path) -> SpoolReport:
         try:
@@ -230,6 +231,7 @@ class _Sending:
             if (now := spool.unacknowledged) < left:
                 left, deadline = now, time.monotonic() + self.timeout
             self.progress(spool.directory, total - left, total)
+        self.refused = self.publisher.refused or self.refused
 
     def _why_not(self) -> str:
         return self.publisher.trouble or f"the broker did not acknowledge for {self.timeout:g} s"

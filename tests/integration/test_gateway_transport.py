@@ -135,6 +135,9 @@ def test_a_job_needs_the_log_token_and_says_so(tmp_path: Path, monkeypatch: pyte
             assert "RUNTIDE_GATEWAY_TOKEN" in run.writer.publisher.refused
             run.end(timeout=0.5)
         stop_all()
+        refused = Connection.resolve(uri=http.gateway.url).transport()
+        assert refused is not None
+        assert "RUNTIDE_GATEWAY_TOKEN" in sync([tmp_path / "spool"], refused).refused
         (tmp_path / "token").write_text(LOG_TOKEN)
         monkeypatch.delenv("RUNTIDE_GATEWAY_TOKEN")
         monkeypatch.setenv("RUNTIDE_GATEWAY_TOKEN_FILE", str(tmp_path / "token"))
