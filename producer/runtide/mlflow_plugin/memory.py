@@ -85,8 +85,9 @@ class RunMemory:
                 if kept is None:
                     kept = deque(maxlen=KEPT_POINTS if len(self.history) < KEPT_METRICS else 1)
                     self.history[key] = kept
+                    self.written.setdefault(key, Counter())
                 kept.append((writer, metric))
-                self.written.setdefault(key, Counter())[writer] += 1
+                self.written[key][writer] += 1
                 before = self.latest.get(key)
                 if before is None or place(metric) >= place(before):
                     self.latest[key] = metric
