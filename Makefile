@@ -46,7 +46,7 @@ test-kafka: $(STAMP)  ## Run the tests that need Apache Kafka (Java 17 and Maven
 	@$(BIN)/python -m pytest -n 0 -m "apache and not slow" tests/conformance
 
 test-heavy: $(HEAVY_STAMP)  ## Run the tests that need large libraries, in an environment of their own (.venv-heavy)
-	@$(HEAVY)/bin/python -m pytest $(WORKERS) -m heavy
+	@$(HEAVY)/bin/python -m pytest $(WORKERS) -m heavy $$(grep -rl 'mark\.heavy' tests --include='test_*.py')
 
 test-torch:  ## Run the tests that need PyTorch, on a Debian with its CPU build below .tools/torch (needs root)
 	@bash tests/test-torch.sh
