@@ -132,7 +132,7 @@ def sync(
     damaged = _release_imports(directories)
     try:
         spools = tuple(sending.sync(path) for path in find_spools(directories))
-        return SyncReport((*spools, *damaged), publisher.refused)
+        return SyncReport((*spools, *damaged), sending.refused)
     finally:
         publisher.stop()
 
