@@ -214,7 +214,7 @@ def _registrar(plan: Plan) -> ServiceSpec:
 
 
 def _postgres_projector(plan: Plan) -> ServiceSpec:
-    command = _python("runtide_consumers.postgres", "--upgrade")
+    command = _python("runtide_consumers.project", "postgres", "--upgrade")
     secrets = {"RUNTIDE_POSTGRES_DSN": plan.dsn}
     return _spec(plan, "projector-postgres", command, READY_LINE, BROKER, "postgres", secrets=secrets)
 
@@ -224,7 +224,9 @@ def _duckdb_projector(plan: Plan) -> ServiceSpec:
     token = plan.directory.secret("history-token")
     where = ("--query-port", str(plan.ports["history"]), "--token-file", str(token))
     arguments = ("--file", str(file), "--upgrade", *where)
-    return _spec(plan, "projector-duckdb", _python("runtide_consumers.duckdb", *arguments), READY_LINE, BROKER)
+    return _spec(
+        plan, "projector-duckdb", _python("runtide_consumers.project", "duckdb", *arguments), READY_LINE, BROKER
+    )
 
 
 def _deployer(plan: Plan) -> ServiceSpec:
