@@ -16,17 +16,19 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
 from runtide.direct import DirectPublisher
 from runtide.kafka import KafkaSettings, new_producer
 from runtide_consumers.rebuild.__main__ import main as rebuild
+from runtide_deploy.cli.main import app
 from runtide_schemas import topics
 from runtide_schemas.codec import encode
 from runtide_schemas.envelope import make_envelope, to_headers
 from runtide_schemas.events.metrics import MetricsLogged
-from runtide_schemas.events.quarantine import ParkedReleased
 from runtide_schemas.events.runs import RunStarted
 from tests.custom_projections import install, install_example
+from tests.integration.gateway_stack import API, Gateway
 from tests.integration.postgres_stack import AT, eventually
 from tests.integration.service_processes import Service, running_broker, started, with_topics
 
@@ -239,10 +241,44 @@ async def test_a_bug_parks_what_it_cannot_fold_and_a_release_folds_it(
             await stack.becomes(url, LAYERS_SQL, rolled_up([good]))
             await stack.becomes(url, "SELECT kind FROM quarantine ORDER BY kind", [("behind",), ("failed",)])
             bug.unlink()
-            await publisher.publish(ParkedReleased(projection=NAME, entity="b" * 32, reason="mended", at=AT))
+            with running_gateway(stack) as gateway:
+                await asyncio.to_thread(mended_by_an_operator, gateway, "b" * 32)
             await stack.becomes(url, LAYERS_SQL, rolled_up([good, bad]))
             assert stack.ask(url, "SELECT count(*) FROM quarantine") == [(0,)]
             assert await stack.rebuilt() == 0
+
+
+@contextmanager
+def running_gateway(stack: Stack) -> Iterator[str]:
+    """Run a gateway whose other stores are away, and yield its address."""
+    away = ("--history-url", "http://127.0.0.1:1", "--bootstrap", stack.kafka.bootstrap)
+    gateway = Gateway(
+        stack.folder,
+        *("--port", "0", "--projections", str(stack.files), *away),
+        RUNTIDE_POSTGRES_DSN="postgresql://127.0.0.1:1/none",
+    )
+    try:
+        gateway.start()
+        yield gateway.url
+    finally:
+        gateway.stop()
+
+
+def mended_by_an_operator(gateway: str, run_id: str) -> None:
+    """See lag and quarantine of the projection at the gateway, and have the run tried again."""
+    with httpx.Client(base_url=gateway, timeout=30, trust_env=False) as client:
+        ready = client.get(f"{API}/ready").json()
+        assert ready["projections"][NAME]["events_behind"] == 0
+        read = {place["topic"] for place in ready["projections"][NAME]["partitions"]}
+        assert {topics.RUNS, topics.METRICS} <= read <= {topics.RUNS, topics.METRICS, topics.QUARANTINE}
+        assert not [reason for reason in ready["reasons"] if NAME in reason]
+        assert f'runtide_quarantine_events{{kind="failed",projection="{NAME}"}} 1.0' in client.get("/metrics").text
+        assert f"{NAME}: 0 events behind" in client.get("/status").text
+    environment = {"RUNTIDE_GATEWAY": gateway}
+    listed = CliRunner().invoke(app, ["quarantine", "ls", run_id, "--json", "-p", NAME], env=environment)
+    assert [event["kind"] for event in json.loads(listed.output)["events"]] == ["behind", "failed"]
+    done = CliRunner().invoke(app, ["quarantine", "retry", run_id, "-p", NAME, "-m", "mended"], env=environment)
+    assert (done.exit_code, "carried out" in done.output) == (0, True), done.output
 
 
 async def test_a_file_of_another_layout_is_refused_and_rebuilt_with_upgrade(

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import duckdb
 import numpy as np
@@ -186,12 +186,12 @@ async def test_tables_and_their_names_have_to_agree(tmp_path: Path, rollups: typ
     class Unnamed(rollups):  # type: ignore[misc, valid-type]
         """Names one of two."""
 
-        tables = {"layers": "run_id"}
+        tables: ClassVar = {"layers": "run_id"}
 
     class Misnamed(rollups):  # type: ignore[misc, valid-type]
         """Names a column that is none."""
 
-        tables = {"layers": "run", "runs": "run_id"}
+        tables: ClassVar = {"layers": "run", "runs": "run_id"}
 
     class Broken(rollups):  # type: ignore[misc, valid-type]
         """No SQL."""

@@ -245,4 +245,5 @@ def _gateway(plan: Plan) -> ServiceSpec:
     history = ("--history-url", plan.history_url, "--history-token-file", str(token))
     command = _python("runtide_queries.server", *where, *history, "--artifacts", plan.artifacts)
     secrets = {"RUNTIDE_POSTGRES_DSN": plan.reader_dsn}
+    secrets |= {"RUNTIDE_GATEWAY_PROJECTIONS": str(plan.directory.folder("projections").absolute())}
     return _spec(plan, "gateway", command, LISTENING_LINE, "projector-postgres", "projector-duckdb", secrets=secrets)
