@@ -101,12 +101,13 @@ class FoldProgram:
 
     def _settings(self, folder: Path, arguments: argparse.Namespace) -> DuckdbSettings:
         """Return the settings of its own file; limits of memory, queries and the like are the environment's."""
+        upgrade: dict[str, Any] = {"upgrade": True} if getattr(arguments, "upgrade", None) else {}
         return DuckdbSettings(
             file=folder / f"{self.name}.duckdb",
             token_file=self._token_file(folder),
-            upgrade=bool(getattr(arguments, "upgrade", False)),
             query_host=getattr(arguments, "query_host", None) or "127.0.0.1",
             query_port=getattr(arguments, "query_port", 0),
+            **upgrade,
         )
 
     def _token_file(self, folder: Path) -> Path:

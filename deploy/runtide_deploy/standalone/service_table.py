@@ -29,6 +29,8 @@ BROKER = "broker"
 _OF_BROKERS = ("RUNTIDE_BROKER_", "RUNTIDE_APACHE_KAFKA_")
 _OF_CLIENTS = ("RUNTIDE_KAFKA_", "RUNTIDE_SCHEMA_REGISTRY_")
 """How brokers are secured is no business of their clients', and the clients' password none of theirs."""
+_OURS = ("postgres", "duckdb")
+"""Projections that every stack has."""
 READY_LINE = r"^ready\b"
 LISTENING_LINE = r"^listening on\b"
 
@@ -48,6 +50,7 @@ class Plan:
         dsn: DSN of the owner role; a secret.
         reader_dsn: DSN of a role that may only read, for the gateway; a secret too.
         partitions: partitions of the spread topics when they are created.
+        projections: names of an operator's own projections to run.
     """
 
     directory: DataDirectory
@@ -60,6 +63,7 @@ class Plan:
     dsn: str
     reader_dsn: str
     partitions: int
+    projections: tuple[str, ...] = ()
 
     @property
     def broker_names(self) -> tuple[str, ...]:
@@ -97,6 +101,7 @@ def service_table(plan: Plan) -> list[ServiceSpec]:
         _registrar(plan),
         _postgres_projector(plan),
         _duckdb_projector(plan),
+        *(_other_projector(plan, name) for name in plan.projections if name not in _OURS),
         _deployer(plan),
         _gateway(plan),
     ]
@@ -227,6 +232,13 @@ def _duckdb_projector(plan: Plan) -> ServiceSpec:
     return _spec(
         plan, "projector-duckdb", _python("runtide_consumers.project", "duckdb", *arguments), READY_LINE, BROKER
     )
+
+
+def _other_projector(plan: Plan, name: str) -> ServiceSpec:
+    folder = plan.directory.folder("projections").absolute()
+    where = {"RUNTIDE_PROJECTIONS_FOLDER": str(folder), "RUNTIDE_DUCKDB_UPGRADE": "true"}
+    command = _python("runtide_consumers.project", name)
+    return _spec(plan, f"projector-{name}", command, READY_LINE, BROKER, secrets=where)
 
 
 def _deployer(plan: Plan) -> ServiceSpec:
