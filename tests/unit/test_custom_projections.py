@@ -1,5 +1,7 @@
 """Projections of an operator's own: the page's example in this process, and what is said of those that are not right."""
 
+import argparse
+import asyncio
 import math
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from runtide.kafka import KafkaSettings
 from runtide_consumers.decoding import decode_record
 from runtide_consumers.duckdb.custom import Connection, DuckdbFold, NewEvents, run_over
 from runtide_consumers.duckdb.custom_layout import FoldLayout, check_fold
@@ -23,6 +26,9 @@ from runtide_consumers.project import listed, main
 from runtide_consumers.rebuild.comparison import compare
 from runtide_consumers.registered import load, registrations
 from runtide_deploy.cli.main import app
+from runtide_deploy.cli.up import standalone_settings
+from runtide_deploy.standalone.data_directory import DataDirectory
+from runtide_deploy.standalone.service_table import Plan, service_table
 from runtide_schemas.errors import FatalError, InvalidRequest
 from runtide_schemas.events.metrics import MetricsLogged
 from runtide_schemas.events.runs import RunStarted
@@ -280,6 +286,51 @@ def test_a_projection_that_cannot_be_used_says_why_and_disturbs_no_other(odd: Pa
     assert "cannot be run" in lines["absent"]
     with pytest.raises(InvalidRequest, match=r"no projection is called 'lost'; registered are .*duckdb"):
         load("lost")
+
+
+PLAIN = """
+from runtide_consumers.duckdb.projection import DuckdbProjection
+from runtide_consumers.duckdb.settings import DuckdbSettings
+
+class Plain(DuckdbProjection):
+    def __init__(self):
+        super().__init__(DuckdbSettings(file="never-opened.duckdb"))
+"""
+
+
+async def test_any_projection_can_be_run_but_not_rebuilt(odd: Path) -> None:
+    install(odd, "plain_projection", {"plain": "plain_projection:Plain"}, PLAIN)
+    program = load("plain")
+    with pytest.raises(InvalidRequest, match="plain is a projection over a store of its own"):
+        program.store(argparse.Namespace())
+    with pytest.raises(FatalError, match="calls itself 'duckdb' and is registered as 'plain'"):
+        await program.serve(argparse.Namespace(), asyncio.Event(), lambda _: None)
+
+
+def test_a_stack_runs_those_that_it_is_told_of_by_the_command_of_ours(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path / "data")
+    directory.prepare()
+    settings = standalone_settings({"project": "gradients, duckdb,gradients"})
+    plan = Plan(
+        directory=directory,
+        ports={"gateway": 1, "history": 2},
+        kafka=KafkaSettings(),
+        own_broker=False,
+        kafka_option="",
+        java=(),
+        cluster=None,
+        dsn="",
+        reader_dsn="",
+        partitions=8,
+        projections=settings.projections,
+    )
+    services = {service.name: service for service in service_table(plan)}
+    commands = {name: list(service.command[2:4]) for name, service in services.items() if "projector" in name}
+    assert commands == {
+        f"projector-{name}": ["runtide_consumers.project", name] for name in ("postgres", "duckdb", "gradients")
+    }
+    folder = services["projector-gradients"].env["RUNTIDE_PROJECTIONS_FOLDER"]
+    assert folder == services["gateway"].env["RUNTIDE_GATEWAY_PROJECTIONS"]
 
 
 def test_two_packages_with_one_name_are_both_named(odd: Path) -> None:
