@@ -188,6 +188,21 @@ async def test_a_fold_that_ends_its_transaction_stops_the_projector(tmp_path: Pa
             await loop.read_on(some_log())
 
 
+async def test_sql_that_duckdb_cannot_read_is_no_fault_of_an_event(tmp_path: Path, rollups: type[DuckdbFold]) -> None:
+    class Misspelt(rollups):  # type: ignore[misc, valid-type]
+        """Names a table that is none."""
+
+        def fold(self, connection: Connection, new: NewEvents) -> None:
+            connection.execute("DELETE FROM layer")
+
+    async with opened(tmp_path / "file.duckdb", Misspelt) as projection:
+        loop = Loop(projection)
+        await loop.start()
+        with pytest.raises(FatalError, match="Table with name layer does not exist"):
+            await loop.read_on(some_log())
+        assert await rows(projection, "SELECT count(*) FROM quarantine") == [(0,)]
+
+
 async def test_tables_and_their_names_have_to_agree(tmp_path: Path, rollups: type[DuckdbFold]) -> None:
     class Unnamed(rollups):  # type: ignore[misc, valid-type]
         """Names one of two."""
