@@ -13,31 +13,35 @@ import duckdb
 from runtide_consumers.duckdb.database_file import Connection, mark_damaged, open_database, open_existing
 from runtide_consumers.duckdb.errors import DamagedFile, translate
 from runtide_consumers.duckdb.generations import Generations
+from runtide_consumers.duckdb.history import HISTORY
+from runtide_consumers.duckdb.layout import Layout
+from runtide_consumers.duckdb.log_state import LogState, read_positions
 from runtide_consumers.duckdb.owner import Owner
 from runtide_consumers.duckdb.quarantine import read_blocked, read_dropped, read_parked, read_parked_at
 from runtide_consumers.duckdb.settings import DuckdbSettings
-from runtide_consumers.duckdb.transaction import FoldState, fold_batch, read_positions
 from runtide_consumers.projection import Batch, Drop, Parked, ParkedChunk, Place, TopicPartition
-from runtide_schemas import topics
 from runtide_schemas.errors import InvalidRequest, TransientError
 
 T = TypeVar("T")
-TOPICS = frozenset({topics.RUNS, topics.METRICS, topics.CATALOG, topics.DEPLOYMENTS})
 
 log = logging.getLogger(__name__)
 
 
 class DuckdbProjection:
-    """Folds all events into one DuckDB file; implements ``Projection``.
+    """Folds events into one DuckDB file; implements ``Projection``.
 
     DuckDB's lock on the file is the fence: a second process cannot open it.
     """
 
-    def __init__(self, settings: DuckdbSettings) -> None:
-        """The file is opened by ``open``."""
+    def __init__(
+        self, settings: DuckdbSettings, layout: Layout = HISTORY, opened: Callable[[], None] = lambda: None
+    ) -> None:
+        """The file is opened by ``open``, which then calls ``opened``; ``layout`` says what is folded, and how."""
+        self.layout = layout
+        self._opened = opened
         self.owner = Owner()
         self._settings = settings
-        self._state: FoldState | None = None
+        self._state: LogState | None = None
         self._checkpoint_due: float | None = None
         self._going_on = asyncio.Event()
         self._going_on.set()
@@ -47,12 +51,12 @@ class DuckdbProjection:
     @property
     def name(self) -> str:
         """Name for logs, metrics and parked events."""
-        return "duckdb"
+        return self.layout.format.store
 
     @property
     def topics(self) -> frozenset[str]:
         """Topics that it folds."""
-        return TOPICS
+        return self.layout.topics
 
     async def open(self) -> None:
         """Open the file and make or verify its tables.
@@ -61,7 +65,8 @@ class DuckdbProjection:
             FatalError: the file is in use, of another format, or not ours.
         """
         file = Generations(self._settings.file).live
-        await self.owner.open(file, lambda: open_database(self._settings, file))
+        await self.owner.open(file, lambda: open_database(self._settings, file, self.layout.format))
+        self._opened()
 
     async def positions(self) -> Mapping[TopicPartition, int]:
         """Return the next offset to read of every partition that was read."""
@@ -134,7 +139,7 @@ class DuckdbProjection:
         self._going_on.clear()
 
     def _taken_over(self, generations: Generations, file: Path, least: Mapping[TopicPartition, int]) -> Connection:
-        connection = open_existing(self._settings, file)
+        connection = open_existing(self._settings, file, self.layout.format)
         try:
             found = read_positions(connection)
             if any(found.get(partition, 0) < offset for partition, offset in least.items()):
@@ -150,10 +155,10 @@ class DuckdbProjection:
         await self.owner.close()
 
     def _apply(self, connection: Connection, batch: Batch) -> None:
-        state, self._state = self._state or FoldState.load(connection), None
+        state, self._state = self._state or self.layout.load(connection), None
         connection.execute("BEGIN")
         try:
-            after = fold_batch(connection, state, batch)
+            after = self.layout.fold(connection, state, batch)
         except BaseException:
             _roll_back(connection)
             state.forget()

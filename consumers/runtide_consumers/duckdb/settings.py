@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtide_schemas.errors import InvalidRequest
+
 
 class DuckdbSettings(BaseSettings):
     """Where the file is and how much may be spent on it. Environment: ``RUNTIDE_DUCKDB_<NAME>``."""
@@ -46,3 +48,23 @@ class DuckdbSettings(BaseSettings):
         """Return the host names that a request may carry."""
         named = {name.strip().lower() for name in self.query_names.split(",") if name.strip()}
         return frozenset({"127.0.0.1", "localhost", "[::1]", self.query_host.lower()} | named)
+
+
+class ProjectionsSettings(BaseSettings):
+    """Where projections of an operator's own keep their files. Environment: ``RUNTIDE_PROJECTIONS_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNTIDE_PROJECTIONS_", frozen=True)
+
+    folder: Path | None = Field(default=None, description="Folder that has a folder for each of them.")
+
+    def required_folder(self) -> Path:
+        """Return the folder.
+
+        Raises:
+            InvalidRequest: none is named.
+        """
+        if self.folder is None:
+            raise InvalidRequest(
+                "--folder or RUNTIDE_PROJECTIONS_FOLDER is needed: where the projection's file is kept"
+            )
+        return self.folder

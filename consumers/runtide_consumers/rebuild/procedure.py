@@ -10,10 +10,12 @@ Whatever ends a rebuild before the swap, the live store is as it was. Nothing is
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from runtide.kafka import KafkaSettings, cluster_id
 from runtide_consumers.log_reader import LogReader
@@ -71,7 +73,7 @@ async def rebuild(store: RebuildableStore, kafka: KafkaSettings, watch: Watch, w
             return None
         watch.step(f"live store: layout version {version}; the new one: {store.layout_version}")
         await _check_whole(store, kafka)
-        resumed = await store.prepare(await made_by(kafka))
+        resumed = await store.prepare(await made_by(kafka, store.code))
         watch.step("going on with the new store of a rebuild that did not end" if resumed else "folding the log anew")
         folding = Folding(store, kafka, watch)
         await _come_near(store, folding)
@@ -98,13 +100,26 @@ async def roll_back(store: RebuildableStore, watch: Watch) -> None:
         watch.step("swapped back; the projector folds what has come since, and the other store is kept")
 
 
-async def made_by(kafka: KafkaSettings) -> str:
-    """Return what tells the code that folds, and the log that it reads, from any other: a hash of both."""
+async def made_by(kafka: KafkaSettings, code: Sequence[str] = ()) -> str:
+    """Return what tells the code that folds, and the log that it reads, from any other: a hash of both.
+
+    Args:
+        kafka: the log.
+        code: modules or packages beside ours whose code folds.
+    """
     hashed = hashlib.sha256((await cluster_id(kafka)).encode())
-    for package in _PACKAGES:
-        for name, content in _code(files(package)):
+    for package in (*_PACKAGES, *code):
+        for name, content in _code_of(package):
             hashed.update(f"{package}/{name}\0{len(content)}\0".encode() + content)
     return hashed.hexdigest()
+
+
+def _code_of(module: str) -> Iterator[tuple[str, bytes]]:
+    found = import_module(module)
+    if hasattr(found, "__path__"):
+        yield from _code(files(module))
+    elif found.__file__:
+        yield "", Path(found.__file__).read_bytes()
 
 
 def _code(folder: Traversable, path: str = "") -> Iterator[tuple[str, bytes]]:

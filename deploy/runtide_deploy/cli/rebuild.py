@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +16,10 @@ if TYPE_CHECKING:
     from runtide_consumers.rebuild.watch import Watch
 
 
-class Which(StrEnum):
-    """The stores that can be rebuilt."""
-
-    POSTGRES = "postgres"
-    DUCKDB = "duckdb"
-
-
 def rebuild(
-    store: Which = typer.Argument(help="postgres: what is; duckdb: how it went."),
+    store: str = typer.Argument(
+        metavar="NAME", help="postgres: what is; duckdb: how it went; or another of `runtide project --list`."
+    ),
     rollback: bool = typer.Option(False, "--rollback", help="Go back to the store that the last swap replaced."),
     accept_differences: bool = typer.Option(
         False,
