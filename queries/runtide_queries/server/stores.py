@@ -18,6 +18,7 @@ from runtide_queries.intake import Intake
 from runtide_queries.log import Log
 from runtide_queries.operations import get_positions
 from runtide_queries.operators import Operators
+from runtide_queries.past import Moments
 from runtide_queries.postgres import Postgres
 from runtide_queries.quarantine import Quarantines, quarantines
 from runtide_queries.sandbox import Limits, Sandbox
@@ -40,6 +41,11 @@ class Stores:
     artifacts: ArtifactStorage
     operators: Operators
     schemas: SchemaRegistry
+
+    @property
+    def moments(self) -> Moments:
+        """How moments of the past are found."""
+        return Moments(self.log)
 
     @property
     def quarantines(self) -> Quarantines:

@@ -281,6 +281,7 @@ create table if not exists history (
     body jsonb not null,
     primary key (kind, entity, topic, partition, record_offset)
 );
+create index if not exists history_by_event on history (event_id) where kind <> 'run';
 create index if not exists history_of_logged_models on history (topic, partition, record_offset) where type = 'ModelLogged';
 
 -- A row of the state as each event left it, of those tables whose rows an event alone does not tell; null when it was taken
