@@ -24,7 +24,7 @@ def moment(text: str, now: datetime | None = None) -> str:
 
     Parameters:
         text: what was written; a day without a time of day is its beginning.
-        now: the time now, with the local zone.
+        now: the time now, in the zone that times without one are of; the machine's when left out.
 
     Raises:
         InvalidRequest: it is no moment.
@@ -33,12 +33,15 @@ def moment(text: str, now: datetime | None = None) -> str:
     if not written or written == "now" or "@" in written:
         return written
     at = now or datetime.now().astimezone()
-    found = _ago(written.lower(), at) or _on_day(written.lower(), at) or _iso(written, at)
+    found = _ago(written.lower(), at) or _on_day(written.lower(), at) or _iso(written)
     if found is None:
         raise InvalidRequest(
             f"{text[:100]!r} is no moment. Write '2026-01-31 14:00', '2 hours ago', 'yesterday 14:00', 'tuesday 9:30', "
             "or a position such as runs-3@1234"
         )
+    if found.tzinfo is None:
+        # The offset that held then: summer time may have begun or ended since.
+        found = found.astimezone() if now is None else found.replace(tzinfo=now.tzinfo)
     return found.isoformat(timespec="milliseconds")
 
 
@@ -60,22 +63,11 @@ def _on_day(text: str, now: datetime) -> datetime | None:
         of_day = time.fromisoformat((match[2] or "00:00").zfill(5))
     except ValueError as error:
         raise InvalidRequest(f"{match[2]!r} is no time of day; write such as 14:00") from error
-    return _local(datetime.combine(now.date() - timedelta(days=back), of_day), now)
+    return datetime.combine(now.date() - timedelta(days=back), of_day)
 
 
-def _iso(text: str, now: datetime) -> datetime | None:
+def _iso(text: str) -> datetime | None:
     try:
-        found = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError:
         return None
-    return _local(found, now) if found.tzinfo is None else found
-
-
-def _local(naive: datetime, now: datetime) -> datetime:
-    """Return a local time with the offset that holds then, which summer time may have changed since."""
-    then = naive.astimezone()
-    return (
-        then
-        if then.tzinfo is not None and now.utcoffset() == now.astimezone().utcoffset()
-        else naive.replace(tzinfo=now.tzinfo)
-    )
