@@ -129,8 +129,9 @@ async def test_any_moment_is_what_its_prefix_folds_to(postgres_dsn: str, history
     moments = [{part: random.randint(0, length) for part, length in whole.items()} for _ in range(3)] + [whole]
     for number, lengths in enumerate(moments):
         await fold(postgres_dsn, f"oracle_{number}", [prefix(log, lengths)])
-        positions: dict[tuple[str, int], int] = {(topic, part): 0 for topic, part in (*ALWAYS, *lengths)}
-        positions.update(lengths)
+        positions: dict[tuple[str, int], int] = {
+            (topic, number): lengths.get(TopicPartition(topic, number), 0) for topic, number in (*ALWAYS, *lengths)
+        }
         async with Postgres(postgres_dsn) as live, Postgres(postgres_dsn, schema=f"oracle_{number}") as oracle:
             past = PastPostgres(live, history, Moment(asked="then", positions=positions))
             told, expected = await everything(past), await everything(oracle)
