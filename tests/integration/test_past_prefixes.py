@@ -18,6 +18,8 @@ from runtide_queries.search import RunSearch, search_runs
 from runtide_queries.statements import load
 from runtide_schemas import topics
 from runtide_schemas.errors import NotFound, TransientError
+from runtide_schemas.events.catalog import Answer, ExperimentCreated
+from runtide_schemas.events.runs import RunStarted, RunUpdated
 from tests.event_log import EventLog
 from tests.random_history import RUNS, random_history
 from tests.unit.duckdb_file import opened
@@ -139,6 +141,24 @@ async def test_any_moment_is_what_its_prefix_folds_to(postgres_dsn: str, history
             if lengths is whole:
                 assert told == await everything(live)
     assert history.asked
+
+
+async def test_an_answer_that_came_later_does_not_show_before(postgres_dsn: str, history: OwnHistory) -> None:
+    """A run's experiment comes from the catalogue; what was written of the run after the answer must not carry it back."""
+    log = EventLog()
+    log.add(RunStarted(run_id=RUNS[0], name="a", experiment_request="request-7", start_time=1))
+    answer = Answer(request_id="request-7", request_offset=7, request_writer="", request_seq=0)
+    log.add(ExperimentCreated(answer=answer, experiment_id="3", name="late", at=2), "registrar")
+    batches = [log.everything()]
+    log.add(RunUpdated(run_id=RUNS[0], name="b"))
+    (part,) = (part for part in log.partitions if part.topic == topics.RUNS)
+    batches.append(Batch((log.partitions[part][1],), (), {part: 2}, {part: 1}))
+    await fold(postgres_dsn, "runtide", batches)
+    async with Postgres(postgres_dsn) as live:
+        for catalogue, expected in ((0, ""), (1, "3")):
+            moment = Moment(asked="x", positions={(part.topic, part.partition): 2, (topics.CATALOG, 0): catalogue})
+            found = (await runs.get_run(PastPostgres(live, history, moment), RUNS[0])).run.info
+            assert (found.experiment_id, found.name) == (expected, "b")
 
 
 async def test_now_is_the_live_state_and_the_history_store_is_not_asked(postgres_dsn: str, history: OwnHistory) -> None:
