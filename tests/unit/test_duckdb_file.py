@@ -92,7 +92,7 @@ def test_a_filter_on_the_run_goes_through_the_summaries_to_its_points(tmp_path: 
     connection = open_database(settings(tmp_path / "history.duckdb"))
     connection.execute("INSERT INTO run_ids SELECT range, 'r' || range FROM range(100)")
     connection.execute("INSERT INTO metric_keys VALUES (0, 'loss')")
-    connection.execute("INSERT INTO points SELECT range // 5000, 0, 0, range, 0, 0.5 FROM range(500000)")
+    connection.execute("INSERT INTO points SELECT range // 5000, 0, 0, range, 0, 0.5, range FROM range(500000)")
     connection.execute("CHECKPOINT")
     sql = f"EXPLAIN (ANALYZE, FORMAT json) SELECT last_step FROM metric_summaries WHERE {condition}"
     [(_, text)] = connection.execute(sql).fetchall()

@@ -20,7 +20,7 @@ from runtide_consumers.rebuild.comparison import Share
 
 _ROWS = 10_000
 _POINTS = "points"
-_POINT_COLUMNS = {"run", "key", "writer", "step", "timestamp", "value"}
+_POINT_COLUMNS = {"run", "key", "writer", "step", "timestamp", "value", "place"}
 _MODULUS = 1 << 128
 _OF_RUNS = "run_id <> ''"
 SHARES: tuple[Share, ...] = (

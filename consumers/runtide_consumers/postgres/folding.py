@@ -50,6 +50,7 @@ def fold(work: Workspace, events: Iterable[Event]) -> None:
         FoldFailed: a handler failed: the event is not what it should be, or the handler has a bug.
     """
     for event in events:
+        work.place = event.origin.place
         try:
             if event.origin.topic in _RUN_TOPICS:
                 work.touch("runs", event.body.run_id)

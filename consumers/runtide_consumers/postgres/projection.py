@@ -16,6 +16,7 @@ from runtide_consumers.postgres.fold_catalog import ALONE
 from runtide_consumers.postgres.folding import fold, needed_rows, pieces
 from runtide_consumers.postgres.layout import prepare_layout
 from runtide_consumers.postgres.metrics import summarise
+from runtide_consumers.postgres.past import change_rows, differences, extents, history_rows
 from runtide_consumers.postgres.rows import TABLES, Workspace
 from runtide_consumers.postgres.session import Session, execute_columns, execute_rows
 from runtide_consumers.postgres.statements import statements
@@ -92,6 +93,8 @@ class PostgresProjection:
             admitted = await _admit(connection, batch.events)
             for piece in pieces(admitted.events):
                 await _apply_piece(connection, piece)
+            await execute_rows(connection, _PAST["save_history"], history_rows(admitted.events))
+            await execute_rows(connection, _PAST["save_extents"], extents(admitted.events))
             await _save_sequences(connection, admitted)
         self.duplicates += admitted.duplicates
         self.stale += admitted.stale
@@ -158,11 +161,7 @@ async def _known_sequences(
 
 async def _apply_piece(connection: asyncpg.Connection, events: list[Event]) -> None:
     if names := ALONE.get(type(events[0].body)):
-        for name in names:
-            statement = _MODELS[name]
-            await connection.execute(
-                statement.sql, *(getattr(events[0].body, parameter) for parameter in statement.parameters)
-            )
+        await _apply_alone(connection, events[0], names)
         return
     work = Workspace()
     for table, keys in needed_rows(events).items():
@@ -172,8 +171,19 @@ async def _apply_piece(connection: asyncpg.Connection, events: list[Event]) -> N
     for table in TABLES:
         await execute_rows(connection, _ROWS[f"save_{table}"], work.to_save(table))
     await _merge(connection, work)
+    await execute_rows(connection, _PAST["save_changes"], change_rows(work))
     if summaries is not None:
         await execute_columns(connection, _MERGES["metric_summaries"], summaries)
+
+
+async def _apply_alone(connection: asyncpg.Connection, event: Event, names: Sequence[str]) -> None:
+    models = [event.body.name, getattr(event.body, "previous_name", event.body.name)]
+    before = await connection.fetch(_PAST["rows_of_models"].sql, models)
+    for name in names:
+        statement = _MODELS[name]
+        await connection.execute(statement.sql, *(getattr(event.body, parameter) for parameter in statement.parameters))
+    after = await connection.fetch(_PAST["rows_of_models"].sql, models)
+    await execute_rows(connection, _PAST["save_changes"], differences(before, after, event.origin.place))
 
 
 async def _fold(work: Workspace, events: list[Event]) -> Any:
@@ -217,3 +227,4 @@ _POSITIONS = statements("positions")
 _ROWS = statements("rows")
 _MERGES = statements("merges")
 _MODELS = statements("models")
+_PAST = statements("past")

@@ -8,7 +8,21 @@ from importlib.metadata import version
 import typer
 from rich.console import Console
 
-from runtide_deploy.cli import check, demo, importing, log, project, quarantine, rebuild, runs, spool, sql, sync, up
+from runtide_deploy.cli import (
+    check,
+    demo,
+    diff,
+    importing,
+    log,
+    project,
+    quarantine,
+    rebuild,
+    runs,
+    spool,
+    sql,
+    sync,
+    up,
+)
 from runtide_schemas.errors import ErrorKind, RuntideError
 
 EXIT_CODES: dict[ErrorKind, int] = {
@@ -33,6 +47,7 @@ COMMANDS = (
     runs.show,
     check.check,
     log.log,
+    diff.diff,
     sql.sql,
     sync.sync,
     rebuild.rebuild,

@@ -17,6 +17,7 @@ from runtide_queries.intake import Intake
 from runtide_queries.log import Log
 from runtide_queries.operations import get_positions
 from runtide_queries.operators import Operators
+from runtide_queries.past import Moments
 from runtide_queries.postgres import Postgres
 from runtide_queries.projections import OtherProjections
 from runtide_queries.quarantine import Quarantines, quarantines
@@ -41,6 +42,11 @@ class Stores:
     operators: Operators
     schemas: SchemaRegistry
     others: OtherProjections
+
+    @property
+    def moments(self) -> Moments:
+        """How moments of the past are found."""
+        return Moments(self.log)
 
     @property
     def quarantines(self) -> Quarantines:

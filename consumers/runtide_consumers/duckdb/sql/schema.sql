@@ -28,9 +28,10 @@ INSERT INTO projection_state VALUES ('last_request_offset', -1);
 CREATE TABLE run_ids (id INTEGER NOT NULL, run_id VARCHAR NOT NULL);
 CREATE TABLE metric_keys (id INTEGER NOT NULL, key VARCHAR NOT NULL);
 CREATE TABLE writer_ids (id INTEGER NOT NULL, writer_id VARCHAR NOT NULL);
+-- place says which record of runtide.metrics a point came with: the partition above 44 bits of the offset.
 CREATE TABLE points (
     run INTEGER NOT NULL, key INTEGER NOT NULL, writer INTEGER NOT NULL,
-    step BIGINT NOT NULL, timestamp BIGINT NOT NULL, value DOUBLE NOT NULL
+    step BIGINT NOT NULL, timestamp BIGINT NOT NULL, value DOUBLE NOT NULL, place BIGINT NOT NULL
 );
 CREATE TABLE runs (
     run_id VARCHAR NOT NULL, name VARCHAR NOT NULL, experiment_id VARCHAR NOT NULL,
