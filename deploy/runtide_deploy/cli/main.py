@@ -8,7 +8,7 @@ from importlib.metadata import version
 import typer
 from rich.console import Console
 
-from runtide_deploy.cli import check, demo, importing, log, quarantine, rebuild, runs, spool, sql, sync, up
+from runtide_deploy.cli import archive, check, demo, importing, log, quarantine, rebuild, runs, spool, sql, sync, up
 from runtide_schemas.errors import ErrorKind, RuntideError
 
 EXIT_CODES: dict[ErrorKind, int] = {
@@ -40,6 +40,7 @@ COMMANDS = (
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(archive.app, name="archive")
 app.add_typer(spool.app, name="spool")
 app.add_typer(importing.app, name="import")
 app.add_typer(quarantine.app, name="quarantine")

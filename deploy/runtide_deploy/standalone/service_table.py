@@ -27,7 +27,7 @@ DEPLOYER_STOP_S = 25.0
 BROKER = "broker"
 """Stands for every broker of the stack where a service says what it depends on."""
 _OF_BROKERS = ("RUNTIDE_BROKER_", "RUNTIDE_APACHE_KAFKA_")
-_OF_CLIENTS = ("RUNTIDE_KAFKA_", "RUNTIDE_SCHEMA_REGISTRY_")
+_OF_CLIENTS = ("RUNTIDE_KAFKA_", "RUNTIDE_SCHEMA_REGISTRY_", "RUNTIDE_ARCHIVE")
 """How brokers are secured is no business of their clients', and the clients' password none of theirs."""
 READY_LINE = r"^ready\b"
 LISTENING_LINE = r"^listening on\b"

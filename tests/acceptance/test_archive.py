@@ -1,0 +1,52 @@
+"""`runtide archive` on a running stack: killed, gone on with, verified, deleted from the log, and a rebuild from both."""
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.stack import RUNTIDE, RunningStack, eventually
+
+TRAINING = """
+import runtide
+
+runtide.init(experiment="archive")
+for number in range(20):
+    with runtide.start_run(name=f"run {number}") as run:
+        for step in range(5_000):
+            run.log_metric("loss", step * 0.5, step=step)
+"""
+POINTS = 100_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_archived_deleted_and_rebuilt_with_kills_in_between(stack: RunningStack, tmp_path: Path) -> None:
+    to, chance = str(tmp_path / "archive"), random.Random(5)
+    assert stack.python(TRAINING).wait(120) == 0
+    eventually(lambda: stack.sql("SELECT count(*) AS n FROM metrics") == [{"n": POINTS}], "points in DuckDB")
+    eventually(
+        lambda: stack.postgres("SELECT sum(point_count)::int AS n FROM metric_summaries") == [{"n": POINTS}], "PG"
+    )
+    command = [str(RUNTIDE), "archive", to, "--file-mib", "1"]
+    for _ in range(5):
+        killed = subprocess.Popen(command, env=stack.environment)
+        time.sleep(chance.uniform(0.3, 2))
+        killed.kill()
+        killed.wait()
+        assert stack.runtide("archive", "verify", to, check=False).returncode == 0
+    told = stack.runtide("archive", to, "--delete").stdout
+    assert f"Set RUNTIDE_ARCHIVE={to}" in told.replace("\n", "")
+    assert "is whole: the archive of the log" in stack.runtide("archive", "verify", to).stdout
+    for store in ("postgres", "duckdb"):
+        refused = stack.runtide("rebuild", store, check=False)
+        assert refused.returncode == 3
+        assert "cannot be rebuilt" in refused.stderr
+        assert "0 differ" in stack.runtide("rebuild", store, "--archive", to).stderr
+    assert stack.sql("SELECT count(*) AS n FROM metrics") == [{"n": POINTS}]
+    assert stack.postgres("SELECT sum(point_count)::int AS n FROM metric_summaries") == [{"n": POINTS}]
+    next((tmp_path / "archive").rglob("*.avro")).unlink()
+    damaged = stack.runtide("archive", "verify", to, check=False)
+    assert (damaged.returncode, "is missing" in damaged.stdout) == (3, True)
