@@ -145,6 +145,8 @@ _RUN_EVENTS: tuple[Callable[[Random, str], Any], ...] = (
     lambda random, run_id: runs.RunEnded(run_id=run_id, status="FINISHED", end_time=AT + random.randint(0, 9)),
     lambda random, run_id: runs.RunDeleted(run_id=run_id, at=AT),
     lambda random, run_id: runs.RunRestored(run_id=run_id, at=AT),
+    lambda random, run_id: runs.RunPurged(run_id=run_id, at=AT, points=random.randint(0, 9), reason="r"),
+    lambda random, run_id: runs.RunArtifactsRemoved(run_id=run_id, at=AT, files=1, bytes=random.randint(0, 9)),
     lambda random, run_id: runs.ParamsLogged(run_id=run_id, params=_tags(random)),
     lambda random, run_id: runs.ParamsLogged(run_id=run_id, params=_tags(random)),
     lambda random, run_id: runs.TagsSet(run_id=run_id, tags=_tags(random)),

@@ -29,6 +29,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "model_version_tags": ("name", "version", "key"),
     "model_aliases": ("name", "alias"),
     "rejected_requests": ("request_id",),
+    "run_receipts": ("run_id",),
     "quarantine": ("topic", "partition", "record_offset"),
 }
 _NUMBERS = {"partition", "first_seq", "seq", "version", "record_offset"}

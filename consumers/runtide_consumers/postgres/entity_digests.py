@@ -21,7 +21,7 @@ SHARES: tuple[Share, ...] = (
         Share(table, "run", "run_id")
         for table in (
             *("runs", "writers", "params", "param_conflicts", "tags"),
-            *("metric_summaries", "inputs", "artifacts", "logged_models"),
+            *("metric_summaries", "inputs", "artifacts", "logged_models", "run_receipts"),
         )
     ),
     Share("writer_positions", "run", "run_id", _OF_RUNS),

@@ -12,8 +12,7 @@ from typing import Any
 import asyncpg
 
 from runtide_consumers.postgres.admission import Admitted, SequenceKey, admit_events, sequence_key
-from runtide_consumers.postgres.fold_catalog import ALONE
-from runtide_consumers.postgres.folding import fold, needed_rows, pieces
+from runtide_consumers.postgres.folding import ALONE, fold, needed_rows, pieces
 from runtide_consumers.postgres.layout import prepare_layout
 from runtide_consumers.postgres.metrics import summarise
 from runtide_consumers.postgres.rows import TABLES, Workspace
@@ -160,9 +159,7 @@ async def _apply_piece(connection: asyncpg.Connection, events: list[Event]) -> N
     if names := ALONE.get(type(events[0].body)):
         for name in names:
             statement = _MODELS[name]
-            await connection.execute(
-                statement.sql, *(getattr(events[0].body, parameter) for parameter in statement.parameters)
-            )
+            await connection.execute(statement.sql, *(_parameter(events[0], name) for name in statement.parameters))
         return
     work = Workspace()
     for table, keys in needed_rows(events).items():
@@ -174,6 +171,10 @@ async def _apply_piece(connection: asyncpg.Connection, events: list[Event]) -> N
     await _merge(connection, work)
     if summaries is not None:
         await execute_columns(connection, _MERGES["metric_summaries"], summaries)
+
+
+def _parameter(event: Event, name: str) -> Any:
+    return event.envelope.actor if name == "actor" else getattr(event.body, name)
 
 
 async def _fold(work: Workspace, events: list[Event]) -> Any:
@@ -216,4 +217,4 @@ async def _save_sequences(connection: asyncpg.Connection, admitted: Admitted) ->
 _POSITIONS = statements("positions")
 _ROWS = statements("rows")
 _MERGES = statements("merges")
-_MODELS = statements("models")
+_MODELS = {**statements("models"), **statements("purge")}

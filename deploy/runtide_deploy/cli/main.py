@@ -8,7 +8,21 @@ from importlib.metadata import version
 import typer
 from rich.console import Console
 
-from runtide_deploy.cli import archive, check, demo, importing, log, quarantine, rebuild, runs, spool, sql, sync, up
+from runtide_deploy.cli import (
+    archive,
+    check,
+    demo,
+    importing,
+    log,
+    purge,
+    quarantine,
+    rebuild,
+    runs,
+    spool,
+    sql,
+    sync,
+    up,
+)
 from runtide_schemas.errors import ErrorKind, RuntideError
 
 EXIT_CODES: dict[ErrorKind, int] = {
@@ -36,6 +50,8 @@ COMMANDS = (
     sql.sql,
     sync.sync,
     rebuild.rebuild,
+    purge.delete,
+    purge.purge,
     demo.demo,
 )
 for command in COMMANDS:

@@ -25,7 +25,7 @@ def rebuildable_store(name: str, directory: DataDirectory, postgres_dsn: str | N
         InvalidRequest: the directory has no such store.
     """
     if name == PostgresStore.name:
-        return PostgresStore(_dsn(directory, postgres_dsn))
+        return PostgresStore(state_dsn(directory, postgres_dsn))
     file, token = directory.folder("history") / "history.duckdb", directory.folder("secrets") / "history-token"
     if not token.exists():
         raise InvalidRequest(f"{directory.path} has no history yet; name the stack's directory with --data")
@@ -33,7 +33,12 @@ def rebuildable_store(name: str, directory: DataDirectory, postgres_dsn: str | N
     return DuckdbStore(DuckdbSettings(file=file), owner)
 
 
-def _dsn(directory: DataDirectory, given: str | None) -> str:
+def state_dsn(directory: DataDirectory, given: str | None = None) -> str:
+    """Return the DSN of the state store of a directory, a secret; what is given or in the environment comes first.
+
+    Raises:
+        InvalidRequest: the directory has no PostgreSQL.
+    """
     if named := given or os.environ.get("RUNTIDE_POSTGRES_DSN", ""):
         return named
     cluster = PostgresCluster(directory.folder("postgres"), directory.ports().get("postgres", 0))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from runtide.kafka import KafkaSettings, cluster_id, ensure_topics
+from runtide_consumers.purge.settings import PurgeSettings
 from runtide_deploy.apache_kafka import ApacheKafkaSettings
 from runtide_deploy.standalone.data_directory import DataDirectory
 from runtide_deploy.standalone.postgres import PostgresCluster
@@ -99,6 +100,7 @@ def service_table(plan: Plan) -> list[ServiceSpec]:
         _duckdb_projector(plan),
         _deployer(plan),
         _gateway(plan),
+        *([_purge(plan)] if PurgeSettings().automatic else []),
     ]
 
 
@@ -235,6 +237,12 @@ def _deployer(plan: Plan) -> ServiceSpec:
     return _spec(
         plan, "deployer", command, READY_LINE, BROKER, "registrar", secrets=where, stop_timeout_s=DEPLOYER_STOP_S
     )
+
+
+def _purge(plan: Plan) -> ServiceSpec:
+    command = _python("runtide_consumers.purge", "--artifacts", plan.artifacts)
+    secrets = {"RUNTIDE_POSTGRES_DSN": plan.dsn}
+    return _spec(plan, "purge", command, READY_LINE, BROKER, "projector-postgres", secrets=secrets)
 
 
 def _gateway(plan: Plan) -> ServiceSpec:

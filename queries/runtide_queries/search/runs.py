@@ -86,7 +86,9 @@ async def search_runs(postgres: Postgres, search: RunSearch) -> RunPage:
 def compile_search(search: RunSearch) -> Query:
     """Return the statement's parts for a search."""
     query = Query()
-    if search.lifecycle != "all":
+    if search.lifecycle == "all":
+        query.conditions.append("r.lifecycle_stage <> 'purged'")
+    else:
         query.conditions.append(f"r.lifecycle_stage = {query.bind(search.lifecycle, 'text')}")
     if search.experiment_ids:
         query.conditions.append(f"r.experiment_id = ANY ({query.bind(list(search.experiment_ids), 'text[]')})")
