@@ -50,3 +50,43 @@ def test_archived_deleted_and_rebuilt_with_kills_in_between(stack: RunningStack,
     next((tmp_path / "archive").rglob("*.avro")).unlink()
     damaged = stack.runtide("archive", "verify", to, check=False)
     assert (damaged.returncode, "is missing" in damaged.stdout) == (3, True)
+
+
+RUN = """
+import runtide, sys
+
+runtide.init(experiment="purge")
+with runtide.start_run(name="to be purged") as run:
+    run.log_params({"lr": 0.1})
+    run.log_text("hello", "note.txt")
+    for step in range(100):
+        run.log_metric("loss", step * 0.5, step=step)
+print(run.run_id)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_deleted_purged_and_not_restored(stack: RunningStack) -> None:
+    process = stack.python(RUN)
+    assert process.wait(60) == 0
+    assert process.stdout is not None
+    run_id = process.stdout.read().split()[-1]
+    eventually(lambda: stack.get(f"/runs/{run_id}")["run"]["info"]["status"] == "FINISHED", "the run's end")
+    folder = stack.data / "artifacts" / run_id
+    assert folder.exists()
+    stack.runtide("delete", run_id[:12])
+    eventually(lambda: run_id[:12] not in stack.runtide("runs").stdout, "the run to be hidden")
+    told = stack.runtide("purge", run_id, "--reason", "no use").stdout
+    assert "purged 1 runs; removed 1 files" in told
+    assert not folder.exists()
+    shown = stack.runtide("show", run_id[:12]).stdout
+    assert "was purged; this is its receipt" in shown
+    assert "100 points" in shown
+    refused = stack.runtide("delete", "--undo", run_id, check=False)
+    assert refused.returncode == 2
+    assert "was purged at" in refused.stderr
+    assert "cannot be brought back" in refused.stderr.replace("\n", " ")
+    eventually(
+        lambda: stack.sql(f"SELECT count(*) AS n FROM metrics WHERE run_id = '{run_id}'") == [{"n": 0}], "DuckDB"
+    )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runtide.direct import DirectPublisher
@@ -19,7 +20,7 @@ from runtide_consumers.duckdb.rebuild import DuckdbStore
 from runtide_consumers.duckdb.settings import DuckdbSettings
 from runtide_consumers.postgres.projection import PostgresProjection
 from runtide_consumers.postgres.rebuild import PostgresStore
-from runtide_consumers.projection import Projection
+from runtide_consumers.projection import Batch, Projection
 from runtide_consumers.projector import run_projector
 from runtide_consumers.purge.job import Purged, PurgeOrder, purge
 from runtide_consumers.rebuild.procedure import Wishes, rebuild
@@ -41,7 +42,10 @@ from runtide_schemas.events.runs import (
     TagsSet,
     WriterClosed,
 )
+from runtide_schemas.identity import now_ms
+from tests.event_log import EventLog
 from tests.integration.postgres_stack import AT, PostgresStack, points, running_stack
+from tests.integration.service_processes import Service, started
 
 RUN, OTHER = "a" * 32, "b" * 32
 TABLES = ("params", "param_conflicts", "tags", "metric_summaries", "inputs", "artifacts", "writers")
@@ -197,3 +201,67 @@ async def test_what_may_not_be_purged_is_refused_and_a_restored_run_stays(stack:
     assert await stack.value("select lifecycle_stage from runs where run_id = $1", RUN) == "active"
     assert await stack.value("select count(*)::int from params") == 2
     assert (artifacts / RUN / "artifacts" / "b.txt").exists()
+
+
+async def test_the_room_of_purged_points_is_given_back_and_what_stays_is_as_it_was(tmp_path: Path) -> None:
+    history = DuckdbSettings(file=tmp_path / "history.duckdb", compact_bytes=1_000_000, checkpoint_seconds=0.001)
+    projection, log = DuckdbProjection(history), EventLog()
+    await projection.open()
+    random = np.random.default_rng(7)
+    for number in range(40):  # interleaved, so that no row group is one run's alone
+        for run_id, size in ((RUN, 50_000), (OTHER, 10_000)):
+            body = points(run_id, number * size, size)
+            log.add(replace(body, value=random.random(size)))
+    await apply(projection, log)
+    kept = await projection.owner.run(lambda c: c.execute(_SUM).fetchall())
+    before = history.file.stat().st_size
+    log.add(RunDeleted(run_id=RUN, at=AT))
+    log.add(RunPurged(run_id=RUN, at=AT))
+    await apply(projection, log)
+    for number in range(3):  # the next checkpoints
+        log.add(TagsSet(run_id=OTHER, tags={"n": str(number)}))
+        await apply(projection, log)
+    assert await projection.owner.run(lambda c: c.execute(_SUM).fetchall()) == [row for row in kept if row[0] == OTHER]
+    layout = await projection.owner.run(
+        lambda c: c.execute("SELECT sql FROM duckdb_tables() WHERE table_name = 'points'").fetchone()
+    )
+    log.add(points(OTHER, 400_000, 10))
+    await apply(projection, log)
+    await projection.close()
+    after = history.file.stat().st_size
+    assert layout[0].count("NOT NULL") == 6
+    assert after < before / 2, f"{after:,} of {before:,} bytes"
+    print(f"{before:,} bytes with 2.4 million points, {after:,} after the purge of 2.0 million")
+
+
+_SUM = "SELECT run_id, count(*), sum(step), bit_xor(hash(value)) FROM metrics GROUP BY ALL ORDER BY ALL"
+
+
+async def apply(projection: DuckdbProjection, log: EventLog) -> None:
+    """Apply what the log has and the projection has not, in batches of eight events."""
+    positions = dict(await projection.positions())
+    for place, events in log.partitions.items():
+        for first in range(positions.get(place, 0), len(events), 8):
+            some = tuple(events[first : first + 8])
+            await projection.apply(Batch(some, (), {place: first + len(some)}, {place: first}))
+
+
+async def test_the_job_purges_what_is_due_by_itself(stack: PostgresStack, tmp_path: Path) -> None:
+    artifacts, kafka = tmp_path / "artifacts", stack.kafka
+    job = Service(
+        tmp_path, "job", "runtide_consumers.purge", "--artifacts", str(artifacts), bootstrap=kafka.bootstrap,
+        variables={"RUNTIDE_POSTGRES_DSN": stack.dsn, "RUNTIDE_PURGE_EVERY_MINUTES": "0.002"},
+    )  # fmt: skip
+    async with DirectPublisher(kafka, "writer") as publisher, projecting(PostgresProjection(stack.dsn), kafka):
+        for run_id in (RUN, OTHER):
+            await logged(publisher, run_id, artifacts)
+        await publisher.publish(RunDeleted(run_id=RUN, at=AT))
+        await publisher.publish(RunDeleted(run_id=OTHER, at=now_ms()))
+        await stack.becomes("deleted", "select lifecycle_stage from runs where run_id = $1", OTHER)
+        with started(job):
+            await asyncio.to_thread(job.ready)
+            await stack.becomes(2, "select files_removed::int from run_receipts where run_id = $1", RUN)
+            assert await asyncio.to_thread(job.stop) == 0
+    assert await stack.value("select lifecycle_stage from runs where run_id = $1", OTHER) == "deleted"
+    assert (artifacts / OTHER / "artifacts" / "b.txt").exists()
+    assert not (artifacts / RUN).exists()

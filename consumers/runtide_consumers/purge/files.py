@@ -69,8 +69,9 @@ def _remove_local(folder: Path) -> Removed:
         sizes += [(Path(parent) / name).lstat().st_size for name in names]
     if folder.exists():
         shutil.rmtree(folder)
-        with contextlib.suppress(OSError):  # the run's own folder goes too, when nothing else is in it
-            folder.parent.rmdir()
+        if folder.name == "artifacts":  # as the SDK names it, in a folder of the run, which goes too when it is empty
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
     return Removed(len(sizes), sum(sizes))
 
 
