@@ -148,7 +148,8 @@ async def test_who_reads_while_the_beginning_goes_is_told_to_try_again_and_finds
     assert len((await read_all(whole, topics.RUNS))[RUNS0]) == 40
 
 
-@pytest.mark.parametrize("done", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("done", [False, True])
 async def test_broken_off_at_any_write_nothing_is_wrong_and_the_next_call_goes_on(
     kafka: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
@@ -257,6 +258,7 @@ async def test_only_what_every_projection_has_applied_is_deleted(kafka: KafkaSet
     assert len((await read_all(kafka, topics.CATALOG))[catalog]) == 20
 
 
+@pytest.mark.slow
 async def test_the_archive_of_another_log_is_refused(kafka: KafkaSettings, tmp_path: Path) -> None:
     to = tmp_path / "archive"
     await produce(kafka, topics.RUNS, 3)

@@ -203,6 +203,7 @@ async def test_what_may_not_be_purged_is_refused_and_a_restored_run_stays(stack:
     assert (artifacts / RUN / "artifacts" / "b.txt").exists()
 
 
+@pytest.mark.slow
 async def test_the_room_of_purged_points_is_given_back_and_what_stays_is_as_it_was(tmp_path: Path) -> None:
     history = DuckdbSettings(file=tmp_path / "history.duckdb", compact_bytes=1_000_000, checkpoint_seconds=0.001)
     projection, log = DuckdbProjection(history), EventLog()
@@ -246,6 +247,7 @@ async def apply(projection: DuckdbProjection, log: EventLog) -> None:
             await projection.apply(Batch(some, (), {place: first + len(some)}, {place: first}))
 
 
+@pytest.mark.slow
 async def test_the_job_purges_what_is_due_by_itself(stack: PostgresStack, tmp_path: Path) -> None:
     artifacts, kafka = tmp_path / "artifacts", stack.kafka
     job = Service(

@@ -68,7 +68,7 @@ create table if not exists runs (
     lifecycle_stage text not null,
     started boolean not null,
     deleted_at bigint,
-    deleted_by text not null
+    deleted_by text not null default ''
 );
 create index if not exists runs_by_experiment on runs (experiment_id, lifecycle_stage, start_time desc, run_id);
 create index if not exists runs_by_start on runs (start_time desc, run_id);
