@@ -64,6 +64,15 @@ with runtide.start_run(name="to be purged") as run:
 print(run.run_id)
 """
 
+RESTORE = """
+import mlflow, sys
+
+try:
+    mlflow.MlflowClient().restore_run(sys.argv[1])
+except mlflow.MlflowException as error:
+    print(error)
+"""
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
@@ -90,3 +99,7 @@ def test_deleted_purged_and_not_restored(stack: RunningStack) -> None:
     eventually(
         lambda: stack.sql(f"SELECT count(*) AS n FROM metrics WHERE run_id = '{run_id}'") == [{"n": 0}], "DuckDB"
     )
+    restoring = stack.python(RESTORE, run_id, variables={"MLFLOW_TRACKING_URI": "runtide://"})
+    assert restoring.wait(60) == 0
+    assert restoring.stdout is not None
+    assert f"Run {run_id} was purged at" in restoring.stdout.read()

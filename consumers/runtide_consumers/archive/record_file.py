@@ -53,6 +53,8 @@ SCHEMA = {
 _PARSED = fastavro.parse_schema(SCHEMA)
 _BLOCK_BYTES = 256 * 1024
 _READ_RECORDS = 1_000
+_LEVEL = 1
+"""Points are mostly doubles, of which more work takes hardly more off."""
 
 Gap = tuple[int, int]
 
@@ -131,7 +133,13 @@ class RecordFileWriter:
         named = {"runtide.log": log_id, "runtide.topic": place.topic, "runtide.partition": str(place.partition)}
         marker = hashlib.sha256(repr((log_id, place, first_offset)).encode()).digest()[:16]
         self._writer = Writer(
-            self._buffer, _PARSED, "deflate", sync_interval=_BLOCK_BYTES, metadata=named, sync_marker=marker
+            self._buffer,
+            _PARSED,
+            "deflate",
+            sync_interval=_BLOCK_BYTES,
+            metadata=named,
+            sync_marker=marker,
+            compression_level=_LEVEL,
         )
 
     def add(self, record: Record) -> None:
