@@ -1,5 +1,6 @@
 """The state as of a moment is what a projection comes to that was fed the log's prefix and nothing else."""
 
+import itertools
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -19,12 +20,21 @@ from runtide_queries.statements import load
 from runtide_schemas import topics
 from runtide_schemas.errors import NotFound, TransientError
 from runtide_schemas.events.catalog import Answer, ExperimentCreated
-from runtide_schemas.events.runs import RunStarted, RunUpdated
+from runtide_schemas.events.runs import (
+    ParamsLogged,
+    RunArtifactsRemoved,
+    RunDeleted,
+    RunPurged,
+    RunStarted,
+    RunUpdated,
+    TagsSet,
+)
 from tests.event_log import EventLog
 from tests.random_history import RUNS, random_history
 from tests.unit.duckdb_file import opened
 
 ALWAYS = (TopicPartition(topics.CATALOG, 0), TopicPartition(topics.DEPLOYMENTS, 0))
+PURGE = (RunPurged, RunArtifactsRemoved)  # changes the past, too
 SEARCHES = (
     RunSearch(lifecycle="all"),
     RunSearch(filter="metrics.loss > 0", order_by=("metrics.acc DESC",), lifecycle="all"),
@@ -124,7 +134,7 @@ def _text(value: Any) -> str:
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 40))])
 async def test_any_moment_is_what_its_prefix_folds_to(postgres_dsn: str, history: OwnHistory, seed: int) -> None:
     random = Random(seed)
-    log = random_history(random, length=120 if seed else 80)
+    log = random_history(random, length=120 if seed else 80, without=PURGE)
     await fold(postgres_dsn, "runtide", list(log.batches(random)))
     await history._projection.apply(log.everything())
     whole = {part: len(events) for part, events in log.partitions.items()}
@@ -163,8 +173,41 @@ async def test_an_answer_that_came_later_does_not_show_before(postgres_dsn: str,
             assert (found.experiment_id, found.name) == (expected, "b")
 
 
+async def test_a_purged_run_is_purged_at_every_moment(postgres_dsn: str, history: OwnHistory) -> None:
+    """Of its past it is kept who gave it up, whatever came after that; cut into batches anyhow."""
+    log = EventLog()
+    for body in (
+        RunStarted(run_id=RUNS[0], name="run", experiment_id="0", start_time=1, user="ann"),
+        ParamsLogged(run_id=RUNS[0], params={"secret": "1"}),
+        TagsSet(run_id=RUNS[0], tags={"secret": "1"}),
+        RunDeleted(run_id=RUNS[0], at=2),
+        RunPurged(run_id=RUNS[0], at=3, points=0, reason="asked to"),
+        RunPurged(run_id=RUNS[0], at=4, points=0, reason="twice"),
+        TagsSet(run_id=RUNS[0], tags={"secret": "late"}),
+    ):
+        log.add(body)
+    ((part, events),) = log.partitions.items()
+    for number, cuts in enumerate(((0, 7), (0, 1, 2, 3, 4, 5, 6, 7), (0, 2, 6, 7))):
+        pairs = itertools.pairwise(cuts)
+        batches = [Batch(tuple(events[begin:end]), (), {part: end}, {part: begin}) for begin, end in pairs]
+        await fold(postgres_dsn, f"cut_{number}", batches)
+        async with Postgres(postgres_dsn, schema=f"cut_{number}") as live:
+            for length in range(1, 8):
+                moment = Moment(asked="x", positions={(part.topic, part.partition): length})
+                found = await runs.get_run(PastPostgres(live, history, moment), RUNS[0])
+                assert found.run.info.lifecycle_stage == "purged"
+                assert (found.receipt is not None, found.run.params, found.run.tags) == (True, {}, {})
+                assert "ann" not in _text(found)
+            async with live.snapshot() as snapshot:
+                kept = await snapshot.fetch("SELECT type, body::text AS body FROM history ORDER BY record_offset", [])
+                rows = await snapshot.fetch("SELECT row::text AS row FROM changes WHERE kind = 'run'", [])
+    assert [row["type"] for row in kept] == ["RunDeleted", "RunPurged", "RunPurged"]
+    assert len(rows) == 1
+    assert "secret" not in "".join(row["body"] for row in kept)
+
+
 async def test_now_is_the_live_state_and_the_history_store_is_not_asked(postgres_dsn: str, history: OwnHistory) -> None:
-    log = random_history(Random(5), length=60)
+    log = random_history(Random(5), length=60, without=PURGE)
     await fold(postgres_dsn, "runtide", [log.everything()])
     async with Postgres(postgres_dsn) as live:
         past = PastPostgres(live, history, Moment(asked="now", positions=None))

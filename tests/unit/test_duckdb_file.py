@@ -52,7 +52,7 @@ def test_every_statement_is_one_that_duckdb_takes(tmp_path: Path) -> None:
     for name, sql in load_statements("merge.sql").items():
         table = connection.table(name.removeprefix("delete_")) if "batch_" in sql else None
         if table is None:
-            connection.execute(sql, {"value": 1} if "$value" in sql else {}).fetchall()
+            connection.execute(sql, dict.fromkeys(re.findall(r"\$(\w+)", sql), 1)).fetchall()
         else:
             view = "batch_keys" if name.startswith(_KEYS_ONLY) else "batch_rows"
             execute_with(connection, name, view, table.limit(0).to_arrow_table())

@@ -10,7 +10,8 @@ from runtide_schemas.registry import EVENT_TYPES
 from runtide_schemas.topics import METRICS, REQUESTS, RUNS
 from tests.unit.sample_events import sample
 
-FROM_CLIENTS = {name for name, kind in EVENT_TYPES.items() if kind.topic in (RUNS, METRICS, REQUESTS)}
+_OF_THE_PURGE = {"RunPurged", "RunArtifactsRemoved"}
+FROM_CLIENTS = {name for name, kind in EVENT_TYPES.items() if kind.topic in (RUNS, METRICS, REQUESTS)} - _OF_THE_PURGE
 FROM_SERVICES = set(EVENT_TYPES) - FROM_CLIENTS
 
 

@@ -23,11 +23,13 @@ class LogState:
     writers: WriterPositions
     positions: dict[TopicPartition, int]
     last_request_offset: int
+    purged: frozenset[str]
+    """Runs that the file has given up for good."""
 
     @classmethod
     def load(cls, connection: Connection) -> Self:
         """Read the state from the file."""
-        return cls(WriterPositions(), read_positions(connection), read_last_request_offset(connection))
+        return cls(WriterPositions(), read_positions(connection), read_last_request_offset(connection), frozenset())
 
     def keep(self) -> None:
         """The transaction was committed."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import duckdb
 
+from runtide_consumers.duckdb.compaction import compact
 from runtide_consumers.duckdb.database_file import Connection, mark_damaged, open_database, open_existing
 from runtide_consumers.duckdb.errors import DamagedFile, translate
 from runtide_consumers.duckdb.generations import Generations
@@ -25,6 +26,8 @@ from runtide_schemas.errors import InvalidRequest, TransientError
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+_MOST_COMPACTIONS = 3
 
 
 class DuckdbProjection:
@@ -43,6 +46,7 @@ class DuckdbProjection:
         self._settings = settings
         self._state: LogState | None = None
         self._checkpoint_due: float | None = None
+        self._has_forgotten = False
         self._going_on = asyncio.Event()
         self._going_on.set()
         self._exchanged = False
@@ -170,6 +174,7 @@ class DuckdbProjection:
             _roll_back(connection)  # whether it committed is unknown: the state is read anew
             raise
         after.keep()
+        self._has_forgotten = self._has_forgotten or after.purged != state.purged
         self._state = after
         self._checkpoint_now_and_then(connection)
 
@@ -179,7 +184,11 @@ class DuckdbProjection:
             self._checkpoint_due = now + self._settings.checkpoint_seconds
         elif now >= self._checkpoint_due:
             self._checkpoint_due = None
-            checkpoint(connection)
+            if checkpoint(connection) and self._has_forgotten:
+                self._has_forgotten = False
+                for _ in range(_MOST_COMPACTIONS):  # each time what is left moves farther to the front
+                    if not (compact(connection, self._settings.compact_bytes) and checkpoint(connection)):
+                        break
 
     def _guard(self, work: Callable[..., T], *arguments: object) -> T:
         try:

@@ -22,6 +22,11 @@ class DuckdbSettings(BaseSettings):
     checkpoint_seconds: float = Field(
         default=60, gt=0, description="Move the write-ahead log into the file this long after its first entry."
     )
+    compact_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=0,
+        description="After a purge the file is made smaller once so many bytes of it, and more than half, are free.",
+    )
     query_host: str = Field(
         default="127.0.0.1", description="Address that the query API listens on; every caller needs the token."
     )

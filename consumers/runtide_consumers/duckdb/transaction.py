@@ -1,10 +1,11 @@
 """What happens inside one transaction of the history: admit, load, fold, write, move the positions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from runtide_consumers.duckdb.database_file import Connection
 from runtide_consumers.duckdb.fold import add_unknown_runs, fold_event, fold_quarantine, load_rows
+from runtide_consumers.duckdb.fold_runs import is_purged
 from runtide_consumers.duckdb.log_state import LogState, read_last_request_offset, read_positions
 from runtide_consumers.duckdb.points import points_table
 from runtide_consumers.duckdb.positions import WriterPositions
@@ -14,9 +15,10 @@ from runtide_consumers.duckdb.surrogates import Surrogates
 from runtide_consumers.projection import Batch, Event
 from runtide_schemas import topics
 from runtide_schemas.events.catalog import ExperimentCreated, ExperimentResolved
-from runtide_schemas.events.runs import RunStarted, WriterClosed
+from runtide_schemas.events.runs import RunPurged, RunStarted, WriterClosed
 
 _RUN_TOPICS = (topics.RUNS, topics.METRICS)
+_FORGETTING = ("forget_params", "forget_tags", "forget_artifacts", "forget_writers", "forget_models")
 _RESOLVING = (RunStarted, ExperimentCreated, ExperimentResolved)
 
 
@@ -31,8 +33,9 @@ class FoldState(LogState):
         """Read the state from the file."""
         surrogates = Surrogates()
         surrogates.load(connection)
+        purged = frozenset(run_id for (run_id,) in connection.execute(load_statements("load.sql")["purged"]).fetchall())
         last = read_last_request_offset(connection)
-        return cls(WriterPositions(), read_positions(connection), last, surrogates)
+        return cls(WriterPositions(), read_positions(connection), last, purged, surrogates)
 
     def keep(self) -> None:
         """The transaction was committed."""
@@ -58,24 +61,40 @@ def fold_batch(connection: Connection, state: FoldState, batch: Batch) -> FoldSt
     for event in events:
         if event.origin.topic in _RUN_TOPICS:
             state.surrogates.runs.number(event.body.run_id)
-    _write_entities(connection, state, batch, [event for event in events if event.origin.topic != topics.METRICS])
-    _write_points(connection, state, [event for event in events if event.origin.topic == topics.METRICS])
+    entities = [event for event in events if event.origin.topic != topics.METRICS]
+    purged = state.purged | _write_entities(connection, state, batch, entities)
+    points = [event for event in events if event.origin.topic == topics.METRICS and event.body.run_id not in purged]
+    _write_points(connection, state, points)
     state.surrogates.write(connection)
-    return state.write(connection, batch, last_request_offset)
+    return replace(state.write(connection, batch, last_request_offset), purged=purged)
 
 
-def _write_entities(connection: Connection, state: FoldState, batch: Batch, events: list[Event]) -> None:
+def _write_entities(connection: Connection, state: FoldState, batch: Batch, events: list[Event]) -> frozenset[str]:
+    """Write everything but points, and return the runs that the batch has purged."""
     rows = EntityRows()
     load_rows(connection, rows, events)
     add_unknown_runs(rows, state.surrogates)
     for event in events:
         fold_event(rows, event)
-        if isinstance(event.body, WriterClosed):
+        if isinstance(event.body, WriterClosed) and not is_purged(rows, event.body.run_id):
             state.writers.close(event.body)
     fold_quarantine(rows, batch)
     rows.write(connection)
     if any(isinstance(event.body, _RESOLVING) for event in events):
         connection.execute(load_statements("merge.sql")["resolve_experiments"])
+    told = {event.body.run_id for event in events if isinstance(event.body, RunPurged)}
+    purged = frozenset(run_id for run_id in told - state.purged if is_purged(rows, run_id))
+    _forget(connection, state, purged)
+    return purged
+
+
+def _forget(connection: Connection, state: FoldState, runs: frozenset[str]) -> None:
+    """Take everything of these runs out of the file but their rows; what of them came in this batch is written by now."""
+    for run_id in sorted(runs):
+        for statement in _FORGETTING:
+            connection.execute(load_statements("merge.sql")[statement], {"run_id": run_id})
+        number = {"run": state.surrogates.runs.number(run_id)}
+        connection.execute(load_statements("merge.sql")["forget_points"], number)
 
 
 def _write_points(connection: Connection, state: FoldState, events: list[Event]) -> None:

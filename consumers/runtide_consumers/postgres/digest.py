@@ -32,6 +32,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "history": ("kind", "entity", "topic", "partition", "record_offset"),
     "changes": ("table_name", "entity", "key", "topic", "partition", "record_offset"),
     "run_extents": ("run_id", "topic", "partition"),
+    "run_receipts": ("run_id",),
     "quarantine": ("topic", "partition", "record_offset"),
 }
 _NUMBERS = {"partition", "first_seq", "seq", "version", "record_offset"}

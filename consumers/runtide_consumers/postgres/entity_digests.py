@@ -28,7 +28,7 @@ SHARES: tuple[Share, ...] = (
         Share(table, "run", "run_id")
         for table in (
             *("runs", "writers", "params", "param_conflicts", "tags"),
-            *("metric_summaries", "inputs", "artifacts", "logged_models", "run_extents"),
+            *("metric_summaries", "inputs", "artifacts", "logged_models", "run_extents", "run_receipts"),
         )
     ),
     Share("writer_positions", "run", "run_id", _OF_RUNS),

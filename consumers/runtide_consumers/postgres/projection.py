@@ -12,8 +12,7 @@ from typing import Any
 import asyncpg
 
 from runtide_consumers.postgres.admission import Admitted, SequenceKey, admit_events, sequence_key
-from runtide_consumers.postgres.fold_catalog import ALONE
-from runtide_consumers.postgres.folding import fold, needed_rows, pieces
+from runtide_consumers.postgres.folding import ALONE, fold, needed_rows, pieces
 from runtide_consumers.postgres.layout import prepare_layout
 from runtide_consumers.postgres.metrics import summarise
 from runtide_consumers.postgres.past import change_rows, differences, extents, history_rows
@@ -24,6 +23,7 @@ from runtide_consumers.projection import Batch, Drop, Event, Parked, ParkedChunk
 from runtide_consumers.sequences import Sequence as WriterSequence
 from runtide_schemas import topics
 from runtide_schemas.errors import Fenced, TransientError
+from runtide_schemas.events.runs import RunPurged
 
 _INLINE_EVENTS = 50
 """Fewer events than this are folded in the event loop; more in a thread, so that the loop goes on fetching."""
@@ -93,8 +93,7 @@ class PostgresProjection:
             admitted = await _admit(connection, batch.events)
             for piece in pieces(admitted.events):
                 await _apply_piece(connection, piece)
-            await execute_rows(connection, _PAST["save_history"], history_rows(admitted.events))
-            await execute_rows(connection, _PAST["save_extents"], extents(admitted.events))
+            await _save_history(connection, admitted.events)
             await _save_sequences(connection, admitted)
         self.duplicates += admitted.duplicates
         self.stale += admitted.stale
@@ -177,13 +176,35 @@ async def _apply_piece(connection: asyncpg.Connection, events: list[Event]) -> N
 
 
 async def _apply_alone(connection: asyncpg.Connection, event: Event, names: Sequence[str]) -> None:
-    models = [event.body.name, getattr(event.body, "previous_name", event.body.name)]
-    before = await connection.fetch(_PAST["rows_of_models"].sql, models)
+    """Apply an event that changes many rows by statements of its own, and keep what it has changed."""
+    reading, entities = _changed_by(event)
+    before = await connection.fetch(_PAST[reading].sql, entities)
     for name in names:
-        statement = _MODELS[name]
-        await connection.execute(statement.sql, *(getattr(event.body, parameter) for parameter in statement.parameters))
-    after = await connection.fetch(_PAST["rows_of_models"].sql, models)
-    await execute_rows(connection, _PAST["save_changes"], differences(before, after, event.origin.place))
+        statement = _ALONE[name]
+        await connection.execute(statement.sql, *(_parameter(event, parameter) for parameter in statement.parameters))
+    changed = differences(before, await connection.fetch(_PAST[reading].sql, entities), event.origin.place)
+    if changed and isinstance(event.body, RunPurged):
+        await connection.execute(_PAST["forget_changes"].sql, event.body.run_id)
+    await execute_rows(connection, _PAST["save_changes"], changed)
+
+
+def _changed_by(event: Event) -> tuple[str, list[str]]:
+    """Return the statement that reads the rows that an event may change, and for which entities."""
+    if isinstance(event.body, RunPurged):
+        return "rows_of_runs", [event.body.run_id]
+    return "rows_of_models", [event.body.name, getattr(event.body, "previous_name", event.body.name)]
+
+
+def _parameter(event: Event, name: str) -> Any:
+    return event.envelope.actor if name == "actor" else getattr(event.body, name)
+
+
+async def _save_history(connection: asyncpg.Connection, events: Sequence[Event]) -> None:
+    """Keep the events, but of runs that are purged only how that came about."""
+    await execute_rows(connection, _PAST["save_history"], history_rows(events))
+    if runs := list({event.body.run_id for event in events if event.origin.topic == topics.RUNS}):
+        await connection.execute(_PAST["forget_history"].sql, runs)
+    await execute_rows(connection, _PAST["save_extents"], extents(events))
 
 
 async def _fold(work: Workspace, events: list[Event]) -> Any:
@@ -226,5 +247,5 @@ async def _save_sequences(connection: asyncpg.Connection, admitted: Admitted) ->
 _POSITIONS = statements("positions")
 _ROWS = statements("rows")
 _MERGES = statements("merges")
-_MODELS = statements("models")
+_ALONE = {**statements("models"), **statements("purge")}
 _PAST = statements("past")

@@ -49,6 +49,8 @@ TABLES: dict[str, Table] = {
             "artifact_uri": "",
             "lifecycle_stage": "active",
             "started": False,
+            "deleted_at": None,
+            "deleted_by": "",
         },
     ),
     "writers": Table(
@@ -195,6 +197,11 @@ class Workspace:
     def merge_first(self, statement: str, key: Key, *rest: Any) -> None:
         """Add a row for a statement unless there is one of the same key."""
         self.merges.setdefault(statement, {}).setdefault(key, (*key, *rest))
+
+    def count_late(self, run_id: str, events: int, points: int) -> None:
+        """Count what came of a run after its purge."""
+        _, events_before, points_before = self.merges.setdefault("late_events", {}).get((run_id,), (run_id, 0, 0))
+        self.merge("late_events", (run_id,), events_before + events, points_before + points)
 
     def waiting_requests(self) -> list[str]:
         """Return the requests whose answers name the experiments of changed runs that have none yet."""

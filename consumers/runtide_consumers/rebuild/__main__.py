@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from runtide.kafka import quiet_loggers
-from runtide_consumers.process import EXIT_FATAL, kafka_settings
+from runtide_consumers.process import EXIT_FATAL, add_archive_option, kafka_settings
 from runtide_consumers.program import Program
 from runtide_consumers.rebuild.bar import run_watched
 from runtide_consumers.rebuild.procedure import Wishes, rebuild, roll_back
@@ -80,6 +80,7 @@ def _add_wishes(parser: argparse.ArgumentParser) -> None:
         "--from-version", type=int, help="do nothing unless the live store has this layout version (for scripts)"
     )
     parser.add_argument("--bootstrap", help="broker, host:port (default: RUNTIDE_KAFKA_BOOTSTRAP)")
+    add_archive_option(parser)
     parser.add_argument("--log-level", default="WARNING", help="level of the log on stderr (default: WARNING)")
 
 

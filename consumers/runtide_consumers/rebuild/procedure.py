@@ -57,7 +57,7 @@ async def rebuild(store: RebuildableStore, kafka: KafkaSettings, watch: Watch, w
 
     Raises:
         InvalidRequest: there is no live store.
-        LogTruncated: the log does not go back to its beginning.
+        LogTruncated: log and archive do not go back to the beginning.
         StoresDiffer: they do, and that was not accepted.
         Busy: a reader was in the way of the swap for half a minute; another rebuild goes on from there.
         FatalError: another rebuild is at work, or the live store was folded from another log.
@@ -136,8 +136,8 @@ async def _check_whole(store: RebuildableStore, kafka: KafkaSettings) -> None:
         reader = await LogReader.open(kafka, store.new().topics, nothing, nothing)
     except LogTruncated as error:
         raise LogTruncated(
-            f"the {store.name} store cannot be rebuilt: {error}. What retention has removed from the log is in the live "
-            "store alone, which is as it was"
+            f"the {store.name} store cannot be rebuilt: {error}. What is in neither log nor archive is in the live store "
+            "alone, which is as it was"
         ) from error
     await reader.close()
 

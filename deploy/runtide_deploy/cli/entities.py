@@ -56,6 +56,8 @@ def resolve_run(run: str, gateway: str) -> str:
         return run
     found = api.get(gateway, "/runs", {"id_prefix": run, "page_size": 2, "lifecycle": "all"})["runs"]
     if not found:
+        found = api.get(gateway, "/runs", {"id_prefix": run, "page_size": 2, "lifecycle": "purged"})["runs"]
+    if not found:
         raise NotFound(
             f"No run's id begins with {run!r}. `runtide runs` lists them. "
             "Other things are named by their kind: model/NAME, experiment/NAME, endpoint/NAME."

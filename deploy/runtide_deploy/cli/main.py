@@ -9,12 +9,14 @@ import typer
 from rich.console import Console
 
 from runtide_deploy.cli import (
+    archive,
     check,
     demo,
     diff,
     importing,
     log,
     project,
+    purge,
     quarantine,
     rebuild,
     runs,
@@ -51,11 +53,14 @@ COMMANDS = (
     sql.sql,
     sync.sync,
     rebuild.rebuild,
+    purge.delete,
+    purge.purge,
     demo.demo,
 )
 for command in COMMANDS:
     app.command()(command)
 app.command(context_settings=project.PASSED_ON)(project.project)
+app.add_typer(archive.app, name="archive")
 app.add_typer(spool.app, name="spool")
 app.add_typer(importing.app, name="import")
 app.add_typer(quarantine.app, name="quarantine")

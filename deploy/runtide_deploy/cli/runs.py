@@ -124,6 +124,9 @@ def _metrics_text(metrics: dict[str, Any]) -> str:
 
 def _print_run(console: Console, detail: dict[str, Any], completeness: dict[str, Any] | None) -> None:
     run, info = detail["run"], detail["run"]["info"]
+    if detail["receipt"]:
+        _print_receipt(console, info, detail["receipt"])
+        return
     console.print(f"[bold]{info['name'] or info['run_id']}[/]", status_text(info["status"]), info["end_reason"] or "")
     print_pairs(console, _facts(info, completeness))
     if run["params"]:
@@ -145,6 +148,24 @@ def _print_run(console: Console, detail: dict[str, Any], completeness: dict[str,
     if detail["param_conflicts"]:
         console.print("\n[bold yellow]params logged again with another value (the first one counts)[/]")
         print_pairs(console, {item["key"]: item["value"] for item in detail["param_conflicts"]})
+
+
+def _print_receipt(console: Console, info: dict[str, Any], receipt: dict[str, Any]) -> None:
+    console.print(f"[bold]{info['name'] or info['run_id']}[/] was purged; this is its receipt", highlight=False)
+    had = ("points", "metrics", "params", "tags", "inputs", "artifacts", "models")
+    late = receipt["points_seen"] - receipt["points"], receipt["late_events"]
+    facts = {
+        "run": info["run_id"],
+        "experiment": info["experiment_name"] or info["experiment_id"],
+        "started": when(info["start_time"]),
+        "deleted": f"{when(receipt['deleted_at'])} by {receipt['deleted_by'] or '-'}",
+        "purged": f"{when(receipt['purged_at'])} by {receipt['purged_by'] or '-'} {receipt['reason']}",
+        "had": ", ".join(f"{receipt[name]:,} {name}" for name in had if receipt[name]),
+        "checksum": receipt["checksum"],
+        "came since": f"{late[0]:,} points, {late[1]:,} events" if any(late) else "",
+        "removed": f"{receipt['files_removed']:,} files, {size(receipt['bytes_removed'])}",
+    }
+    print_pairs(console, {key: value for key, value in facts.items() if value})
 
 
 def _facts(info: dict[str, Any], completeness: dict[str, Any] | None) -> dict[str, str]:

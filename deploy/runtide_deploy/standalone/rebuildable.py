@@ -29,7 +29,7 @@ def rebuildable_store(name: str, directory: DataDirectory, postgres_dsn: str | N
         FatalError: the projection cannot be used.
     """
     if name == PostgresStore.name:
-        return PostgresStore(_dsn(directory, postgres_dsn))
+        return PostgresStore(state_dsn(directory, postgres_dsn))
     if name != HISTORY.format.store:
         return _other_store(name, directory)
     file, token = directory.folder("history") / "history.duckdb", directory.folder("secrets") / "history-token"
@@ -46,7 +46,7 @@ def options_of(name: str, directory: DataDirectory) -> list[str]:
         InvalidRequest: the directory has no PostgreSQL, and none is named.
     """
     if name == PostgresStore.name:
-        return ["--dsn", _dsn(directory, None)]
+        return ["--dsn", state_dsn(directory)]
     if name != HISTORY.format.store or "RUNTIDE_DUCKDB_FILE" in os.environ:
         return []
     file, token = directory.folder("history") / "history.duckdb", directory.folder("secrets") / "history-token"
@@ -66,7 +66,12 @@ def _other_store(name: str, directory: DataDirectory) -> RebuildableStore:
     return program.store(parser.parse_args([]))
 
 
-def _dsn(directory: DataDirectory, given: str | None) -> str:
+def state_dsn(directory: DataDirectory, given: str | None = None) -> str:
+    """Return the DSN of the state store of a directory, a secret; what is given or in the environment comes first.
+
+    Raises:
+        InvalidRequest: the directory has no PostgreSQL.
+    """
     if named := given or os.environ.get("RUNTIDE_POSTGRES_DSN", ""):
         return named
     cluster = PostgresCluster(directory.folder("postgres"), directory.ports().get("postgres", 0))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from runtide.kafka import KafkaSettings, cluster_id, ensure_topics
+from runtide_consumers.purge.settings import PurgeSettings
 from runtide_deploy.apache_kafka import ApacheKafkaSettings
 from runtide_deploy.standalone.data_directory import DataDirectory
 from runtide_deploy.standalone.postgres import PostgresCluster
@@ -27,7 +28,7 @@ DEPLOYER_STOP_S = 25.0
 BROKER = "broker"
 """Stands for every broker of the stack where a service says what it depends on."""
 _OF_BROKERS = ("RUNTIDE_BROKER_", "RUNTIDE_APACHE_KAFKA_")
-_OF_CLIENTS = ("RUNTIDE_KAFKA_", "RUNTIDE_SCHEMA_REGISTRY_")
+_OF_CLIENTS = ("RUNTIDE_KAFKA_", "RUNTIDE_SCHEMA_REGISTRY_", "RUNTIDE_ARCHIVE")
 """How brokers are secured is no business of their clients', and the clients' password none of theirs."""
 _OURS = ("postgres", "duckdb")
 """Projections that every stack has."""
@@ -104,6 +105,7 @@ def service_table(plan: Plan) -> list[ServiceSpec]:
         *(_other_projector(plan, name) for name in plan.projections if name not in _OURS),
         _deployer(plan),
         _gateway(plan),
+        *([_purge(plan)] if PurgeSettings().automatic else []),
     ]
 
 
@@ -249,6 +251,12 @@ def _deployer(plan: Plan) -> ServiceSpec:
     return _spec(
         plan, "deployer", command, READY_LINE, BROKER, "registrar", secrets=where, stop_timeout_s=DEPLOYER_STOP_S
     )
+
+
+def _purge(plan: Plan) -> ServiceSpec:
+    command = _python("runtide_consumers.purge", "--artifacts", plan.artifacts)
+    secrets = {"RUNTIDE_POSTGRES_DSN": plan.dsn}
+    return _spec(plan, "purge", command, READY_LINE, BROKER, "projector-postgres", secrets=secrets)
 
 
 def _gateway(plan: Plan) -> ServiceSpec:

@@ -1,11 +1,13 @@
 """The runs that this process writes to: a writer and a memory for each."""
 
+import contextlib
 import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from mlflow.entities import DatasetInput, LifecycleStage, Metric, Run, RunInfo
 from mlflow.exceptions import MlflowException
@@ -214,8 +216,26 @@ class Runs:
         self._set_stage(run_id, RunDeleted(run_id=run_id, at=now_ms()), LifecycleStage.DELETED)
 
     def restore(self, run_id: str) -> None:
-        """Undo a deletion."""
+        """Undo a deletion.
+
+        Raises:
+            MlflowException: the run was purged meanwhile; the message has its receipt.
+        """
+        self._refuse_purged(run_id)
         self._set_stage(run_id, RunRestored(run_id=run_id, at=now_ms()), LifecycleStage.ACTIVE)
+
+    def _refuse_purged(self, run_id: str) -> None:
+        """Refuse a run that was given up for good, as far as the gateway knows; where none is, the folds refuse it."""
+        if not self._gateway.known:
+            return
+        with contextlib.suppress(NotFound, TransientError):
+            receipt = self._gateway.get("runs", run_id).get("receipt")
+            if receipt:
+                at = datetime.fromtimestamp(receipt["purged_at"] / 1000, UTC).isoformat(" ", "seconds")
+                raise invalid(
+                    f"Run {run_id} was purged at {at} by {receipt['purged_by'] or 'somebody'}, with {receipt['points']} "
+                    f"points and {receipt['params']} params: it cannot be restored."
+                )
 
     def get(self, run_id: str) -> Run:
         """Return a run: what the gateway knows of it, with what was written here and is not known to be in that.

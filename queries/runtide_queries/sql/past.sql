@@ -20,20 +20,22 @@ WHERE c.row IS NOT NULL
 
 -- name: runs
 -- A run is there with its first event of whatever topic. Its experiment is the one that its start named, or the answer to
--- the request that it named instead.
+-- the request that it named instead. What was purged is gone from the past, too.
 SELECT e.run_id, coalesce(r.name, '') AS name, coalesce(nullif(g.experiment_id, ''), q.experiment_id, '') AS experiment_id,
     coalesce(r.experiment_request, '') AS experiment_request, coalesce(r.experiment_name, '') AS experiment_name,
     coalesce(r.user_id, '') AS user_id, coalesce(r.source_name, '') AS source_name,
     coalesce(r.source_type, '') AS source_type, coalesce(r.source_version, '') AS source_version,
     coalesce(r.parent_run_id, '') AS parent_run_id, coalesce(r.status, 'RUNNING') AS status, r.start_time, r.end_time,
     coalesce(r.end_reason, '') AS end_reason, coalesce(r.artifact_uri, '') AS artifact_uri,
-    coalesce(r.lifecycle_stage, 'active') AS lifecycle_stage, coalesce(r.started, false) AS started
+    CASE WHEN p.run_id IS NULL THEN coalesce(r.lifecycle_stage, 'active') ELSE 'purged' END AS lifecycle_stage,
+    coalesce(r.started, false) AS started
 FROM (
     SELECT x.run_id
     FROM run_extents x
     JOIN moment m ON m.topic = x.topic AND m.partition = x.partition AND x.first_offset < m.next_offset
     GROUP BY x.run_id
 ) e
+LEFT JOIN run_receipts p ON p.run_id = e.run_id
 LEFT JOIN (
     SELECT DISTINCT ON (c.entity) c.entity, c.row
     FROM changes c

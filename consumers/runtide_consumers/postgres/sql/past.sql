@@ -40,3 +40,24 @@ from model_aliases t where name = any ($names::text[])
 union all
 select 'endpoints', endpoint, '', (to_jsonb(t) - 'endpoint')::text
 from endpoints t where model = any ($names::text[]);
+
+-- The rows of those of some runs that are purged, as in changes: without what the catalogue says of their experiment.
+-- name: rows_of_runs
+select 'runs' as table_name, run_id as entity, '' as key,
+    ((to_jsonb(t) - 'run_id') || jsonb_build_object('experiment_id', coalesce((
+        select max(c.row ->> 'experiment_id') from changes c where c.table_name = 'runs' and c.entity = t.run_id
+    ), '')))::text as row
+from runs t where run_id = any ($run_ids::text[]) and lifecycle_stage = 'purged';
+
+-- A purged run's rows as they were are given up with it.
+-- name: forget_changes
+delete from changes
+where kind = 'run' and entity = $run_id::text
+    and exists (select from runs r where r.run_id = $run_id::text and r.lifecycle_stage = 'purged');
+
+-- Of a purged run it is kept how that came about.
+-- name: forget_history
+delete from history h
+using runs r
+where r.run_id = any ($run_ids::text[]) and r.lifecycle_stage = 'purged' and h.kind = 'run' and h.entity = r.run_id
+    and h.type not in ('RunDeleted', 'RunRestored', 'RunPurged', 'RunArtifactsRemoved');

@@ -9,7 +9,7 @@ select * from unnest(
     $run_id::text[], $name::text[], $experiment_id::text[], $experiment_request::text[], $experiment_name::text[],
     $user_id::text[], $source_name::text[], $source_type::text[], $source_version::text[], $parent_run_id::text[],
     $status::text[], $start_time::bigint[], $end_time::bigint[], $end_reason::text[], $artifact_uri::text[],
-    $lifecycle_stage::text[], $started::boolean[])
+    $lifecycle_stage::text[], $started::boolean[], $deleted_at::bigint[], $deleted_by::text[])
 on conflict (run_id) do update set
     name = excluded.name,
     experiment_id = excluded.experiment_id,
@@ -26,7 +26,9 @@ on conflict (run_id) do update set
     end_reason = excluded.end_reason,
     artifact_uri = excluded.artifact_uri,
     lifecycle_stage = excluded.lifecycle_stage,
-    started = excluded.started;
+    started = excluded.started,
+    deleted_at = excluded.deleted_at,
+    deleted_by = excluded.deleted_by;
 
 -- name: load_writers
 select t.* from unnest($run_id::text[], $writer_id::text[]) as k (run_id, writer_id)

@@ -66,7 +66,9 @@ create table if not exists runs (
     end_reason text not null,
     artifact_uri text not null,
     lifecycle_stage text not null,
-    started boolean not null
+    started boolean not null,
+    deleted_at bigint,
+    deleted_by text not null default ''
 );
 create index if not exists runs_by_experiment on runs (experiment_id, lifecycle_stage, start_time desc, run_id);
 create index if not exists runs_by_start on runs (start_time desc, run_id);
@@ -309,6 +311,30 @@ create table if not exists run_extents (
     first_offset bigint not null,
     last_offset bigint not null,
     primary key (run_id, topic, partition)
+);
+
+-- What is left of a purged run beside its row: who gave it up when and why, what it had then, and what came of it since.
+create table if not exists run_receipts (
+    run_id text primary key,
+    deleted_at bigint,
+    deleted_by text not null,
+    purged_at bigint not null,
+    purged_by text not null,
+    reason text not null,
+    points bigint not null,
+    metrics bigint not null,
+    params bigint not null,
+    tags bigint not null,
+    inputs bigint not null,
+    artifacts bigint not null,
+    artifact_bytes bigint not null,
+    models bigint not null,
+    checksum text not null,
+    points_seen bigint not null,
+    late_events bigint not null,
+    files_removed_at bigint,
+    files_removed bigint not null,
+    bytes_removed bigint not null
 );
 
 -- headers is JSON: a list of [name, base64 of the value or null].

@@ -28,7 +28,7 @@ async def search(
     id_prefix: str = "",
     filter: str = "",  # noqa: A002  # MLflow's name of the parameter
     order_by: Annotated[Sequence[str], Query()] = (),
-    lifecycle: Literal["active", "deleted", "all"] = "active",
+    lifecycle: Literal["active", "deleted", "purged", "all"] = "active",
     page_size: Annotated[int, Query(ge=1, le=1000)] = 100,
     page_token: str = "",
     at: At = "",
