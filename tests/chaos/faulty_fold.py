@@ -25,7 +25,7 @@ _EVENTS = 5
 
 def the_log() -> EventLog:
     """Return the log that all of them fold."""
-    return random_history(Random(1), 60)
+    return random_history(Random(1), 30)
 
 
 def rest_of(log: EventLog, positions: Mapping[TopicPartition, int]) -> Iterator[Batch]:

@@ -63,8 +63,8 @@ async def assert_same(dsn: str, history: tuple[int, int], order: int) -> None:
     assert await folded_into_postgres(dsn, log, Random(seed)) == await folded_into_postgres(dsn, other, random)
 
 
-@settings(_settings, max_examples=4)
-@given(history=histories, order=st.integers(0, 2**32))
+@settings(_settings, max_examples=3)
+@given(history=st.tuples(st.integers(0, 2**32), st.integers(20, 40)), order=st.integers(0, 2**32))
 async def test_any_order_that_keeps_each_writers_gives_the_same_digests(
     postgres_dsn: str, history: tuple[int, int], order: int
 ) -> None:
@@ -84,7 +84,7 @@ async def test_any_order_gives_the_same_digests_at_length(
 def test_these_histories_hold_every_event_that_a_store_folds() -> None:
     logged = {
         type(event.body)
-        for seed in range(20)
+        for seed in range(12)
         for events in random_history(Random(seed), 150).partitions.values()
         for event in events
     }
