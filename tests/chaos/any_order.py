@@ -22,7 +22,7 @@ Stream = tuple[str, str]
 def rearranged(log: EventLog, random: Random) -> EventLog:
     """Return a log of the same events that a fold must make the same of."""
     order = _interleaved(_streams(log), random)
-    for _ in range(random.randint(0, 4)):
+    for _ in range(random.randint(0, 8)):
         order = _sent_again(order, random)
     spread = random.randint(1, 5)
     other = EventLog()

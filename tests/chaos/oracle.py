@@ -6,6 +6,7 @@ is the greatest and the first the least by (step, timestamp, value). The checksu
 and a doubled, lost or changed point shows in it.
 """
 
+import asyncio
 import hashlib
 import io
 import json
@@ -92,20 +93,24 @@ class LogAccount(Account):
 
 async def read_records(bootstrap: str) -> tuple[list[Record], dict[tuple[str, int], int]]:
     """Return all records of ``TOPICS``, each partition in its order, and the ends of those about runs."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, group_id=None)
-    consumer.subscribe(TOPICS)
+    # Without a position a consumer begins at the end, and a seek to the beginning may come after that: it reads nothing.
+    consumer = AIOKafkaConsumer(
+        *TOPICS, bootstrap_servers=bootstrap, enable_auto_commit=False, group_id=None, auto_offset_reset="earliest"
+    )
     await consumer.start()
     try:
-        while not (partitions := sorted(consumer.assignment())):
-            await consumer.getmany(timeout_ms=100)
+        while {partition.topic for partition in consumer.assignment()} != set(TOPICS):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.1)  # the metadata may lack a topic while the broker starts
+        partitions = sorted(consumer.assignment())
         ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning(*partitions)
         records: list[Record] = []
         while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
             for found in (await consumer.getmany(timeout_ms=500)).values():
                 records += map(_record, found)
     finally:
         await consumer.stop()
+    begun = {(record.topic, record.partition) for record in records if record.offset == 0}
+    assert begun == {tuple(partition) for partition in partitions if ends[partition] > 0}, "not read from the beginning"
     return records, {
         (topic, number): ends[TopicPartition(topic, number)] for topic, number in partitions if topic in RUN_TOPICS
     }

@@ -17,13 +17,21 @@ from runtide_consumers.postgres.folding import HANDLERS
 from runtide_consumers.postgres.projection import PostgresProjection
 from tests.chaos.any_order import in_batches, rearranged
 from tests.event_log import EventLog
-from tests.random_history import random_history
+from tests.random_history import RUNS, WRITERS, metrics, random_history
 from tests.unit.duckdb_file import opened
 
 PLACES = "projection_offsets"
 """Where the fold stands in the log; the one table that is about the log's shape."""
 _settings = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 histories = st.tuples(st.integers(0, 2**32), st.integers(1, 60))
+
+
+def history_of(random: Random, length: int) -> EventLog:
+    """Return a random history in which every third event holds points."""
+    log = random_history(random, length)
+    for _ in range(length // 3 + 1):
+        log.add(metrics(random, random.choice(RUNS)), random.choice(WRITERS))
+    return log
 
 
 async def folded_into_duckdb(log: EventLog, random: Random) -> dict[str, str]:
@@ -57,7 +65,7 @@ async def folded_into_postgres(dsn: str, log: EventLog, random: Random) -> dict[
 async def assert_same(dsn: str, history: tuple[int, int], order: int) -> None:
     """Fold a history as it is, and in another order, into both stores."""
     seed, length = history
-    log, random = random_history(Random(seed), length), Random(order)
+    log, random = history_of(Random(seed), length), Random(order)
     other = rearranged(log, random)
     assert await folded_into_duckdb(log, Random(seed)) == await folded_into_duckdb(other, random)
     assert await folded_into_postgres(dsn, log, Random(seed)) == await folded_into_postgres(dsn, other, random)
