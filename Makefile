@@ -10,7 +10,7 @@ HEAVY_STAMP := $(HEAVY)/.installed
 WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kafka test-heavy test-torch test-all lint types contracts check bench format release-schemas clean
+.PHONY: help setup demo test test-gate test-kafka test-heavy test-torch test-all lint types contracts check bench format release-schemas clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -37,13 +37,16 @@ demo: $(STAMP)  ## Run the main job: stack up, train three models, register, dep
 	@$(BIN)/runtide demo --data .demo
 
 test: $(STAMP)  ## Run the whole test suite but the long tests (under 10 minutes on 2 cores)
-	@$(BIN)/python -m pytest $(WORKERS) -m "not slow and not apache and not heavy"
+	@$(BIN)/python -m pytest $(WORKERS) -m "not slow and not gate and not apache and not heavy"
+
+test-gate: $(STAMP)  ## Run the tests that CI runs beside `make test`: kills, restarts, installations
+	@$(BIN)/python -m pytest $(WORKERS) -m "gate and not slow and not heavy"
 
 test-kafka: $(STAMP)  ## Run the tests that need Apache Kafka (Java 17 and Maven; else they are skipped)
 	@$(BIN)/python -m pytest -n 0 -m "apache and not slow" tests/conformance
 
 test-heavy: $(HEAVY_STAMP)  ## Run the tests that need large libraries, in an environment of their own (.venv-heavy)
-	@$(HEAVY)/bin/python -m pytest $(WORKERS) -m heavy
+	@$(HEAVY)/bin/python -m pytest $(WORKERS) -m heavy $$(grep -rl 'mark\.heavy' tests --include='test_*.py')
 
 test-torch:  ## Run the tests that need PyTorch, on a Debian with its CPU build below .tools/torch (needs root)
 	@bash tests/test-torch.sh
@@ -72,7 +75,7 @@ release-schemas: $(STAMP)  ## Keep changed event schemas as new released version
 	@$(BIN)/python -m runtide_schemas.release
 	@$(BIN)/python -m tests.unit.test_schemas_golden
 
-check: lint types contracts test  ## Everything that CI runs
+check: lint types contracts test test-gate test-kafka  ## Everything that CI runs
 
 clean:  ## Remove the environments, caches and the demo's data
 	rm -rf $(VENV) $(HEAVY) .demo .mypy_cache .ruff_cache .pytest_cache dist build

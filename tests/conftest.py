@@ -1,5 +1,7 @@
 """Fixtures that every test may use; each lives in the module that says how it works."""
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.postgres"]
@@ -7,3 +9,8 @@ pytest_plugins = ["tests.postgres"]
 # How long an example takes says how busy the machine is: a slow one is no failure of the property.
 settings.register_profile("runtide", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("runtide")
+
+# Whoever starts the tests in the background of a script leaves SIGINT ignored, which every process that they start would
+# inherit: none of them could be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -74,15 +74,21 @@ def deployment(random: Random) -> Any:
     )()
 
 
-def random_history(random: Random, length: int) -> EventLog:
-    """Return a log of about ``length`` events of every topic, with duplicates, gaps, late events and zombie facts."""
+def random_history(random: Random, length: int, without: tuple[type, ...] = ()) -> EventLog:
+    """Return a log of about ``length`` events of every topic, with duplicates, gaps, late events and zombie facts.
+
+    Of run events there are none of the types ``without``.
+    """
     log = EventLog()
     state = Catalogue()
     seen: list[Event] = []
     for number in range(length):
         kind = random.random()
         if kind < 0.6:
-            seen.append(log.add(run_event(random), random.choice(WRITERS), seq=_number(random)))
+            body = run_event(random)
+            while isinstance(body, without):
+                body = run_event(random)
+            seen.append(log.add(body, random.choice(WRITERS), seq=_number(random)))
         elif kind < 0.9:
             fact = decide(state, request_event(request(random), number))
             apply(state, fact)
@@ -145,6 +151,8 @@ _RUN_EVENTS: tuple[Callable[[Random, str], Any], ...] = (
     lambda random, run_id: runs.RunEnded(run_id=run_id, status="FINISHED", end_time=AT + random.randint(0, 9)),
     lambda random, run_id: runs.RunDeleted(run_id=run_id, at=AT),
     lambda random, run_id: runs.RunRestored(run_id=run_id, at=AT),
+    lambda random, run_id: runs.RunPurged(run_id=run_id, at=AT, points=random.randint(0, 9), reason="r"),
+    lambda random, run_id: runs.RunArtifactsRemoved(run_id=run_id, at=AT, files=1, bytes=random.randint(0, 9)),
     lambda random, run_id: runs.ParamsLogged(run_id=run_id, params=_tags(random)),
     lambda random, run_id: runs.ParamsLogged(run_id=run_id, params=_tags(random)),
     lambda random, run_id: runs.TagsSet(run_id=run_id, tags=_tags(random)),

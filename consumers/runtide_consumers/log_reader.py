@@ -1,5 +1,8 @@
 """Reading partitions of the log from given positions on, in batches bounded by bytes and time.
 
+Where the log has no beginning any more an archive's is read first (``archive/reading.py``), up to exactly where the log
+begins: whoever reads cannot tell the difference.
+
 aiokafka is kept on a short leash here: partitions are assigned explicitly, positions are ours, and every way in which
 it could skip records in silence (an oversized record, an error of one partition while another was drained) ends in an
 error or in a seek back to our own position.
@@ -26,6 +29,7 @@ from aiokafka.errors import (
 from runtide.kafka import KafkaSettings, describe, explained, new_consumer, stop_consumer
 from runtide.kafka_access import AccessWatch
 from runtide.schema_registry import SchemaRegistry, registry_for
+from runtide_consumers.archive.reading import ArchivedBeginning, Span
 from runtide_consumers.decoding import UnreadableRecord
 from runtide_consumers.projection import TopicPartition
 from runtide_schemas.errors import FatalError, LogTruncated, RuntideError, TransientError
@@ -64,9 +68,11 @@ class LogReader:
         schemas: SchemaRegistry,
         access: AccessWatch,
         first: frozenset[str],
-        until: Mapping[TopicPartition, int] | None = None,
+        until: Mapping[TopicPartition, int] | None,
+        beginning: ArchivedBeginning,
     ) -> None:
         self._consumer = consumer
+        self._beginning = beginning
         self._until = until
         self._access = access
         self.schemas = schemas
@@ -96,6 +102,8 @@ class LogReader:
     ) -> Self:
         """Return a reader of all partitions of ``topics``, each from its position on (0 when it has none).
 
+        What the log does not hold any more comes out of the archive that ``settings`` name.
+
         Topics of ``first`` are read to the end that they have now before the others are begun. With ``until`` it hands over
         no record at or past these offsets (0 of a partition that is not named): its end is there, whatever else the log
         holds. Of topics of ``from_end`` only what comes after now is read.
@@ -103,7 +111,8 @@ class LogReader:
         Raises:
             TransientError: the broker is away, or a topic does not exist yet.
             NoAccess: the broker will not let us in.
-            LogTruncated: a position lies outside of what the log holds.
+            LogTruncated: a position lies outside of what log and archive hold.
+            FatalError: the archive is damaged, or another log's.
         """
         schemas = registry_for(settings.schema_registry)
         consumer = new_consumer(settings, fetch_max_bytes=FETCH_BYTES)
@@ -112,13 +121,15 @@ class LogReader:
             partitions = await _partitions(consumer, topics)
             starts = {partition: positions.get(partition, 0) for partition in partitions}
             starts |= await _ends_now(consumer, [place for place in partitions if place.topic in from_end])
-            ends = await _checked_ends(consumer, starts)
+            ends, missing = await _checked_ends(consumer, starts)
+            beginning = await ArchivedBeginning.of(settings, missing)
             consumer.assign([KafkaPartition(*partition) for partition in partitions])
             for partition, offset in starts.items():
-                consumer.seek(KafkaPartition(*partition), offset)
+                consumer.seek(KafkaPartition(*partition), missing.get(partition, (0, offset))[1])
             if until is not None:
                 ends = {partition: until.get(partition, 0) for partition in partitions}
                 consumer.pause(*(KafkaPartition(*place) for place, end in ends.items() if starts[place] >= end))
+                beginning.end_before(ends)
         except (KafkaError, OSError, TimeoutError) as error:
             await stop_consumer(consumer)
             raise await explained(
@@ -128,8 +139,9 @@ class LogReader:
             await stop_consumer(consumer)
             raise
         stop_at = None if until is None else ends
-        reader = cls(consumer, starts, ends, schemas, AccessWatch(settings, consumer._client), first, stop_at)
-        consumer.pause(*reader._held)
+        access = AccessWatch(settings, consumer._client)
+        reader = cls(consumer, starts, ends, schemas, access, first, stop_at, beginning)
+        consumer.pause(*reader._held, *(KafkaPartition(*partition) for partition in beginning.left))
         reader._go_on_when_first_are_read()
         return reader
 
@@ -170,7 +182,12 @@ class LogReader:
         return max(offset, self._positions[partition]) if offset >= self._handed[partition] else offset
 
     def heard_at(self) -> float:
-        """Return the Unix time in seconds of the last answer about the partition that was longest without one."""
+        """Return the Unix time in seconds of the last answer about the partition that was longest without one.
+
+        While an archive is read, that of the last that was read of it.
+        """
+        if self._beginning.left:
+            return self._opened_at
         polled = [self._consumer.last_poll_timestamp(KafkaPartition(*partition)) for partition in self._positions]
         return min((found / 1000 if found else self._opened_at for found in polled), default=self._opened_at)
 
@@ -183,8 +200,14 @@ class LogReader:
             TransientError: the broker is away, or the schema registry that a record refers to.
             NoAccess: the broker lets us in no more.
             LogTruncated: the log does not hold the next offset any more.
-            FatalError: a record cannot be read, or may not be.
+            FatalError: a record cannot be read, or may not be; or the archive is damaged.
         """
+        records = await self.read(limits, wanted)
+        await self.schemas.learn([record.value for record in records])
+        return records
+
+    async def read(self, limits: BatchLimits, wanted: asyncio.Event) -> list[Any]:
+        """Return what ``fetch`` does, for who needs no schemas. Raises what that does."""
         records: list[Any] = []
         size, deadline = 0, 0.0
         while size < limits.max_bytes:
@@ -199,7 +222,6 @@ class LogReader:
                 deadline = time.monotonic() + limits.linger_s
             records += chunk
             size += sum(len(record.value or b"") + len(record.key or b"") for record in chunk)
-        await self.schemas.learn([record.value for record in records])
         return records
 
     async def close(self) -> None:
@@ -207,10 +229,12 @@ class LogReader:
         await stop_consumer(self._consumer)
 
     async def _chunk(self, wait_s: float) -> list[Any]:
+        if self._beginning.left and (archived := await self._archived_chunk()) is not None:
+            return archived
         if time.monotonic() < self._careful_until:
             return await self._careful_chunk(wait_s)
         try:
-            with _translated(self._positions):
+            with _translated(self._positions, self._beginning.has_archive):
                 chunks = await self._consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=CHUNK_RECORDS)
         except RuntideError:
             raise
@@ -227,11 +251,11 @@ class LogReader:
     async def _careful_chunk(self, wait_s: float) -> list[Any]:
         """Read partition by partition, record by record, so that it is known which record cannot be parsed."""
         for partition, position in self._positions.items():
-            if self._until is not None and position >= self._until[partition]:
+            if partition in self._beginning.left or (self._until is not None and position >= self._until[partition]):
                 continue
             kafka_partition = KafkaPartition(*partition)
             try:
-                with _translated(self._positions):
+                with _translated(self._positions, self._beginning.has_archive):
                     chunks = await self._consumer.getmany(kafka_partition, timeout_ms=0, max_records=1)
             except RuntideError:
                 raise
@@ -253,14 +277,15 @@ class LogReader:
         # An error of one partition makes aiokafka forget what it had already taken from others. Its own position is not
         # gone back to, because it moves past a record that is too large before it says so.
         for partition, offset in self._handed.items():
-            self._consumer.seek(KafkaPartition(*partition), offset)
+            if partition not in self._beginning.left:
+                self._consumer.seek(KafkaPartition(*partition), offset)
 
     async def _taken(self, chunks: Mapping[KafkaPartition, list[Any]]) -> list[Any]:
         if self._until is not None:
             chunks = self._before_the_end(chunks, self._until)
         for partition, chunk in chunks.items():
             self._handed[TopicPartition(*partition)] = chunk[-1].offset + 1
-        for partition in self._positions:
+        for partition in self._positions.keys() - self._beginning.left:
             # Past an empty batch, which is all that may stand at a log's end, only aiokafka's own position goes.
             self._positions[partition] = await self._consumer.position(KafkaPartition(*partition))
         self._go_on_when_first_are_read()
@@ -268,8 +293,25 @@ class LogReader:
 
     def _go_on_when_first_are_read(self) -> None:
         if self._held and all(self._positions[partition] >= self._ends[partition] for partition in self._first):
-            self._consumer.resume(*self._held)
+            self._consumer.resume(*(one for one in self._held if TopicPartition(*one) not in self._beginning.left))
             self._held = []
+
+    async def _archived_chunk(self) -> list[Any] | None:
+        """Return the archive's next records, perhaps none; None while it has none of a topic that may be read now."""
+        chunk = await self._beginning.next_chunk({TopicPartition(*partition) for partition in self._held})
+        if chunk is None:
+            return None
+        self._opened_at = time.time()
+        self._handed[chunk.place] = self._positions[chunk.place] = chunk.position
+        if chunk.last:
+            self._follow_the_log(chunk.place)
+        return list(chunk.records)
+
+    def _follow_the_log(self, partition: TopicPartition) -> None:
+        """Go on in the log with a partition of which the archive's part is read: the consumer stands where the log begins."""
+        if self._until is None or self._positions[partition] < self._until[partition]:
+            self._consumer.resume(KafkaPartition(*partition))
+        self._go_on_when_first_are_read()
 
     def _before_the_end(
         self, chunks: Mapping[KafkaPartition, list[Any]], until: Mapping[TopicPartition, int]
@@ -297,10 +339,12 @@ class LogReader:
 
 
 @contextlib.contextmanager
-def _translated(positions: Mapping[TopicPartition, int]) -> Iterator[None]:
+def _translated(positions: Mapping[TopicPartition, int], has_archive: bool) -> Iterator[None]:
     try:
         yield
     except OffsetOutOfRangeError as error:
+        if has_archive:
+            raise TransientError(f"the log begins later now, reading on in the archive: {error}") from error
         raise LogTruncated(f"the log does not hold the next offset any more: {error}") from error
     except (RecordTooLargeError, CorruptRecordException, TopicAuthorizationFailedError) as error:
         raise FatalError(f"the log cannot be read on: {describe(error)}. Positions: {dict(positions)}") from error
@@ -326,19 +370,20 @@ async def _ends_now(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]
     return {TopicPartition(*place): end for place, end in found.items()}
 
 
-async def _checked_ends(consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+async def _checked_ends(
+    consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]
+) -> tuple[dict[TopicPartition, int], dict[TopicPartition, Span]]:
+    """Return where partitions end, and of those that begin behind their start, that and where they begin."""
     partitions = [KafkaPartition(*partition) for partition in starts]
     begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    missing: dict[TopicPartition, Span] = {}
     for partition, start in starts.items():
         begin, end = begins[KafkaPartition(*partition)], ends[KafkaPartition(*partition)]
         if start < begin:
-            raise LogTruncated(
-                f"{partition.topic}/{partition.partition} has to be read from offset {start}, but the log begins at "
-                f"{begin}: retention has passed this projection. Rebuild it from a log or archive that holds everything"
-            )
+            missing[partition] = (start, begin)
         if start > end:
             raise LogTruncated(
                 f"{partition.topic}/{partition.partition} has been read up to offset {start}, but the log ends at "
                 f"{end}: it is another log, or has lost its end. Point this projection at its own log, or rebuild it"
             )
-    return {TopicPartition(*partition): end for partition, end in ends.items()}
+    return {TopicPartition(*partition): end for partition, end in ends.items()}, missing

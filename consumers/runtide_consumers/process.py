@@ -88,6 +88,7 @@ def argument_parser(module: str, description: str) -> argparse.ArgumentParser:
     """Return a parser with the options that every consumer process takes."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("--bootstrap", help="broker, host:port (default: RUNTIDE_KAFKA_BOOTSTRAP)")
+    add_archive_option(parser)
     parser.add_argument(
         "--progress-file",
         type=Path,
@@ -97,10 +98,18 @@ def argument_parser(module: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_archive_option(parser: argparse.ArgumentParser) -> None:
+    """Add the archive of the log to a command line."""
+    parser.add_argument(
+        "--archive", help="path or URI of the log's archive, read where the log begins later (default: RUNTIDE_ARCHIVE)"
+    )
+
+
 def kafka_settings(arguments: argparse.Namespace) -> KafkaSettings:
-    """Return the Kafka settings of the environment, with the bootstrap of the command line when given."""
+    """Return the Kafka settings of the environment, with bootstrap and archive of the command line when given."""
+    given = {"bootstrap": arguments.bootstrap, "archive": arguments.archive}
     try:
-        return read_kafka_settings(**({"bootstrap": arguments.bootstrap} if arguments.bootstrap else {}))
+        return read_kafka_settings(**{name: value for name, value in given.items() if value})
     except NoAccess as error:
         print(error, file=sys.stderr, flush=True)  # noqa: T201 - for the operator; nothing logs yet
         raise SystemExit(EXIT_FATAL) from error

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtide.schema_registry.settings import SchemaRegistrySettings
@@ -49,6 +49,11 @@ class KafkaSettings(BaseSettings):
     )
     replication_factor: int = Field(
         default=1, description="Replicas of the topics that we create; 3 on a real cluster."
+    )
+    archive: str = Field(
+        default="",
+        validation_alias=AliasChoices("archive", "RUNTIDE_ARCHIVE"),
+        description="Path or URI of the archive that holds what this log does not any more (RUNTIDE_ARCHIVE).",
     )
     schema_registry: SchemaRegistrySettings = Field(
         default_factory=SchemaRegistrySettings,

@@ -129,10 +129,10 @@ def sync(
     sending = _Sending(publisher, transport.address, progress, timeout, ended)
     directories = list(directories)
     _delete_sent(directories)
-    _release_imports(directories)
+    damaged = _release_imports(directories)
     try:
         spools = tuple(sending.sync(path) for path in find_spools(directories))
-        return SyncReport(spools, publisher.refused)
+        return SyncReport((*spools, *damaged), sending.refused)
     finally:
         publisher.stop()
 
@@ -141,14 +141,19 @@ def _transport(to: Transport | KafkaSettings) -> Transport:
     return KafkaTransport(to) if isinstance(to, KafkaSettings) else to
 
 
-def _release_imports(directories: Iterable[Path]) -> None:
-    """Bring spools that a killed import had noted to where they are found; an import under way does so itself."""
+def _release_imports(directories: Iterable[Path]) -> list[SpoolReport]:
+    """Bring spools that a killed import had noted to where they are found; an import under way does so itself.
+
+    Returns those that stay where they are, because nobody can say whether they are whole.
+    """
     from runtide.importing.ledger import DIRECTORY, Ledger
 
+    damaged: dict[Path, str] = {}
     for directory in directories:
         if (directory / DIRECTORY).is_dir():
             with contextlib.suppress(TransientError), Ledger(directory).locked() as ledger:
-                ledger.sweep()
+                damaged |= ledger.sweep().damaged
+    return [SpoolReport(place, place.name, 0, 0, why) for place, why in damaged.items()]
 
 
 def _delete_sent(directories: Iterable[Path]) -> None:
@@ -159,15 +164,16 @@ def _delete_sent(directories: Iterable[Path]) -> None:
                 shutil.rmtree(path.parent, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Sending:
-    """One call of ``sync``."""
+    """One call of ``sync``; ``refused``: why we are not let in, as a publisher forgets it with the spool that heard it."""
 
     publisher: Publisher
     log: str
     progress: Progress
     timeout: float
     ended: bool
+    refused: str = ""
 
     def sync(self, directory: Path) -> SpoolReport:
         try:
@@ -225,6 +231,7 @@ class _Sending:
             if (now := spool.unacknowledged) < left:
                 left, deadline = now, time.monotonic() + self.timeout
             self.progress(spool.directory, total - left, total)
+        self.refused = self.publisher.refused or self.refused
 
     def _why_not(self) -> str:
         return self.publisher.trouble or f"the broker did not acknowledge for {self.timeout:g} s"

@@ -18,11 +18,12 @@ from aiokafka.partitioner import murmur2
 
 from runtide.kafka import KafkaSettings, describe, explained, new_consumer, stop_consumer
 from runtide.schema_registry import SchemaRegistry, registry_for
+from runtide_queries.past.moments import Span
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
 from runtide_schemas.confluent import DecoderById, NoRegistry, SchemaPending
 from runtide_schemas.envelope import Envelope, from_headers
-from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
+from runtide_schemas.errors import FatalError, InvalidRequest, PoisonEvent, TransientError
 
 STALL_S = 20.0
 READ_S = 120.0
@@ -77,16 +78,51 @@ class Log:
             TransientError: the broker is away.
             FatalError: it does not let us in; the message says what to change.
         """
-        async with self._lock:
-            try:
-                async with asyncio.timeout(deadline_s):
-                    consumer = await self._connected()
-                    partitions = [one for name in names for one in await _partitions(consumer, name)]
-                    found = await consumer.end_offsets(partitions) if partitions else {}
-            except (KafkaError, OSError) as error:
-                await self.close()
-                raise await _away(self._settings, error) from error
+        async with self._asking(deadline_s) as consumer:
+            partitions = [one for name in names for one in await _partitions(consumer, name)]
+            found = await consumer.end_offsets(partitions) if partitions else {}
         return {(partition.topic, partition.partition): end for partition, end in found.items()}
+
+    async def spans(self, names: Iterable[str], *, deadline_s: float = 5.0) -> dict[tuple[str, int], Span]:
+        """Return what each partition of those topics holds; raises as ``ends``."""
+        async with self._asking(deadline_s) as consumer:
+            partitions = [one for name in names for one in await _partitions(consumer, name)]
+            begins = await consumer.beginning_offsets(partitions) if partitions else {}
+            ends = await consumer.end_offsets(partitions) if partitions else {}
+        return {tuple(partition): Span(begins[partition], ends[partition]) for partition in partitions}
+
+    async def first_after(
+        self, partitions: Iterable[tuple[str, int]], time_ms: int, *, deadline_s: float = 5.0
+    ) -> dict[tuple[str, int], tuple[int, int] | None]:
+        """Return offset and time of the first record of each partition that is later than ``time_ms``, None for none.
+
+        Raises as ``ends``.
+        """
+        wanted = {TopicPartition(*place): time_ms + 1 for place in partitions}
+        async with self._asking(deadline_s) as consumer:
+            found = await consumer.offsets_for_times(wanted) if wanted else {}
+        return {tuple(one): None if (at := found.get(one)) is None else (at.offset, at.timestamp) for one in wanted}
+
+    async def time_of(self, topic: str, partition: int, offset: int, *, deadline_s: float = 5.0) -> int:
+        """Return the time of the record at an offset, Unix milliseconds.
+
+        Raises:
+            InvalidRequest: it is not there, or not any more.
+            TransientError: the broker is away.
+        """
+        place = TopicPartition(topic, partition)
+        async with self._reads, self._reader() as consumer, asyncio.timeout(deadline_s):
+            [begin], [end] = (
+                (await consumer.beginning_offsets([place])).values(),
+                (await consumer.end_offsets([place])).values(),
+            )
+            if not begin <= offset < end:
+                raise InvalidRequest(
+                    f"{topic}-{partition} holds the records {begin} to {end - 1}, {offset} is none of them"
+                )
+            consumer.assign([place])
+            consumer.seek(place, offset)
+            return int((await consumer.getone(place)).timestamp)
 
     async def events(
         self, run_id: str, *, metrics: bool = True, progress: Progress | None = None
@@ -140,6 +176,17 @@ class Log:
             raise await _away(self._settings, error) from error
         finally:
             await stop_consumer(consumer)
+
+    @asynccontextmanager
+    async def _asking(self, deadline_s: float) -> AsyncIterator[AIOKafkaConsumer]:
+        """The connection for positions, for one caller at a time."""
+        async with self._lock:
+            try:
+                async with asyncio.timeout(deadline_s):
+                    yield await self._connected()
+            except (KafkaError, OSError) as error:
+                await self.close()
+                raise await _away(self._settings, error) from error
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._positions_consumer is None:

@@ -27,8 +27,8 @@ DEADLINE_S = 10.0
 _PAUSE_S = 0.1
 
 Positions = Mapping[tuple[str, int], int]
-PositionsOf = Mapping[str, Callable[[], Awaitable[Positions]]]
-"""Per projection, a function that asks for the next offset it reads per (topic, partition)."""
+PositionsOf = Callable[[str], Awaitable[Positions]]
+"""Asks a projection, by its name, for the next offset it reads per (topic, partition)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,13 +145,13 @@ class Operators:
             wanted[at.topic, at.partition] = max(at.offset + 1, wanted.get((at.topic, at.partition), 0))
         for projection, wanted in ends.items():
             await self._reached(projection, wanted, max(0.0, deadline - time.monotonic()))
-        stands = {projection: await self._positions[projection]() for projection in ends}
+        stands = {projection: await self._positions(projection) for projection in ends}
         return tuple(_decided(body, at, stands[body.projection]) for body, at in zip(bodies, places, strict=True))
 
     async def _reached(self, projection: str, wanted: Positions, within_s: float) -> bool:
         deadline = time.monotonic() + within_s
         while True:
-            found = await self._positions[projection]()
+            found = await self._positions(projection)
             if all(found.get(place, 0) >= offset for place, offset in wanted.items()):
                 return True
             if time.monotonic() >= deadline:

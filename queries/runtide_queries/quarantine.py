@@ -1,12 +1,13 @@
 """What is parked in quarantine, and where: each projection has its own.
 
-The two are asked alike, by statements of the same names and columns in ``sql/operations.sql`` and ``sql/history.sql``.
+All are asked alike, by statements of the same names and columns in ``sql/operations.sql`` and ``sql/history.sql``.
 """
 
 import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from runtide.schema_registry import SchemaRegistry
@@ -123,13 +124,13 @@ class ParkedRecord:
     more_waiting: bool
 
 
-def quarantines(postgres: Postgres, history: History) -> Quarantines:
-    """Return how the projections' quarantines are asked."""
+def quarantines(postgres: Postgres, history: History, others: Mapping[str, Ask] = MappingProxyType({})) -> Quarantines:
+    """Return how the projections' quarantines are asked; ``others`` are those of an operator's own projections."""
 
     async def in_postgres(name: str, **parameters: Any) -> Sequence[Sequence[Any]]:
         return [tuple(row) for row in await postgres.rows(load("operations")[name], **parameters)]
 
-    return {"postgres": in_postgres, "duckdb": history.rows}
+    return {"postgres": in_postgres, "duckdb": history.rows, **others}
 
 
 def chosen(known: Quarantines, projection: str) -> Quarantines:

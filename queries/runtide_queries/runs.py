@@ -134,6 +134,35 @@ class Writer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunReceipt:
+    """What is left of a purged run: who gave it up when and why, what it had then, and what came of it since.
+
+    ``points_seen`` counts those that came after the purge too, ``late_events`` other events after it; times in Unix
+    milliseconds.
+    """
+
+    deleted_at: int | None
+    deleted_by: str
+    purged_at: int
+    purged_by: str
+    reason: str
+    points: int
+    metrics: int
+    params: int
+    tags: int
+    inputs: int
+    artifacts: int
+    artifact_bytes: int
+    models: int
+    checksum: str
+    points_seen: int
+    late_events: int
+    files_removed_at: int | None
+    files_removed: int
+    bytes_removed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunDetail:
     """Everything that the state store knows of a run, all of one moment."""
 
@@ -144,6 +173,7 @@ class RunDetail:
     logged_models: tuple[LoggedModel, ...]
     model_versions: tuple[ModelVersion, ...]
     writers: tuple[Writer, ...]
+    receipt: RunReceipt | None
 
 
 def unknown_run(run_id: str) -> NotFound:
@@ -155,7 +185,7 @@ def unknown_run(run_id: str) -> NotFound:
 
 
 async def get_run(postgres: Postgres, run_id: str) -> RunDetail:
-    """Return a run, deleted ones too.
+    """Return a run, deleted ones too; of a purged one there is its receipt.
 
     Raises:
         NotFound: no event of the run has arrived.
@@ -176,12 +206,14 @@ async def get_run(postgres: Postgres, run_id: str) -> RunDetail:
             metrics={found["key"]: MetricSummary(**found) for found in await rows("get_metric_summaries")},
         )
         versions = await snapshot.rows(load("models")["list_versions_of_run"], run_id=run_id)
+        receipt = await snapshot.row(statements["get_receipt"], run_id=run_id)
         return RunDetail(
+            receipt=None if receipt is None else RunReceipt(**receipt),
             run=run,
             param_conflicts=tuple(ParamConflict(**found) for found in await rows("get_param_conflicts")),
             inputs=tuple(_input(found) for found in await rows("get_inputs")),
             artifacts=tuple(Artifact(**found) for found in await rows("get_artifacts")),
-            logged_models=tuple(_logged_model(found) for found in await rows("get_logged_models")),
+            logged_models=tuple(_logged_model(found) for found in await rows("get_logged_models") if not receipt),
             model_versions=tuple(ModelVersion.of(found) for found in versions),
             writers=tuple(Writer(**found) for found in await rows("get_writers")),
         )

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from runtide_schemas.errors import UndecodableEvent
 from runtide_schemas.events.metrics import MetricsLogged
+from runtide_schemas.varints import MAX_VARINT, read_varints, write_varints
 
 MAX_POINTS = 1_000_000
-_MAX_VARINT = 10
-_LAST_SHIFT = 7 * (_MAX_VARINT - 1)
+_LAST_SHIFT = 7 * (MAX_VARINT - 1)
 _FEW = 48
 """Up to so many items a loop is faster than NumPy's fixed cost per call (measured: they break even at about 60)."""
 
@@ -96,15 +96,7 @@ def encode_longs(column: NDArray[np.int32] | Longs) -> bytes:
         return encode_long(n) + b"".join(map(encode_long, column.tolist())) + b"\x00"
     signed = np.ascontiguousarray(column, dtype=np.int64)
     zigzag = ((signed << 1) ^ (signed >> 63)).view(np.uint64)
-    sizes = _varint_sizes(zigzag)
-    starts = np.cumsum(sizes) - sizes
-    out = np.zeros(int(sizes.sum()), dtype=np.uint8)
-    for place in range(int(sizes.max())):
-        rows = np.flatnonzero(sizes > place) if place else slice(None)
-        septet = ((zigzag[rows] >> np.uint64(7 * place)) & np.uint64(0x7F)).astype(np.uint8)
-        more = (sizes[rows] > place + 1).astype(np.uint8) << 7
-        out[starts[rows] + place] = septet | more
-    return encode_long(n) + out.tobytes() + b"\x00"
+    return encode_long(n) + write_varints(zigzag) + b"\x00"
 
 
 def encode_doubles(column: Doubles) -> bytes:
@@ -118,16 +110,6 @@ def _strings(texts: tuple[str, ...]) -> bytes:
     if not texts:
         return b"\x00"
     return encode_long(len(texts)) + b"".join(map(encode_string, texts)) + b"\x00"
-
-
-def _varint_sizes(zigzag: NDArray[np.uint64]) -> NDArray[np.int64]:
-    sizes = np.ones(len(zigzag), dtype=np.int64)
-    largest = int(zigzag.max())
-    for place in range(1, _MAX_VARINT):
-        if largest >> (7 * place) == 0:
-            break
-        sizes += zigzag >= np.uint64(1 << (7 * place))
-    return sizes
 
 
 @dataclass(slots=True)
@@ -199,22 +181,9 @@ class Cursor:
     def _long_block(self, count: int) -> Longs:
         if count <= _FEW:
             return np.array([self.long() for _ in range(count)], np.int64)
-        window = np.frombuffer(self.data, np.uint8, offset=self.position, count=self._window(count))
-        ends = np.flatnonzero(window < 0x80)[:count]
-        if len(ends) < count:
-            raise UndecodableEvent("array ends early, or a varint is longer than 10 bytes")
-        starts = np.empty(count, np.int64)
-        starts[0], starts[1:] = 0, ends[:-1] + 1
-        sizes = ends - starts + 1
-        if int(sizes.max()) > _MAX_VARINT:
-            raise UndecodableEvent("varint longer than 10 bytes")
-        if (window[ends[sizes == _MAX_VARINT]] > 1).any():
-            raise UndecodableEvent("varint of more than 64 bits")
-        self.position += int(ends[-1]) + 1
-        return _join_septets(window, starts, sizes)
-
-    def _window(self, count: int) -> int:
-        return min(count * _MAX_VARINT, len(self.data) - self.position)
+        numbers, size = read_varints(np.frombuffer(self.data, np.uint8, offset=self.position), count)
+        self.position += size
+        return (numbers >> np.uint64(1)).view(np.int64) ^ -(numbers & np.uint64(1)).view(np.int64)
 
     def take(self, size: int) -> bytes:
         """Return the next ``size`` bytes."""
@@ -223,12 +192,3 @@ class Cursor:
         taken = self.data[self.position : self.position + size]
         self.position += size
         return taken
-
-
-def _join_septets(window: NDArray[np.uint8], starts: Longs, sizes: Longs) -> Longs:
-    zigzag = np.zeros(len(starts), np.uint64)
-    for place in range(int(sizes.max())):
-        rows = np.flatnonzero(sizes > place) if place else slice(None)
-        septet = (window[starts[rows] + place] & 0x7F).astype(np.uint64)
-        zigzag[rows] |= septet << np.uint64(7 * place)
-    return (zigzag >> np.uint64(1)).view(np.int64) ^ -(zigzag & np.uint64(1)).view(np.int64)

@@ -73,8 +73,7 @@ class RunningStack:
 
     def postgres(self, statement: str, *parameters: Any) -> list[Mapping[str, Any]]:
         """Read PostgreSQL directly."""
-        manifest = json.loads((self.data / "runtide.json").read_text())
-        dsn = PostgresCluster(self.data / "postgres", manifest["ports"]["postgres"]).dsn()
+        dsn = self.postgres_dsn()
 
         async def read() -> list[Mapping[str, Any]]:
             connection = await asyncpg.connect(dsn, server_settings={"search_path": "runtide"})
@@ -84,6 +83,11 @@ class RunningStack:
                 await connection.close()
 
         return asyncio.run(read())
+
+    def postgres_dsn(self) -> str:
+        """The DSN of PostgreSQL's owner role."""
+        manifest = json.loads((self.data / "runtide.json").read_text())
+        return PostgresCluster(self.data / "postgres", manifest["ports"]["postgres"]).dsn()
 
     def services(self) -> dict[str, int]:
         """The process id of each service, as the supervisor wrote it."""

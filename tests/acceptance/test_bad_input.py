@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiokafka.structs import RecordMetadata
 
 from runtide.connection import StackFile
@@ -144,6 +145,7 @@ async def _send(stack: RunningStack, key: str, records: list[tuple[bytes, Any]])
         await producer.stop()
 
 
+@pytest.mark.gate
 def test_state_survives_a_restart(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running_stack(data) as first:

@@ -39,6 +39,7 @@ def assert_whole(output: str, code: int | None) -> None:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.gate
 def test_the_demo_works_twice_and_after_being_interrupted(tmp_path: Path) -> None:
     data = tmp_path / "demo"
     for seconds in (0.5, 3.0, 9.0):
@@ -56,6 +57,7 @@ def test_the_demo_works_twice_and_after_being_interrupted(tmp_path: Path) -> Non
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.gate
 def test_the_demo_works_after_being_killed(tmp_path: Path) -> None:
     data = tmp_path / "demo"
     killed = start_demo(data)

@@ -27,7 +27,7 @@ print(run.run_id, logged.uri)
 """
 
 
-@pytest.mark.parametrize("way", ["kafka", "http"])
+@pytest.mark.parametrize("way", [pytest.param("kafka", marks=pytest.mark.gate), "http"])
 def test_a_model_that_the_gateway_keeps_is_deployed(stack: RunningStack, tmp_path: Path, way: str) -> None:
     """Over HTTP nothing but the gateway's address is known: events, requests, their answers and files go through it."""
     by_kafka = {"RUNTIDE_ARTIFACTS": "mlflow-artifacts:"}

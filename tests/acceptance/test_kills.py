@@ -19,6 +19,7 @@ SERVICES = (
     "deployer",
     "gateway",
 )
+QUICKLY = ("broker", "projector-postgres")  # those of `make test`
 WORKERS = 3
 STEPS = 3_000
 KEYS = 4
@@ -39,7 +40,9 @@ with runtide.start_run(name=f"worker {{sys.argv[2]}}", tags={{"killed": sys.argv
 """
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(
+    "service", [pytest.param(name, marks=() if name in QUICKLY else pytest.mark.gate) for name in SERVICES]
+)
 def test_killing_a_service_during_training_loses_and_doubles_nothing(stack: RunningStack, service: str) -> None:
     experiment = f"kill {service}"
     workers = [stack.python(TRAINING, experiment, str(number)) for number in range(WORKERS)]

@@ -80,7 +80,7 @@ def test_one_variable_and_everything_refers_to_the_registry(
         for one in (run_id, before):
             eventually(lambda one=one: is_complete(stack, one), f"{one} complete")  # type: ignore[misc]
         assert stored(stack, run_id) == {"points": STEPS + 1, "last": -1.0, "tags": {}}
-        events = json.loads(stack.runtide("log", run_id, "--json").stdout)["events"]
+        events = json.loads(stack.runtide("log", run_id, "--metrics", "--json").stdout)["events"]
         assert {event["envelope"]["type"] for event in events} >= {"RunStarted", "TagsDeleted", "RunEnded"}
         assert not [event["problem"] for event in events if event.get("problem")]
         assert stack.postgres("SELECT count(*) AS parked FROM quarantine")[0]["parked"] == 0

@@ -83,6 +83,7 @@ def _install(wheel: Path, into: Path, extra: str) -> Path:
     return python
 
 
+@pytest.mark.gate
 def test_the_sdk_alone_installs_into_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
     python = _install(wheel, tmp_path / "env", "")
     check = "import runtide, sys; assert 'duckdb' not in sys.modules; print(runtide.__file__)"

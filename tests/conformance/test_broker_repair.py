@@ -130,6 +130,7 @@ async def test_our_reader_gets_to_the_end_behind_a_gap(gap: BrokerProcess, topic
         assert reader.lag(applied) == {place: 0}
 
 
+@pytest.mark.gate
 async def test_java_gets_to_the_end_behind_a_gap(gap: BrokerProcess, java_programs: JavaPrograms, topic: str) -> None:
     for start in FROM:
         command = [*java_programs("JavaClient"), "to-the-end", gap.address, topic, str(start)]

@@ -20,7 +20,7 @@ import numpy as np
 from runtide.kafka import KafkaSettings, new_producer
 from runtide_schemas import topics
 from runtide_schemas.codec import encode
-from runtide_schemas.envelope import make_envelope, to_headers
+from runtide_schemas.envelope import Envelope, make_envelope, to_headers
 from runtide_schemas.events.catalog import (
     AliasMoved,
     Answer,
@@ -62,16 +62,29 @@ class LogWriter:
         self._next: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._requests = 0
 
-    async def publish(self, body: Any, writer: str = "e" * 32, *, at: int = AT, skip: int = 0) -> None:
-        """Publish one event; ``skip`` sequence numbers are left out before it."""
+    async def publish(
+        self,
+        body: Any,
+        writer: str = "e" * 32,
+        *,
+        at: int = AT,
+        skip: int = 0,
+        actor: str = "",
+        cause: str = "",
+        timestamp_ms: int | None = None,
+    ) -> Envelope:
+        """Publish one event; ``skip`` sequence numbers are left out before it. The record's time is now unless given."""
         topic = topic_of(body)
         run_id = body.run_id if topic in (topics.RUNS, topics.METRICS) else ""
         stream = (topic, run_id, writer)
         seq = self._next[stream] + skip
         self._next[stream] = seq + 1
-        envelope = make_envelope(type(body).__name__, subject=subject_of(body), writer=writer, seq=seq, time=at)
+        about = {"subject": subject_of(body), "writer": writer, "actor": actor, "cause": cause}
+        envelope = make_envelope(type(body).__name__, **about, seq=seq, time=at)
         headers = to_headers(envelope)
-        await self._producer.send_and_wait(topic, encode(body), key=key_of(body, writer), headers=headers)
+        key = key_of(body, writer)
+        await self._producer.send_and_wait(topic, encode(body), key=key, headers=headers, timestamp_ms=timestamp_ms)
+        return envelope
 
     async def garbage(self, run_id: str) -> None:
         """Publish a record of the runs topic that is no event."""

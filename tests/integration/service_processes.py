@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,11 +21,20 @@ START_S = 60.0
 class Service:
     """One process; its stderr goes to ``<folder>/<name>.log``."""
 
-    def __init__(self, folder: Path, name: str, module: str, *arguments: str, bootstrap: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        module: str,
+        *arguments: str,
+        bootstrap: str = "",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.bootstrap = bootstrap
         self.log_path = folder / f"{name}.log"
         self._command = [sys.executable, "-m", module, *arguments]
         self._environment = os.environ | {"RUNTIDE_KAFKA_BOOTSTRAP": bootstrap, "PYTHONUNBUFFERED": "1"}
+        self._environment |= dict(variables or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

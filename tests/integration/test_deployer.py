@@ -247,6 +247,7 @@ async def test_instances_survive_the_deployer_and_are_found_again(lab: Lab) -> N
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
+@pytest.mark.gate
 async def test_killed_at_any_moment_it_resumes_without_a_double_start_or_an_orphan(lab: Lab, seed: int) -> None:
     random = Random(seed)
     await lab.request()

@@ -1,6 +1,7 @@
 """Importing again: after other options, with other machines, after kills."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,11 +14,14 @@ from runtide.importing import mlflow
 from runtide.importing.importer import ImportOptions, import_runs
 from runtide.importing.ledger import Ledger
 from runtide.importing.records import SourceRun
+from runtide.kafka import KafkaSettings
+from runtide.spool.export import exported
 from runtide.spool.manifest import FILE as MANIFEST_FILE
+from runtide.sync import sync
 from runtide_deploy.cli import importing as cli
 from runtide_deploy.cli.main import app
 from runtide_schemas.errors import FatalError, InvalidRequest, NotFound
-from tests.integration.import_samples import RUNS, connection_to, said, two_runs
+from tests.integration.import_samples import RUNS, START, FileStoreSample, connection_to, said, two_runs
 
 
 def test_another_experiment_for_a_run_that_is_imported_is_said_and_nothing_is_written(tmp_path: Path) -> None:
@@ -29,6 +33,83 @@ def test_another_experiment_for_a_run_that_is_imported_is_said_and_nothing_is_wr
     assert report.unchanged == list(RUNS) and not report.grown
     assert "the run was imported with 'digits', which stays" in said(report)
     assert sorted(here.spool.rglob(MANIFEST_FILE)) == spools
+
+
+def test_what_only_the_start_of_a_run_says_stays_and_that_is_said_and_nothing_is_written(tmp_path: Path) -> None:
+    here = connection_to(None, tmp_path)
+    store = FileStoreSample(tmp_path / "mlruns")
+    store.run(RUNS[0])
+    store.text(RUNS[0], "params", "gone", "1")
+    store.dataset(RUNS[0], "digits", "training")
+    mlflow.import_store(store.root, here)
+    spools = sorted(here.spool.rglob(MANIFEST_FILE))
+    start = START * 1000
+    store.run(RUNS[0], user_id="grace", start_time=start, source_name="b.py", source_version="f00")
+    (store.folder / RUNS[0] / "params" / "gone").unlink()
+    shutil.rmtree(store.folder / RUNS[0] / "inputs")
+    for options in (ImportOptions(dry_run=True), ImportOptions(), ImportOptions()):
+        report = mlflow.import_store(store.root, here, options)
+        assert report.unchanged == [RUNS[0]] and not report.grown
+        assert "the user 'grace': the run was imported with 'ada', which stays" in said(report)
+        assert f"the start time {start}: the run was imported with 1599999999000" in said(report)
+        assert "the source 'b.py'" in said(report) and "the version of the source 'f00'" in said(report)
+        assert sorted(here.spool.rglob(MANIFEST_FILE)) == spools
+    store.text(RUNS[0], "params", "gone", "1")
+    assert mlflow.import_store(store.root, here).unchanged == [RUNS[0]], "it is imported already"
+
+
+def test_a_parent_that_changed_stays_as_it_was_imported(tmp_path: Path) -> None:
+    here = connection_to(None, tmp_path)
+    store = FileStoreSample(tmp_path / "mlruns")
+    store.run(RUNS[0])
+    mlflow.import_store(store.root, here)
+    store.text(RUNS[0], "tags", "mlflow.parentRunId", RUNS[1])
+    assert f"the parent run {RUNS[1]!r}: the run was imported with ''" in said(mlflow.import_store(store.root, here))
+    assert mlflow.import_store(store.root, here).unchanged == [RUNS[0]]
+
+
+def test_each_change_there_and_back_and_there_again_has_events_of_its_own(tmp_path: Path) -> None:
+    here = connection_to(None, tmp_path)
+    store = FileStoreSample(tmp_path / "mlruns")
+    for number, name in enumerate(("fox", "owl", "fox", "owl"), start=1):
+        store.run(RUNS[0], run_name=name)
+        mlflow.import_store(store.root, here)
+        assert len(list(here.spool.rglob(MANIFEST_FILE))) == number
+
+
+def test_a_run_that_was_restored_at_its_source_is_restored(tmp_path: Path) -> None:
+    here = connection_to(None, tmp_path)
+    store = FileStoreSample(tmp_path / "mlruns")
+    store.run(RUNS[0], lifecycle_stage="deleted")
+    mlflow.import_store(store.root, here, deleted=True)
+    store.run(RUNS[0])
+    assert mlflow.import_store(store.root, here).grown == [RUNS[0]]
+    events = [event for spool in here.spool.rglob(MANIFEST_FILE) for event in exported([spool.parent])]
+    assert {"RunDeleted", "RunRestored"} <= {type(event.body).__name__ for event in events}
+    assert mlflow.import_store(store.root, here).unchanged == [RUNS[0]]
+
+
+def test_a_damaged_ledger_of_a_killed_import_is_named_and_stops_neither_imports_nor_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    here = connection_to(None, tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Ledger, "release", interrupted)
+        mlflow.import_store(two_runs(tmp_path), here)
+    (here.spool / "imports" / f"{RUNS[0]}.json").write_text("{")
+    place = here.spool / "imports" / "unfinished" / RUNS[0]
+    (spool,) = sync([here.spool], KafkaSettings(bootstrap="127.0.0.1:1")).spools
+    assert (spool.directory, spool.state) == (place, "not sent") and "Restore it, or delete it" in spool.problem
+    listed = CliRunner().invoke(app, ["spool", "ls", str(here.spool)])
+    assert listed.exit_code == 0, listed.output
+    other = two_runs(tmp_path / "other")
+    (other / "123" / RUNS[0]).rename(tmp_path / "gone")
+    report = mlflow.import_store(other, here)
+    assert report.new == [RUNS[1]] and "Restore it, or delete it" in said(report)
+    assert len(list(place.iterdir())) == 2, "nothing of it is lost"
 
 
 def test_spools_that_a_killed_import_had_noted_are_found_although_the_source_is_gone(tmp_path: Path) -> None:

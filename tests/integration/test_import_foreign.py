@@ -187,6 +187,21 @@ def test_damaged_event_files_give_what_is_whole_and_say_the_rest(broker: BrokerP
         tensorboard.import_directory(here.spool, here)
 
 
+def test_a_tensor_whose_shape_says_more_than_it_holds_is_left_out_and_not_made(tmp_path: Path) -> None:
+    writer = EventFileWriter(str(tmp_path / "logs"))
+    for step, sizes in enumerate([[], [1, 1], [1 << 40], [1, 1 << 30]]):
+        tensor = TensorProto(dtype=1, float_val=[0.5])
+        for size in sizes:
+            tensor.tensor_shape.dim.add(size=size)
+        value = Summary.Value(tag="loss", tensor=tensor)
+        value.metadata.plugin_data.plugin_name = "scalars"
+        writer.add_event(Event(step=step, wall_time=1.6e9 + step, summary=Summary(value=[value])))
+    writer.close()
+    report = tensorboard.import_directory(tmp_path / "logs", connection_to(None, tmp_path))
+    assert report.points == 2 and not any("cannot be" in left_out.why for _, left_out in report.left_out)
+    assert [left_out.what for _, left_out in report.left_out] == ["2 scalars"]
+
+
 WANDB_JOB = """
 import math, sys, wandb
 run = wandb.init(project="vision", name="swift", dir=sys.argv[1], config={"rate": 0.1, "opt": {"name": "adam"}},

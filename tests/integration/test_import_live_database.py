@@ -109,3 +109,55 @@ def test_what_is_only_in_the_write_ahead_log_is_imported(tmp_path: Path) -> None
         insert(other, RUNS[0], [(2, START * 1000, 0.5)])
         other.commit()
         assert mlflow.import_store(path, connection_to(None, tmp_path)).points == 2
+
+
+IMPORT = """
+import ctypes, sys
+ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())  # root may not write either
+from runtide.connection import Connection
+from runtide.importing import mlflow
+from runtide_schemas.errors import InvalidRequest
+path, spool = sys.argv[1:]
+here = Connection.resolve(broker="", spool=spool, data=spool + "/none", artifacts=spool + "/artifacts")
+try:
+    print("points", mlflow.import_store(path, here).points)
+except InvalidRequest as error:
+    print(error)
+"""
+
+
+def imported_read_only(path: Path, spool: Path) -> str:
+    """Import a database from a folder that nobody may write; return what is said of it."""
+    files = [path.parent, *path.parent.iterdir()]
+    for file in files:
+        file.chmod(0o500)
+    try:
+        command = [sys.executable, "-c", IMPORT, str(path), str(spool)]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
+    finally:
+        for file in files:
+            file.chmod(0o700)
+
+
+@pytest.mark.slow
+def test_a_database_with_a_write_ahead_log_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "backup" / "mlflow.db"
+    path.parent.mkdir()
+    database(path, RUNS[0], [(1, START * 1000, 0.5)])
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        insert(other, RUNS[0], [(2, START * 1000, 0.5)])
+        other.commit()
+        assert imported_read_only(path, tmp_path / "in-use") == "points 2\n", (
+            "the files beside it are there to be shared"
+        )
+        copied = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    assert [file.name for file in path.parent.iterdir()] == ["mlflow.db"]
+    refused = imported_read_only(path, tmp_path / "closed")
+    assert "in a folder that cannot be written" in refused and "import a copy" in refused
+    (tmp_path / "copy.db").write_bytes(path.read_bytes())
+    assert mlflow.import_store(tmp_path / "copy.db", connection_to(None, tmp_path)).points == 2
+    for name in ("mlflow.db", "mlflow.db-wal"):
+        (path.parent / name).write_bytes(copied[name])
+    refused = imported_read_only(path, tmp_path / "torn-off")
+    assert "import a copy" in refused and "mlflow.db-wal" in refused and "recover it" not in refused

@@ -52,22 +52,32 @@ def test_trainings_arrive_and_without_a_broker_they_wait_for_sync(tmp_path: Path
     assert sorted(step for step, _ in points_of(events, "train-rmse")) == sorted(list(range(50)) * 4)
 
 
-def test_without_a_broker_only_the_processs_end_waits_and_once(tmp_path: Path) -> None:
-    deadline = "3"
-    began = time.monotonic()
-    variables = {"RUNTIDE_EXIT_DEADLINE": deadline}
-    away = child(ENDS, broker="127.0.0.1:9", spool=tmp_path, variables=variables)
-    code, took, errors = finished(away)
-    assert code == 0, errors
-    assert float(took) < float(deadline), "three ends, none of which waits"
-    assert time.monotonic() - began < 2 * float(deadline) + 3, "the process's end waits once, not for each"
-    assert errors.count("not delivered") == 3
+def test_an_end_waits_for_nobody_and_kill_9_does_not_lose_it(tmp_path: Path) -> None:
+    away = child(ENDS, "3", broker="127.0.0.1:9", spool=tmp_path, variables={"RUNTIDE_EXIT_DEADLINE": "600"})
+    assert away.stdout is not None
+    try:
+        assert away.stdout.readline() == "ended\n", "which an end that waits would not come to"
+    finally:
+        away.kill()
+        finished(away)
     assert [(run.status, run.reason) for run in spooled_runs(tmp_path)] == [("FAILED", "ValueError: bad batch")] * 3
+
+
+def test_without_a_broker_the_processs_end_waits_once_for_all(tmp_path: Path) -> None:
+    runs, deadline = 12, 3
+    began = time.monotonic()
+    variables = {"RUNTIDE_EXIT_DEADLINE": str(deadline)}
+    code, _, errors = finished(
+        child(ENDS, str(runs), broker="127.0.0.1:9", spool=tmp_path, variables=variables), seconds=120
+    )
+    assert code == 0, errors
+    assert time.monotonic() - began < (runs - 1) * deadline, "once, not for each"
+    assert errors.count("not delivered") == runs
 
 
 def test_what_was_not_waited_for_arrives_in_order(tmp_path: Path) -> None:
     with broker_with_topics(tmp_path / "broker") as broker:
-        code, _, errors = finished(child(ENDS, broker=broker.address, spool=tmp_path / "spool"))
+        code, _, errors = finished(child(ENDS, "3", broker=broker.address, spool=tmp_path / "spool"))
         assert (code, errors) == (0, "")
         assert list((tmp_path / "spool").glob("*/*/writer.json")) == []
         events = read_log(broker.address)
@@ -78,16 +88,15 @@ def test_what_was_not_waited_for_arrives_in_order(tmp_path: Path) -> None:
 
 
 ENDS = """
-import time
+import sys
 from runtide.integrations.training_run import TrainingRun
 
-began = time.monotonic()
-for _ in range(3):
+for _ in range(int(sys.argv[1])):
     training = TrainingRun("loops")
     training.begin()
     training.log_metrics({"loss": 0.5}, 0)
     training.end(ValueError("bad batch"))
-print(time.monotonic() - began)
+print("ended", flush=True)
 """
 
 WORKER = """

@@ -90,6 +90,7 @@ def seen(http: HttpLog, run_id: str) -> dict[str, ArtifactLogged]:
     return {body.path: body for body in bodies(events, ArtifactLogged)}
 
 
+@pytest.mark.gate
 def test_everything_goes_over_http_with_a_token(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     (tmp_path / "token").chmod(0o600)

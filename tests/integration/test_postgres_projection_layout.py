@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from runtide_consumers.postgres.digest import digest
+from runtide_consumers.postgres.layout import LAYOUT_VERSION
 from runtide_consumers.postgres.projection import PostgresProjection
 from runtide_consumers.postgres.rows import TABLES
 from runtide_consumers.postgres.statements import statements
@@ -80,7 +81,7 @@ async def test_the_sql_reader_may_read_and_nothing_else(
 
 async def test_another_layout_version_is_refused(connection: asyncpg.Connection, postgres_dsn: str) -> None:
     await connection.execute("update projection_state set value = 99 where name = 'layout'")
-    with pytest.raises(FatalError, match="layout version 99, this program writes 1"):
+    with pytest.raises(FatalError, match=f"layout version 99, this program writes {LAYOUT_VERSION}"):
         await PostgresProjection(postgres_dsn).open()
 
 

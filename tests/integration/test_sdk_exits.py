@@ -87,15 +87,17 @@ def test_the_way_out_gives_the_status(broker: BrokerProcess, tmp_path: Path, way
 def test_an_exit_without_broker_keeps_its_deadline_and_says_what_is_left(
     broker: BrokerProcess, tmp_path: Path, code: str, status: str
 ) -> None:
-    before = time.monotonic()
     process = child(START + code, broker=AWAY, spool=tmp_path / "spool", variables={"RUNTIDE_EXIT_DEADLINE": "1"})
-    _, out, errors = finished(process)
-    assert time.monotonic() - before < 20
+    assert process.stdout is not None
+    run_id = process.stdout.readline().strip()
+    began = time.monotonic()
+    _, _, errors = finished(process)
+    assert time.monotonic() - began < 10, "without a setting it waits so long for the broker alone"
     (directory,) = (path.parent for path in (tmp_path / "spool").glob("*/*/writer.json"))
     assert "not delivered" in errors
     assert f"runtide sync {directory}" in errors
     assert sync([directory], KafkaSettings(bootstrap=broker.address)).complete
-    events = read_log(broker.address, out.strip())
+    events = read_log(broker.address, run_id)
     assert_complete(events)
     assert [body.status for body in bodies(events, RunEnded)] == [status]
     assert [body.reason for body in bodies(events, WriterClosed)] == [status.lower()]
@@ -111,7 +113,7 @@ def test_ctrl_c_ends_the_waiting_at_an_exit_and_what_is_left_is_said(broker: Bro
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     returned, _, errors = finished(process)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40, "of the 50 s"
     assert returned == -signal.SIGINT, "as after the first"
     (directory,) = (path.parent for path in (tmp_path / "spool").glob("*/*/writer.json"))
     assert f"runtide sync {directory}" in errors

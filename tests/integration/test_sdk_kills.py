@@ -82,6 +82,11 @@ def check_kills(broker: BrokerProcess, tmp_path: Path, count: int, seed: int) ->
     assert sync([tmp_path / "spool"], settings).spools == ()
 
 
+def test_a_few_kills_lose_nothing_that_had_returned(broker: BrokerProcess, tmp_path: Path) -> None:
+    check_kills(broker, tmp_path, count=4, seed=3)
+
+
+@pytest.mark.gate
 def test_twenty_kills_lose_nothing_that_had_returned(broker: BrokerProcess, tmp_path: Path) -> None:
     check_kills(broker, tmp_path, count=20, seed=1)
 

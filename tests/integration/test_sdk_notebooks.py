@@ -71,7 +71,8 @@ def test_a_failing_cell_ends_no_run_and_a_restart_finishes_it(broker: BrokerProc
 
 
 def test_a_restart_without_broker_says_in_the_notebook_what_is_left(broker: BrokerProcess, tmp_path: Path) -> None:
-    with running_kernel(tmp_path, RUNTIDE_BROKER=AWAY) as kernel:
+    with running_kernel(tmp_path, RUNTIDE_BROKER=AWAY, RUNTIDE_EXIT_DEADLINE="100") as kernel:
+        kernel.manager.shutdown_wait_time = 60.0  # Jupyter's 5 s are too few for a machine under load
         run_id = run_with_failing_cells(kernel)
         began = time.monotonic()
         kernel.manager.shutdown_kernel(restart=True)
@@ -148,7 +149,7 @@ def test_an_interrupt_ends_the_waiting_of_an_end(broker: BrokerProcess, tmp_path
         began = time.monotonic()
         kernel.interrupt()
         assert kernel.end_of_cell() == "KeyboardInterrupt"
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 40, "of the 50 s"
         assert "runtide sync" in kernel.said()
         assert kernel.run("assert run.ended and runtide.active_run() is None") == ""
         assert sync([tmp_path / "spool"], KafkaSettings(bootstrap=broker.address)).complete, "while the kernel lives"

@@ -52,7 +52,7 @@ def test_every_statement_is_one_that_duckdb_takes(tmp_path: Path) -> None:
     for name, sql in load_statements("merge.sql").items():
         table = connection.table(name.removeprefix("delete_")) if "batch_" in sql else None
         if table is None:
-            connection.execute(sql, {"value": 1} if "$value" in sql else {}).fetchall()
+            connection.execute(sql, dict.fromkeys(re.findall(r"\$(\w+)", sql), 1)).fetchall()
         else:
             view = "batch_keys" if name.startswith(_KEYS_ONLY) else "batch_rows"
             execute_with(connection, name, view, table.limit(0).to_arrow_table())
@@ -92,7 +92,7 @@ def test_a_filter_on_the_run_goes_through_the_summaries_to_its_points(tmp_path: 
     connection = open_database(settings(tmp_path / "history.duckdb"))
     connection.execute("INSERT INTO run_ids SELECT range, 'r' || range FROM range(100)")
     connection.execute("INSERT INTO metric_keys VALUES (0, 'loss')")
-    connection.execute("INSERT INTO points SELECT range // 5000, 0, 0, range, 0, 0.5 FROM range(500000)")
+    connection.execute("INSERT INTO points SELECT range // 5000, 0, 0, range, 0, 0.5, range FROM range(500000)")
     connection.execute("CHECKPOINT")
     sql = f"EXPLAIN (ANALYZE, FORMAT json) SELECT last_step FROM metric_summaries WHERE {condition}"
     [(_, text)] = connection.execute(sql).fetchall()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runtide_consumers.duckdb.fold import FOLDS
-from runtide_consumers.duckdb.projection import TOPICS
+from runtide_consumers.duckdb.history import TOPICS
 from runtide_consumers.projection import Batch, Origin, Parked, TopicPartition
 from runtide_schemas import topics
 from runtide_schemas.errors import Fenced, PoisonEvent

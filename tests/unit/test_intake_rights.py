@@ -11,8 +11,8 @@ from runtide_schemas.topics import LIVENESS, METRICS, REQUESTS, RUNS
 from tests.unit.sample_events import sample
 
 OPEN = (RUNS, METRICS, LIVENESS, REQUESTS)
-OF_THE_WATCHER = {"RunLost", "RunRecovered"}
-FROM_CLIENTS = {name for name, kind in EVENT_TYPES.items() if kind.topic in OPEN} - OF_THE_WATCHER
+OF_SERVICES = {"RunLost", "RunRecovered", "RunPurged", "RunArtifactsRemoved"}
+FROM_CLIENTS = {name for name, kind in EVENT_TYPES.items() if kind.topic in OPEN} - OF_SERVICES
 FROM_SERVICES = set(EVENT_TYPES) - FROM_CLIENTS
 
 

@@ -72,6 +72,14 @@ def test_a_training_is_a_run_with_params_and_every_epochs_metrics(spool: Path) -
     assert (run.params["optimizer"], run.params["optimizer/momentum"]) == ("SGD", "0.25")
 
 
+def test_the_learning_rate_is_the_param_that_was_given(spool: Path) -> None:
+    model = compiled()
+    model.compile(keras.optimizers.Adam(0.001, clipnorm=0.1), "binary_crossentropy")
+    fit(model, RuntideCallback())
+    params = only(spool).params
+    assert (params["optimizer/learning_rate"], params["optimizer/clipnorm"]) == ("0.001", "0.1")
+
+
 def test_the_active_run_is_used_and_a_training_that_goes_on_counts_on(spool: Path) -> None:
     model, callback = compiled(), RuntideCallback()
     with runtide.start_run("users") as active:
@@ -104,6 +112,18 @@ def test_an_evaluation_afterwards_goes_on_with_the_run(spool: Path) -> None:
     assert run.statuses == ["RUNNING", "FINISHED"] * 2
     assert run.points["test_loss"] == [(1, pytest.approx(loss))]
     assert run.points["test_accuracy"] == [(1, pytest.approx(accuracy))]
+
+
+def test_an_evaluation_of_another_model_has_a_run_of_its_own(spool: Path) -> None:
+    first, second, callback = compiled(), compiled(), RuntideCallback()
+    fit(first, callback)
+    fit(second, callback, epochs=3)
+    fitted = {run.run_id: len(run.points["loss"]) for run in spooled_runs(spool)}
+    for model in (first, second, compiled()):
+        model.evaluate(ROWS, LABELS, callbacks=[callback], verbose=0)
+    tested = {run.run_id: [step for step, _ in run.points["test_loss"]] for run in spooled_runs(spool)}
+    (of_no_fit,) = tested.keys() - fitted.keys()
+    assert tested == {run_id: [epochs - 1] for run_id, epochs in fitted.items()} | {of_no_fit: [0]}
 
 
 def test_an_exception_makes_its_own_run_failed(spool: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +280,58 @@ def test_what_failed_stays_failed_and_what_comes_after_has_a_run_of_its_own(spoo
     training.end()
     statuses = [run.statuses for run in spooled_runs(spool)]
     assert sorted(statuses) == [["RUNNING", "FAILED"], ["RUNNING", "FINISHED", "RUNNING", "FINISHED"]]
+
+
+class Model:
+    """What is trained."""
+
+
+def test_each_evaluation_goes_on_with_the_run_of_what_is_evaluated(spool: Path) -> None:
+    training, first, second, stranger = TrainingRun("loops"), Model(), Model(), Model()
+    ids = []
+    for model in (first, second):
+        training.begin(of=model)
+        ids.append(training.run_id)
+        training.end()
+    for value, model in enumerate((first, second, stranger)):
+        training.begin(of=model, go_on=True)
+        ids.append(training.run_id)
+        training.log_metrics({"test_loss": value}, 0)
+        training.end()
+    assert ids[2:4] == ids[:2]
+    runs = {run.run_id: (run.statuses, run.points["test_loss"]) for run in spooled_runs(spool)}
+    twice = ["RUNNING", "FINISHED"] * 2
+    assert runs == {ids[0]: (twice, [(0, 0.0)]), ids[1]: (twice, [(0, 1.0)]), ids[4]: (twice[:2], [(0, 2.0)])}
+
+
+def test_what_failed_is_not_gone_on_with_by_its_model_either(spool: Path) -> None:
+    training, model = TrainingRun("loops"), Model()
+    for error in (None, ValueError("CUDA out of memory"), None):
+        training.begin(of=model, go_on=True)
+        training.end(error)
+    assert sorted(run.statuses for run in spooled_runs(spool)) == [
+        ["RUNNING", "FINISHED"],
+        ["RUNNING", "FINISHED", "RUNNING", "FAILED"],
+    ]
+
+
+@pytest.mark.parametrize("model", [{"no": "key"}, 3], ids=["no key", "not held weakly"])
+def test_what_cannot_be_remembered_is_trained_all_the_same(
+    spool: Path, model: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    training = TrainingRun("loops")
+    for go_on in (False, True):
+        training.begin(of=model, go_on=go_on)
+        training.end()
+    assert [run.status for run in spooled_runs(spool)] == ["FINISHED"] * 2
+    assert caplog.records == []
+
+
+def test_a_model_that_is_gone_is_not_kept(spool: Path) -> None:
+    training, model = TrainingRun("loops"), Model()
+    alive = weakref.ref(model)
+    training.begin(of=model)
+    training.end()
+    del model
+    gc.collect()
+    assert alive() is None

@@ -90,6 +90,19 @@ def test_evaluate_and_predict_afterwards_go_on_with_the_run(spool: Path, tmp_pat
     assert steps(run, "test/loss") == [4]
 
 
+def test_an_evaluation_of_another_trainers_model_has_a_run_of_its_own(spool: Path, tmp_path: Path) -> None:
+    callback = RuntideCallback()
+    first, second = trainer(tmp_path, callback, epochs=1), trainer(tmp_path, callback, epochs=1)
+    first.train()
+    (trained,) = [run.run_id for run in spooled_runs(spool)]
+    second.evaluate()
+    first.evaluate()
+    runs = {run.run_id: run for run in spooled_runs(spool)}
+    assert steps(runs.pop(trained), "eval/loss") == [4]
+    (of_no_training,) = runs.values()
+    assert (of_no_training.statuses, steps(of_no_training, "eval/loss")) == (["RUNNING", "FINISHED"], [0])
+
+
 def test_the_active_run_is_used_and_a_resumed_training_counts_on(spool: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="bad batch"), runtide.start_run() as run:
         trainer(tmp_path, RuntideCallback(), Boom(5), save_strategy="epoch").train()
@@ -119,7 +132,8 @@ def test_checkpoints_and_the_model_are_stored_when_asked_to(spool: Path, tmp_pat
 
 
 def test_report_to_names_it_once_it_is_registered(spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integration_utils, "INTEGRATION_TO_CALLBACK", dict(integration_utils.INTEGRATION_TO_CALLBACK))
+    others = {name: made for name, made in integration_utils.INTEGRATION_TO_CALLBACK.items() if name != "runtide"}
+    monkeypatch.setattr(integration_utils, "INTEGRATION_TO_CALLBACK", others)
     with pytest.raises(ValueError, match="runtide is not supported"):
         trainer(tmp_path, report_to="runtide")
     register()

@@ -83,14 +83,47 @@ def oracle(series: list[Point]) -> dict[tuple[str, str], tuple[Any, ...]]:
     return summaries
 
 
-@given(points, st.integers(min_value=1, max_value=10))
-def test_summaries_are_what_the_contract_says(series: list[Point], size: int) -> None:
+def assert_as_the_contract_says(series: list[Point], size: int) -> None:
     columns = summarise(events_of(series, size))
     rows = [] if columns is None else list(zip(*columns, strict=True))
     found = {
         (run_id, key): (bits(last), step, at, bits(first), *rest) for run_id, key, last, step, at, first, *rest in rows
     }
     assert found == oracle(series)
+
+
+@given(points, st.integers(min_value=1, max_value=10))
+def test_summaries_are_what_the_contract_says(series: list[Point], size: int) -> None:
+    assert_as_the_contract_says(series, size)
+
+
+@given(points, st.integers(min_value=1, max_value=10))
+def test_so_are_those_of_points_in_their_order(series: list[Point], size: int) -> None:
+    one_of_each = {point[:4]: point for point in series}
+    assert_as_the_contract_says(sorted(one_of_each.values(), key=lambda point: point[2:4]), size)
+
+
+def test_so_are_those_of_more_series_than_sixteen_bits_can_number() -> None:
+    series = [("run1", f"loss/{number}", step, 0, float(number)) for step in (0, 1) for number in range(70_000)]
+    columns = summarise([event for half in (series[:70_000], series[70_000:]) for event in one_event(half)])
+    assert columns is not None
+    _, keys, last, steps, *_ = columns
+    assert dict(zip(keys, last, strict=True)) == {f"loss/{number}": float(number) for number in range(70_000)}
+    assert set(steps) == {1}
+
+
+def one_event(series: list[Point]) -> list[MetricsLogged]:
+    """Return the points, each of a name of its own, as one event."""
+    return [
+        MetricsLogged(
+            run_id=series[0][0],
+            keys=tuple(point[1] for point in series),
+            key_index=np.arange(len(series), dtype=np.int32),
+            step=np.array([point[2] for point in series], np.int64),
+            timestamp=np.array([point[3] for point in series], np.int64),
+            value=np.array([point[4] for point in series], np.float64),
+        )
+    ]
 
 
 def test_no_points_give_no_rows() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from runtide_consumers.duckdb import fold, points, transaction
 from runtide_consumers.duckdb.digest import table_digests
+from runtide_consumers.duckdb.log_state import LogState
 from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.projection import Place
 from runtide_schemas.errors import FatalError, TransientError
@@ -185,7 +186,7 @@ async def test_an_error_of_the_store_or_the_machine_is_no_fault_of_an_event(
         loop = Loop(projection)
         await loop.start()
         with monkeypatch.context() as patched:
-            patched.setattr(transaction, "_write_positions", fails)
+            patched.setattr(LogState, "write", fails)
             with pytest.raises(type(error)):
                 await loop.read_on(log)
         assert await rows(projection, "FROM quarantine") == []

@@ -6,7 +6,7 @@ import pytest
 
 from runtide_queries.statements import load, parse
 
-FILES = ("experiments", "runs", "models", "deployments", "operations", "history")
+FILES = ("experiments", "runs", "models", "deployments", "operations", "history", "past")
 
 
 def test_parameters_become_positions_by_first_use() -> None:

@@ -5,6 +5,8 @@ The log is the truth and the file a fold of it, so a damaged file is renamed, ne
 
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,31 @@ Connection = Any
 log = logging.getLogger(__name__)
 
 
-def open_database(settings: DuckdbSettings, path: Path | None = None) -> Connection:
+@dataclass(frozen=True, slots=True)
+class FileFormat:
+    """What a file is made as, and recognised by.
+
+    Attributes:
+        store: name of the store, as ``runtide rebuild`` takes it.
+        version: version of its tables.
+        create: makes its own tables in an empty file, in the transaction that is open; those of the log are there.
+    """
+
+    store: str
+    version: int
+    create: Callable[[Connection], None]
+
+
+def _create_history(connection: Connection) -> None:
+    connection.execute(load_statements("schema.sql")["create_schema"])
+
+
+HISTORY_FORMAT = FileFormat("duckdb", FORMAT_VERSION, _create_history)
+
+
+def open_database(
+    settings: DuckdbSettings, path: Path | None = None, file_format: FileFormat = HISTORY_FORMAT
+) -> Connection:
     """Return the connection that owns a file, its tables in place; the file of the settings unless another is given.
 
     Raises:
@@ -39,14 +65,14 @@ def open_database(settings: DuckdbSettings, path: Path | None = None) -> Connect
         set_aside(path, str(error))
         connection = connect(settings, path)
     try:
-        _ensure_format(connection, path)
+        _ensure_format(connection, path, file_format)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def open_existing(settings: DuckdbSettings, path: Path) -> Connection:
+def open_existing(settings: DuckdbSettings, path: Path, file_format: FileFormat = HISTORY_FORMAT) -> Connection:
     """Return the connection that owns a file that has to be there and whole.
 
     Raises:
@@ -59,7 +85,7 @@ def open_existing(settings: DuckdbSettings, path: Path) -> Connection:
     try:
         if not connection.execute(load_statements("schema.sql")["list_tables"]).fetchall():
             raise FatalError(f"{path} is empty")
-        _ensure_format(connection, path)
+        _ensure_format(connection, path, file_format)
     except BaseException:
         connection.close()
         raise
@@ -110,28 +136,29 @@ def connect(settings: DuckdbSettings, path: Path, *, read_only: bool = False) ->
     )
 
 
-def _ensure_format(connection: Connection, path: Path) -> None:
+def _ensure_format(connection: Connection, path: Path, file_format: FileFormat) -> None:
     statements = load_statements("schema.sql")
     tables = {row[0] for row in connection.execute(statements["list_tables"]).fetchall()}
     if not tables:
-        _create(connection, statements)
+        _create(connection, statements, file_format)
     elif "format" not in tables:
         raise FatalError(
             f"{path} is a DuckDB file with other tables ({', '.join(sorted(tables)[:5])}); give --file another path"
         )
     version = read_format(connection)
-    if version != FORMAT_VERSION:
+    if version != file_format.version:
         raise FatalError(
-            f"{path} has format version {version}, this program reads and writes version {FORMAT_VERSION}. Run `runtide "
-            "rebuild duckdb`, which folds a new one beside it and swaps, or start this program with --upgrade, which does so "
-            "first; or run the Runtide version that made it"
+            f"{path} has format version {version}, this program reads and writes version {file_format.version}. Run "
+            f"`runtide rebuild {file_format.store}`, which folds a new one beside it and swaps, or start this program with "
+            "--upgrade, which does so first; or run the version that made it"
         )
 
 
-def _create(connection: Connection, statements: Any) -> None:
+def _create(connection: Connection, statements: Any, file_format: FileFormat) -> None:
     connection.execute("BEGIN")
-    connection.execute(statements["create_schema"])
-    connection.execute(statements["set_format"], {"version": FORMAT_VERSION})
+    connection.execute(statements["create_log_tables"])
+    file_format.create(connection)
+    connection.execute(statements["set_format"], {"version": file_format.version})
     connection.execute("COMMIT")
 
 

@@ -73,7 +73,7 @@ def _hashed_names(connection: Connection, table: str) -> Words:
 def _point_words(batch: Any, names: dict[str, Words]) -> list[Words]:
     surrogates = [("run", "run_ids"), ("key", "metric_keys"), ("writer", "writer_ids")]
     words = [names[table][batch.column(column).to_numpy()] for column, table in surrogates]
-    plain = [batch.column(column).to_numpy().view(np.uint64) for column in ("step", "timestamp", "value")]
+    plain = [batch.column(column).to_numpy().view(np.uint64) for column in ("step", "timestamp", "value", "place")]
     return [*words, *plain]
 
 

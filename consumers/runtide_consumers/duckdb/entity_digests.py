@@ -8,7 +8,8 @@ import asyncio
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from runtide_consumers.rebuild.comparison import Share
 
 _ROWS = 10_000
 _POINTS = "points"
-_POINT_COLUMNS = {"run", "key", "writer", "step", "timestamp", "value"}
+_POINT_COLUMNS = {"run", "key", "writer", "step", "timestamp", "value", "place"}
 _MODULUS = 1 << 128
 _OF_RUNS = "run_id <> ''"
 SHARES: tuple[Share, ...] = (
@@ -63,17 +64,20 @@ class DuckdbDigests:
             if not set(columns) >= _POINT_COLUMNS:
                 return {}
             return await asyncio.to_thread(_of_points, self._connection)
-        return await asyncio.to_thread(_of_rows, self._connection, share, columns)
+        return await asyncio.to_thread(row_digests, self._connection, share, columns, bytes.hex)
 
 
-def _of_rows(connection: Connection, share: Share, columns: Sequence[str]) -> dict[str, str]:
+def row_digests(
+    connection: Connection, share: Share, columns: Sequence[str], spell: Callable[[Any], str]
+) -> dict[Any, str]:
+    """Return a digest per entity of these columns; ``spell`` gives the text of a value that JSON has not."""
     where = f" WHERE {share.where}" if share.where else ""
     found = connection.execute(f"SELECT {share.key}, {', '.join(columns)} FROM {share.table}{where}")  # noqa: S608 - names of ours
-    totals: Counter[str] = Counter()
-    rows: Counter[str] = Counter()
+    totals: Counter[Any] = Counter()
+    rows: Counter[Any] = Counter()
     while chunk := found.fetchmany(_ROWS):
         for entity, *values in chunk:
-            text = json.dumps(values, default=bytes.hex)
+            text = json.dumps(values, default=spell)
             totals[entity] += int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big")
             rows[entity] += 1
     return {entity: f"{rows[entity]}:{total % _MODULUS:032x}" for entity, total in totals.items()}

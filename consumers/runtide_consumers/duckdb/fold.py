@@ -66,6 +66,8 @@ def fold_event(rows: EntityRows, event: Event) -> None:
     fold = FOLDS.get(type(event.body))
     if fold is None:
         raise PoisonEvent(f"no fold for {event.envelope.type}; upgrade this projection")
+    if event.origin.topic == topics.RUNS and fold_runs.is_purged(rows, event.body.run_id):
+        return
     try:
         fold(rows, event)
     except (RuntideError, MemoryError):

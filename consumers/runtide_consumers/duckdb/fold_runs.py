@@ -11,9 +11,11 @@ from runtide_schemas.events.runs import (
     InputsLogged,
     ModelLogged,
     ParamsLogged,
+    RunArtifactsRemoved,
     RunDeleted,
     RunEnded,
     RunLost,
+    RunPurged,
     RunRecovered,
     RunRestored,
     RunStarted,
@@ -116,6 +118,20 @@ def _restored(rows: EntityRows, event: Event) -> None:
     rows["runs"].change(event.body.run_id, lifecycle_stage="active")
 
 
+def _purged(rows: EntityRows, event: Event) -> None:
+    """The row says so; a run that is not deleted was restored before. What else the run has goes with the batch."""
+    known = rows["runs"].get(event.body.run_id)
+    if known is not None and known["lifecycle_stage"] == "deleted":
+        gone = {"user_id": "", "source_name": "", "source_version": ""}
+        rows["runs"].change(event.body.run_id, lifecycle_stage="purged", **gone)
+
+
+def is_purged(rows: EntityRows, run_id: str) -> bool:
+    """Return whether a run was given up for good: its later events change nothing."""
+    known = rows["runs"].get(run_id)
+    return known is not None and known["lifecycle_stage"] == "purged"
+
+
 def _params_logged(rows: EntityRows, event: Event) -> None:
     body: ParamsLogged = event.body
     for key, value in body.params.items():
@@ -214,7 +230,7 @@ def _writer(rows: EntityRows, run_id: str, writer_id: str) -> Row:
 
 
 def _not_kept(rows: EntityRows, event: Event) -> None:
-    """Inputs are state, not history: PostgreSQL keeps them."""
+    """Inputs and receipts are state, not history: PostgreSQL keeps them."""
 
 
 FOLDS: dict[type[Any], Fold] = {
@@ -225,6 +241,8 @@ FOLDS: dict[type[Any], Fold] = {
     RunRecovered: _recovered,
     RunDeleted: _deleted,
     RunRestored: _restored,
+    RunPurged: _purged,
+    RunArtifactsRemoved: _not_kept,
     ParamsLogged: _params_logged,
     TagsSet: _tags_set,
     TagsDeleted: _tags_deleted,

@@ -12,10 +12,12 @@ from runtide_consumers.nan import with_one_nan
 from runtide_consumers.projection import Event
 
 Integers = NDArray[np.int32]
+OFFSET_BITS = 44
+"""A point's place is its record's partition, above this many bits of its offset: one column, which hardly takes room."""
 
 
 def points_table(events: Sequence[Event], surrogates: Surrogates) -> pa.Table:
-    """Return the points of MetricsLogged events: run, key and writer as numbers, then step, timestamp, value."""
+    """Return the points of MetricsLogged events: run, key and writer as numbers, then step, timestamp, value and place."""
     bodies = [event.body for event in events]
     lengths = np.fromiter((len(body) for body in bodies), np.int64, len(bodies))
     runs = [surrogates.runs.number(body.run_id) for body in bodies]
@@ -27,8 +29,14 @@ def points_table(events: Sequence[Event], surrogates: Surrogates) -> pa.Table:
         "step": np.concatenate([body.step for body in bodies]),
         "timestamp": np.concatenate([body.timestamp for body in bodies]),
         "value": with_one_nan(np.concatenate([body.value for body in bodies])),
+        "place": np.repeat(_places(events), lengths),
     }
     return pa.table(columns)
+
+
+def _places(events: Sequence[Event]) -> NDArray[np.int64]:
+    origins = (event.origin for event in events)
+    return np.fromiter((origin.partition << OFFSET_BITS | origin.offset for origin in origins), np.int64, len(events))
 
 
 def _keys(events: Sequence[Event], lengths: NDArray[np.int64], surrogates: Surrogates) -> Integers:

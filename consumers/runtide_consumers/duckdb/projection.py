@@ -10,35 +10,43 @@ from typing import TypeVar
 
 import duckdb
 
+from runtide_consumers.duckdb.compaction import compact
 from runtide_consumers.duckdb.database_file import Connection, mark_damaged, open_database, open_existing
 from runtide_consumers.duckdb.errors import DamagedFile, translate
 from runtide_consumers.duckdb.generations import Generations
+from runtide_consumers.duckdb.history import HISTORY
+from runtide_consumers.duckdb.layout import Layout
+from runtide_consumers.duckdb.log_state import LogState, read_positions
 from runtide_consumers.duckdb.owner import Owner
 from runtide_consumers.duckdb.quarantine import read_blocked, read_dropped, read_parked, read_parked_at
 from runtide_consumers.duckdb.settings import DuckdbSettings
-from runtide_consumers.duckdb.transaction import FoldState, fold_batch, read_positions
 from runtide_consumers.projection import Batch, Drop, Parked, ParkedChunk, Place, TopicPartition
-from runtide_schemas import topics
 from runtide_schemas.errors import InvalidRequest, TransientError
 
 T = TypeVar("T")
-TOPICS = frozenset({topics.RUNS, topics.METRICS, topics.CATALOG, topics.DEPLOYMENTS})
 
 log = logging.getLogger(__name__)
 
+_MOST_COMPACTIONS = 3
+
 
 class DuckdbProjection:
-    """Folds all events into one DuckDB file; implements ``Projection``.
+    """Folds events into one DuckDB file; implements ``Projection``.
 
     DuckDB's lock on the file is the fence: a second process cannot open it.
     """
 
-    def __init__(self, settings: DuckdbSettings) -> None:
-        """The file is opened by ``open``."""
+    def __init__(
+        self, settings: DuckdbSettings, layout: Layout = HISTORY, opened: Callable[[], None] = lambda: None
+    ) -> None:
+        """The file is opened by ``open``, which then calls ``opened``; ``layout`` says what is folded, and how."""
+        self.layout = layout
+        self._opened = opened
         self.owner = Owner()
         self._settings = settings
-        self._state: FoldState | None = None
+        self._state: LogState | None = None
         self._checkpoint_due: float | None = None
+        self._has_forgotten = False
         self._going_on = asyncio.Event()
         self._going_on.set()
         self._exchanged = False
@@ -47,12 +55,12 @@ class DuckdbProjection:
     @property
     def name(self) -> str:
         """Name for logs, metrics and parked events."""
-        return "duckdb"
+        return self.layout.format.store
 
     @property
     def topics(self) -> frozenset[str]:
         """Topics that it folds."""
-        return TOPICS
+        return self.layout.topics
 
     async def open(self) -> None:
         """Open the file and make or verify its tables.
@@ -61,7 +69,8 @@ class DuckdbProjection:
             FatalError: the file is in use, of another format, or not ours.
         """
         file = Generations(self._settings.file).live
-        await self.owner.open(file, lambda: open_database(self._settings, file))
+        await self.owner.open(file, lambda: open_database(self._settings, file, self.layout.format))
+        self._opened()
 
     async def positions(self) -> Mapping[TopicPartition, int]:
         """Return the next offset to read of every partition that was read."""
@@ -134,7 +143,7 @@ class DuckdbProjection:
         self._going_on.clear()
 
     def _taken_over(self, generations: Generations, file: Path, least: Mapping[TopicPartition, int]) -> Connection:
-        connection = open_existing(self._settings, file)
+        connection = open_existing(self._settings, file, self.layout.format)
         try:
             found = read_positions(connection)
             if any(found.get(partition, 0) < offset for partition, offset in least.items()):
@@ -150,10 +159,10 @@ class DuckdbProjection:
         await self.owner.close()
 
     def _apply(self, connection: Connection, batch: Batch) -> None:
-        state, self._state = self._state or FoldState.load(connection), None
+        state, self._state = self._state or self.layout.load(connection), None
         connection.execute("BEGIN")
         try:
-            after = fold_batch(connection, state, batch)
+            after = self.layout.fold(connection, state, batch)
         except BaseException:
             _roll_back(connection)
             state.forget()
@@ -165,6 +174,7 @@ class DuckdbProjection:
             _roll_back(connection)  # whether it committed is unknown: the state is read anew
             raise
         after.keep()
+        self._has_forgotten = self._has_forgotten or after.purged != state.purged
         self._state = after
         self._checkpoint_now_and_then(connection)
 
@@ -174,7 +184,11 @@ class DuckdbProjection:
             self._checkpoint_due = now + self._settings.checkpoint_seconds
         elif now >= self._checkpoint_due:
             self._checkpoint_due = None
-            checkpoint(connection)
+            if checkpoint(connection) and self._has_forgotten:
+                self._has_forgotten = False
+                for _ in range(_MOST_COMPACTIONS):  # each time what is left moves farther to the front
+                    if not (compact(connection, self._settings.compact_bytes) and checkpoint(connection)):
+                        break
 
     def _guard(self, work: Callable[..., T], *arguments: object) -> T:
         try:

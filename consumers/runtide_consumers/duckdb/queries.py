@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from runtide_consumers.duckdb.database_file import mark_damaged
 from runtide_consumers.duckdb.errors import is_damage
+from runtide_consumers.duckdb.log_state import read_positions
 from runtide_consumers.duckdb.owner import Loan, Owner
 from runtide_consumers.duckdb.settings import DuckdbSettings
-from runtide_consumers.duckdb.transaction import read_positions
 from runtide_consumers.projection import TopicPartition
 from runtide_schemas.errors import FatalError, InvalidRequest, RuntideError, TransientError
 

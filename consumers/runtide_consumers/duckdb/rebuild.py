@@ -16,14 +16,15 @@ from pathlib import Path
 
 import duckdb
 
-from runtide_consumers.duckdb.database_file import FORMAT_VERSION, Connection, connect, read_format
-from runtide_consumers.duckdb.entity_digests import SHARES, DuckdbDigests
+from runtide_consumers.duckdb.database_file import Connection, connect, read_format
 from runtide_consumers.duckdb.errors import is_locked
 from runtide_consumers.duckdb.generations import Generations, made_by_file, remove
+from runtide_consumers.duckdb.history import HISTORY
+from runtide_consumers.duckdb.layout import Layout
+from runtide_consumers.duckdb.log_state import read_positions
 from runtide_consumers.duckdb.owner_client import OwnerClient
 from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.duckdb.settings import DuckdbSettings
-from runtide_consumers.duckdb.transaction import read_positions
 from runtide_consumers.rebuild.comparison import EntityDigests
 from runtide_consumers.rebuild.store import Busy, Frozen, Halted, Positions
 from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
@@ -38,12 +39,13 @@ _SNAPSHOT_PAUSE_S = 0.3
 class DuckdbStore:
     """Implements ``RebuildableStore``."""
 
-    name = "duckdb"
-    layout_version = FORMAT_VERSION
-    shares = SHARES
-
-    def __init__(self, settings: DuckdbSettings, owner: OwnerClient | None) -> None:
+    def __init__(self, settings: DuckdbSettings, owner: OwnerClient | None, layout: Layout = HISTORY) -> None:
         """``settings`` are the owner's; ``owner`` is None when none can be running."""
+        self.name = layout.format.store
+        self.layout_version = layout.format.version
+        self.shares = layout.shares
+        self.code = layout.code
+        self._layout = layout
         self._settings = settings
         self._owner = owner
         self._generations = Generations(settings.file)
@@ -101,9 +103,9 @@ class DuckdbStore:
         Raises:
             FatalError: the owner runs another version of this program.
         """
-        if self._owner is not None and (health := await self._owner.health()) and health.format != FORMAT_VERSION:
+        if self._owner is not None and (health := await self._owner.health()) and health.format != self.layout_version:
             raise FatalError(
-                f"the process that owns {self._settings.file} writes format {health.format}, this program {FORMAT_VERSION}: "
+                f"the process that owns {self._settings.file} writes format {health.format}, this program {self.layout_version}: "
                 "stop it, and start this version's with --upgrade, which rebuilds first"
             )
         if await self._usable(made_by):
@@ -115,7 +117,7 @@ class DuckdbStore:
 
     def new(self) -> DuckdbProjection:
         """Return the projection into the new file."""
-        return DuckdbProjection(self._settings.model_copy(update={"file": self._generations.next()}))
+        return DuckdbProjection(self._settings.model_copy(update={"file": self._generations.next()}), self._layout)
 
     @asynccontextmanager
     async def frozen(self) -> AsyncIterator[Frozen]:
@@ -124,13 +126,13 @@ class DuckdbStore:
         if self._owner is not None and await self._owner.health():
             path = await _snapshot(self._owner)
         with self._reading(path) as connection:
-            yield _FrozenFile(read_positions(connection), DuckdbDigests(connection))
+            yield _FrozenFile(read_positions(connection), self._layout.digests(connection))
 
     @asynccontextmanager
     async def rebuilt(self) -> AsyncIterator[EntityDigests]:
         """Read the new file."""
         with self._reading(self._generations.next()) as connection:
-            yield DuckdbDigests(connection)
+            yield self._layout.digests(connection)
 
     @asynccontextmanager
     async def halted(self) -> AsyncIterator[Halted]:
@@ -159,9 +161,9 @@ class DuckdbStore:
             )
         with self._reading(previous) as connection:
             found = read_format(connection)
-        if found != FORMAT_VERSION:
+        if found != self.layout_version:
             raise InvalidRequest(
-                f"{previous} has format version {found}, this program writes {FORMAT_VERSION}: install the Runtide version "
+                f"{previous} has format version {found}, this program writes {self.layout_version}: install the version "
                 "that made it, and roll back with that"
             )
         if self._owner is not None and await self._owner.health():

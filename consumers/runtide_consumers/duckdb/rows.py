@@ -1,9 +1,11 @@
 """The rows of the entity tables that one batch touches: read once, changed in memory, merged set-based."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from runtide_consumers.duckdb.database_file import Connection
@@ -116,11 +118,30 @@ def arrow_rows(connection: Connection, table: str, rows: list[Row]) -> pa.Table:
 
 def execute_with(connection: Connection, statement: str, view: str, table: pa.Table) -> None:
     """Run a statement of merge.sql while ``view`` names the Arrow table."""
-    connection.register(view, table)
+    run_over(connection, load_statements("merge.sql")[statement], **{view: table})
+
+
+def run_over(connection: Connection, sql: str, **tables: pa.Table) -> None:
+    """Run a statement in which Arrow tables can be named as if they were tables of the file.
+
+    Raises:
+        duckdb.Error: the statement failed.
+    """
+    for name, table in tables.items():
+        connection.register(name, table)
     try:
-        connection.execute(load_statements("merge.sql")[statement])
-    finally:
-        connection.unregister(view)
+        connection.execute(sql)
+    except BaseException:
+        # The transaction is aborted: taking the names back fails too, and must not hide why.
+        with contextlib.suppress(duckdb.Error):
+            _unregister(connection, tables)
+        raise
+    _unregister(connection, tables)
+
+
+def _unregister(connection: Connection, names: Iterable[str]) -> None:
+    for name in names:
+        connection.unregister(name)
 
 
 _schemas: dict[str, pa.Schema] = {}

@@ -18,7 +18,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtide_consumers.counters import Counters
-from runtide_consumers.duckdb.database_file import FORMAT_VERSION
 from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.duckdb.queries import AnswerTooLarge, Queries, QueryTimeout
 from runtide_consumers.duckdb.snapshots import Snapshots
@@ -88,7 +87,8 @@ def build_app(
 
     async def health(_request: Request) -> Response:
         reached = await projection.stands()
-        found = {"positions": positions_json(reached), "lag": positions_json(counters.lag), "format": FORMAT_VERSION}
+        version = projection.layout.format.version
+        found = {"positions": positions_json(reached), "lag": positions_json(counters.lag), "format": version}
         return JSONResponse(found, headers=_headers(reached))
 
     async def halt(request: Request) -> Response:

@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtide_schemas.errors import InvalidRequest
+
 
 class DuckdbSettings(BaseSettings):
     """Where the file is and how much may be spent on it. Environment: ``RUNTIDE_DUCKDB_<NAME>``."""
@@ -19,6 +21,11 @@ class DuckdbSettings(BaseSettings):
     threads: int = Field(default=2, ge=1, description="DuckDB's worker threads.")
     checkpoint_seconds: float = Field(
         default=60, gt=0, description="Move the write-ahead log into the file this long after its first entry."
+    )
+    compact_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=0,
+        description="After a purge the file is made smaller once so many bytes of it, and more than half, are free.",
     )
     query_host: str = Field(
         default="127.0.0.1", description="Address that the query API listens on; every caller needs the token."
@@ -46,3 +53,23 @@ class DuckdbSettings(BaseSettings):
         """Return the host names that a request may carry."""
         named = {name.strip().lower() for name in self.query_names.split(",") if name.strip()}
         return frozenset({"127.0.0.1", "localhost", "[::1]", self.query_host.lower()} | named)
+
+
+class ProjectionsSettings(BaseSettings):
+    """Where projections of an operator's own keep their files. Environment: ``RUNTIDE_PROJECTIONS_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNTIDE_PROJECTIONS_", frozen=True)
+
+    folder: Path | None = Field(default=None, description="Folder that has a folder for each of them.")
+
+    def required_folder(self) -> Path:
+        """Return the folder.
+
+        Raises:
+            InvalidRequest: none is named.
+        """
+        if self.folder is None:
+            raise InvalidRequest(
+                "--folder or RUNTIDE_PROJECTIONS_FOLDER is needed: where the projection's file is kept"
+            )
+        return self.folder

@@ -13,9 +13,9 @@ from pathlib import Path
 import duckdb
 
 from runtide_consumers.duckdb.database_file import Connection
+from runtide_consumers.duckdb.log_state import read_positions
 from runtide_consumers.duckdb.owner import Owner
 from runtide_consumers.duckdb.settings import DuckdbSettings
-from runtide_consumers.duckdb.transaction import read_positions
 from runtide_consumers.projection import TopicPartition
 from runtide_schemas.errors import TransientError
 

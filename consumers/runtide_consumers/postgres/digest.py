@@ -29,6 +29,10 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "model_version_tags": ("name", "version", "key"),
     "model_aliases": ("name", "alias"),
     "rejected_requests": ("request_id",),
+    "history": ("kind", "entity", "topic", "partition", "record_offset"),
+    "changes": ("table_name", "entity", "key", "topic", "partition", "record_offset"),
+    "run_extents": ("run_id", "topic", "partition"),
+    "run_receipts": ("run_id",),
     "quarantine": ("topic", "partition", "record_offset"),
 }
 _NUMBERS = {"partition", "first_seq", "seq", "version", "record_offset"}

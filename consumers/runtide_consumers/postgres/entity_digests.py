@@ -16,12 +16,19 @@ LONGEST_S = 24 * 3600.0
 """A comparison of large stores may take hours; nobody waits for it."""
 
 _OF_RUNS = "run_id <> ''"
+_KINDS = {
+    "run": "run",
+    "experiment": "experiment",
+    "model": "registered model",
+    "endpoint": "endpoint",
+    "request": "request",
+}
 SHARES: tuple[Share, ...] = (
     *(
         Share(table, "run", "run_id")
         for table in (
             *("runs", "writers", "params", "param_conflicts", "tags"),
-            *("metric_summaries", "inputs", "artifacts", "logged_models"),
+            *("metric_summaries", "inputs", "artifacts", "logged_models", "run_extents", "run_receipts"),
         )
     ),
     Share("writer_positions", "run", "run_id", _OF_RUNS),
@@ -39,6 +46,11 @@ SHARES: tuple[Share, ...] = (
     Share("endpoints", "endpoint", "endpoint"),
     Share("deployments", "endpoint", "endpoint"),
     Share("rejected_requests", "request", "request_id"),
+    *(
+        Share(table, name, "entity", f"kind = '{kind}'")
+        for table in ("history", "changes")
+        for kind, name in _KINDS.items()
+    ),
     Share("quarantine", "records without an entity in", "topic", "entity = ''"),
 )
 

@@ -16,9 +16,11 @@ from runtide_schemas.events.runs import (
     InputsLogged,
     ModelLogged,
     ParamsLogged,
+    RunArtifactsRemoved,
     RunDeleted,
     RunEnded,
     RunLost,
+    RunPurged,
     RunRecovered,
     RunRestored,
     RunStarted,
@@ -93,13 +95,33 @@ def run_recovered(work: Workspace, event: Event) -> None:
 def run_deleted(work: Workspace, event: Event) -> None:
     """Soft: everything stays."""
     body: RunDeleted = event.body
-    work.change("runs", body.run_id, lifecycle_stage="deleted")
+    deleted = {"deleted_at": body.at, "deleted_by": event.envelope.actor}
+    work.change("runs", body.run_id, lifecycle_stage="deleted", **deleted)
 
 
 def run_restored(work: Workspace, event: Event) -> None:
     """Undoes a deletion."""
     body: RunRestored = event.body
-    work.change("runs", body.run_id, lifecycle_stage="active")
+    work.change("runs", body.run_id, lifecycle_stage="active", deleted_at=None, deleted_by="")
+
+
+def run_artifacts_removed(work: Workspace, event: Event) -> None:
+    """Adds to the receipt of a purged run; of another run there is none."""
+    body: RunArtifactsRemoved = event.body
+    work.merge("artifacts_removed", (body.run_id, event.origin.offset), body.at, body.files, body.bytes)
+
+
+def late(work: Workspace, event: Event) -> None:
+    """An event of a run that is purged: it is counted, and changes nothing.
+
+    Of metrics only the points count, which are seen before and after alike: they are in no order with the purge.
+    """
+    if isinstance(event.body, RunArtifactsRemoved):
+        run_artifacts_removed(work, event)
+    elif isinstance(event.body, MetricsLogged):
+        work.count_late(event.body.run_id, 0, len(event.body))
+    else:
+        work.count_late(event.body.run_id, 1, 0)
 
 
 def params_logged(work: Workspace, event: Event) -> None:
@@ -214,6 +236,7 @@ HANDLERS = {
     RunRecovered: run_recovered,
     RunDeleted: run_deleted,
     RunRestored: run_restored,
+    RunArtifactsRemoved: run_artifacts_removed,
     ParamsLogged: params_logged,
     TagsSet: tags_set,
     TagsDeleted: tags_deleted,
@@ -224,3 +247,5 @@ HANDLERS = {
     WriterClosed: writer_closed,
     MetricsLogged: metrics_logged,
 }
+ALONE: dict[type, tuple[str, ...]] = {RunPurged: ("purge_meet", "purge_receipt", "purge_rows")}
+"""Facts that change many rows at once: the statements that each stands for, in their order."""

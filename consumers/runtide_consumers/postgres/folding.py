@@ -1,6 +1,6 @@
 """Folding a batch: which rows are needed, which handler folds which event, in which pieces."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from runtide_consumers.poison import last_line
@@ -16,6 +16,7 @@ from runtide_schemas.events.runs import WriterClosed, WriterOpened
 Handler = Callable[[Workspace, Event], None]
 
 HANDLERS: dict[type, Handler] = {**fold_runs.HANDLERS, **fold_catalog.HANDLERS, **fold_deployments.HANDLERS}
+ALONE: Mapping[type, tuple[str, ...]] = {**fold_catalog.ALONE, **fold_runs.ALONE}
 _RUN_TOPICS = (topics.RUNS, topics.METRICS)
 
 
@@ -23,7 +24,7 @@ def pieces(events: Iterable[Event]) -> Iterator[list[Event]]:
     """Return the events in consecutive pieces: one that changes many rows at once stands alone."""
     piece: list[Event] = []
     for event in events:
-        if type(event.body) in fold_catalog.ALONE:
+        if type(event.body) in ALONE:
             if piece:
                 yield piece
             yield [event]
@@ -50,9 +51,13 @@ def fold(work: Workspace, events: Iterable[Event]) -> None:
         FoldFailed: a handler failed: the event is not what it should be, or the handler has a bug.
     """
     for event in events:
+        work.place = event.origin.place
         try:
             if event.origin.topic in _RUN_TOPICS:
                 work.touch("runs", event.body.run_id)
+                if work.row("runs", event.body.run_id)["lifecycle_stage"] == "purged":
+                    fold_runs.late(work, event)
+                    continue
             HANDLERS[type(event.body)](work, event)
         except (RuntideError, MemoryError):
             raise

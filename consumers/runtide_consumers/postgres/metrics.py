@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from runtide_consumers.nan import with_one_nan
 from runtide_schemas.events.metrics import MetricsLogged
 
+_SMALL = 1 << 16
+"""NumPy sorts numbers of 16 bits without comparing them."""
+
 Longs = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 SummaryColumns = tuple[list[Any], ...]
@@ -60,10 +63,26 @@ def summarise(events: Sequence[MetricsLogged]) -> SummaryColumns | None:
 
 
 def _order(group: Longs, step: Longs, at: Longs, value: Doubles) -> NDArray[np.intp]:
+    """Return the order by group and within it by (step, timestamp, value): there is only one.
+
+    Writers mostly log in that order, so that it is enough to bring the groups together, which takes a tenth of the time.
+    """
+    narrow = group.astype(np.uint16) if int(group.max()) < _SMALL else group
+    together = np.argsort(narrow, kind="stable")
+    if _ascends(group[together], step[together], at[together]):
+        return together
     keys: tuple[NDArray[Any], ...] = (value, at, step, group)
     if _has_twins(value):
         keys = (np.ascontiguousarray(value, np.float64).view(np.uint64), *keys)
     return np.lexsort(keys)
+
+
+def _ascends(group: Longs, step: Longs, at: Longs) -> bool:
+    """Return whether (step, timestamp) grows from each item of a group to the next, so that values do not matter."""
+    later = step[1:] > step[:-1]
+    later |= (step[1:] == step[:-1]) & (at[1:] > at[:-1])
+    later |= group[1:] != group[:-1]
+    return bool(later.all())
 
 
 def _has_twins(value: Doubles) -> bool:

@@ -12,10 +12,10 @@ from typing import Any
 import asyncpg
 
 from runtide_consumers.postgres.admission import Admitted, Heard, SequenceKey, admit_events, sequence_key
-from runtide_consumers.postgres.fold_catalog import ALONE
-from runtide_consumers.postgres.folding import fold, needed_rows, pieces
+from runtide_consumers.postgres.folding import ALONE, fold, needed_rows, pieces
 from runtide_consumers.postgres.layout import prepare_layout
 from runtide_consumers.postgres.metrics import summarise
+from runtide_consumers.postgres.past import change_rows, differences, extents, history_rows
 from runtide_consumers.postgres.rows import TABLES, Workspace
 from runtide_consumers.postgres.session import Session, execute_columns, execute_rows
 from runtide_consumers.postgres.statements import statements
@@ -23,6 +23,7 @@ from runtide_consumers.projection import Batch, Drop, Event, Parked, ParkedChunk
 from runtide_consumers.sequences import Sequence as WriterSequence
 from runtide_schemas import topics
 from runtide_schemas.errors import Fenced, TransientError
+from runtide_schemas.events.runs import RunPurged
 
 _INLINE_EVENTS = 50
 """Fewer events than this are folded in the event loop; more in a thread, so that the loop goes on fetching."""
@@ -92,6 +93,7 @@ class PostgresProjection:
             admitted = await _admit(connection, batch.events)
             for piece in pieces(admitted.events):
                 await _apply_piece(connection, piece)
+            await _save_history(connection, admitted.events)
             await _save_sequences(connection, admitted)
         self.duplicates += admitted.duplicates
         self.stale += admitted.stale
@@ -161,11 +163,7 @@ async def _known_sequences(
 
 async def _apply_piece(connection: asyncpg.Connection, events: list[Event]) -> None:
     if names := ALONE.get(type(events[0].body)):
-        for name in names:
-            statement = _MODELS[name]
-            await connection.execute(
-                statement.sql, *(getattr(events[0].body, parameter) for parameter in statement.parameters)
-            )
+        await _apply_alone(connection, events[0], names)
         return
     work = Workspace()
     for table, keys in needed_rows(events).items():
@@ -175,8 +173,41 @@ async def _apply_piece(connection: asyncpg.Connection, events: list[Event]) -> N
     for table in TABLES:
         await execute_rows(connection, _ROWS[f"save_{table}"], work.to_save(table))
     await _merge(connection, work)
+    await execute_rows(connection, _PAST["save_changes"], change_rows(work))
     if summaries is not None:
         await execute_columns(connection, _MERGES["metric_summaries"], summaries)
+
+
+async def _apply_alone(connection: asyncpg.Connection, event: Event, names: Sequence[str]) -> None:
+    """Apply an event that changes many rows by statements of its own, and keep what it has changed."""
+    reading, entities = _changed_by(event)
+    before = await connection.fetch(_PAST[reading].sql, entities)
+    for name in names:
+        statement = _ALONE[name]
+        await connection.execute(statement.sql, *(_parameter(event, parameter) for parameter in statement.parameters))
+    changed = differences(before, await connection.fetch(_PAST[reading].sql, entities), event.origin.place)
+    if changed and isinstance(event.body, RunPurged):
+        await connection.execute(_PAST["forget_changes"].sql, event.body.run_id)
+    await execute_rows(connection, _PAST["save_changes"], changed)
+
+
+def _changed_by(event: Event) -> tuple[str, list[str]]:
+    """Return the statement that reads the rows that an event may change, and for which entities."""
+    if isinstance(event.body, RunPurged):
+        return "rows_of_runs", [event.body.run_id]
+    return "rows_of_models", [event.body.name, getattr(event.body, "previous_name", event.body.name)]
+
+
+def _parameter(event: Event, name: str) -> Any:
+    return event.envelope.actor if name == "actor" else getattr(event.body, name)
+
+
+async def _save_history(connection: asyncpg.Connection, events: Sequence[Event]) -> None:
+    """Keep the events, but of runs that are purged only how that came about."""
+    await execute_rows(connection, _PAST["save_history"], history_rows(events))
+    if runs := list({event.body.run_id for event in events if event.origin.topic == topics.RUNS}):
+        await connection.execute(_PAST["forget_history"].sql, runs)
+    await execute_rows(connection, _PAST["save_extents"], extents(events))
 
 
 async def _fold(work: Workspace, events: list[Event]) -> Any:
@@ -219,4 +250,5 @@ async def _save_sequences(connection: asyncpg.Connection, admitted: Admitted) ->
 _POSITIONS = statements("positions")
 _ROWS = statements("rows")
 _MERGES = statements("merges")
-_MODELS = statements("models")
+_ALONE = {**statements("models"), **statements("purge")}
+_PAST = statements("past")

@@ -5,7 +5,7 @@ prepared statements up anew after it: nobody has to be told.
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -37,6 +37,7 @@ class PostgresStore:
 
     name = "postgres"
     layout_version = LAYOUT_VERSION
+    code: Sequence[str] = ()
     shares = SHARES
 
     def __init__(self, dsn: str, schema: str = "runtide") -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtide_consumers import losses
+from runtide_consumers.projection import Place
 from runtide_schemas.events.metrics import MetricsLogged
 
 Key = tuple[Any, ...]
@@ -50,6 +51,8 @@ TABLES: dict[str, Table] = {
             "lifecycle_stage": "active",
             "started": False,
             **losses.UNKNOWN,
+            "deleted_at": None,
+            "deleted_by": "",
         },
     ),
     "writers": Table(
@@ -121,6 +124,15 @@ TABLES: dict[str, Table] = {
     ),
 }
 
+MERGED_VALUES: dict[str, tuple[str, ...]] = {
+    "tags": ("run_id", "key", "value"),
+    "experiment_tags": ("experiment_id", "key", "value"),
+    "registered_model_tags": ("name", "key", "value"),
+    "model_version_tags": ("name", "version", "key", "value"),
+    "model_aliases": ("name", "alias", "version"),
+}
+"""Columns of the merged tables whose past is kept; the last is the value, null when it is gone."""
+
 
 @dataclass(slots=True)
 class Workspace:
@@ -132,6 +144,8 @@ class Workspace:
         merges: rows for the statements of ``sql/merges.sql``, by statement and key; a later row replaces an earlier one.
         params: params in their order: run, key, value, writer, number of the event.
         metrics: metric events.
+        place: the event that is being folded; it is noted with every row that it changes.
+        past: rows as each event left them, by table, key and event; None when it took the row away.
     """
 
     rows: dict[str, dict[Key, Row]] = field(default_factory=lambda: {table: {} for table in TABLES})
@@ -139,6 +153,8 @@ class Workspace:
     merges: dict[str, dict[Key, tuple[Any, ...]]] = field(default_factory=dict)
     params: list[tuple[str, str, str, str, int]] = field(default_factory=list)
     metrics: list[MetricsLogged] = field(default_factory=list)
+    place: Place = field(default=Place("", 0, 0))
+    past: dict[tuple[str, Key, Place], Row | None] = field(default_factory=dict)
 
     def fill(self, table: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Take in rows as the store has them."""
@@ -153,23 +169,41 @@ class Workspace:
 
     def change(self, table: str, *key: Any, **values: Any) -> None:
         """Change columns of a row, which appears with defaults when it is new."""
+        row = self._change(table, key, values)
+        past = dict(row)
+        if table == "runs" and "experiment_id" not in values:
+            past["experiment_id"] = (
+                ""  # it may come from the catalogue, whose place among the run's events is nowhere said
+            )
+        self.past[table, key, self.place] = past
+
+    def touch(self, table: str, *key: Any) -> None:
+        """Make sure that a row exists. That it does is no part of its past: where a run's events begin is kept apart."""
+        if key not in self.rows[table]:
+            self._change(table, key, {})
+
+    def _change(self, table: str, key: Key, values: Mapping[str, Any]) -> Row:
         row = self.row(table, *key)
         row.update(values)
         self.rows[table][key] = row
         self.changed[table][key] = None
-
-    def touch(self, table: str, *key: Any) -> None:
-        """Make sure that a row exists."""
-        if key not in self.rows[table]:
-            self.change(table, *key)
+        return row
 
     def merge(self, statement: str, key: Key, *rest: Any) -> None:
         """Add a row ``(*key, *rest)`` for a statement; it replaces one of the same key."""
-        self.merges.setdefault(statement, {})[key] = (*key, *rest)
+        row = (*key, *rest)
+        self.merges.setdefault(statement, {})[key] = row
+        if columns := MERGED_VALUES.get(statement):
+            self.past[statement, key, self.place] = None if row[-1] is None else dict(zip(columns, row, strict=True))
 
     def merge_first(self, statement: str, key: Key, *rest: Any) -> None:
         """Add a row for a statement unless there is one of the same key."""
         self.merges.setdefault(statement, {}).setdefault(key, (*key, *rest))
+
+    def count_late(self, run_id: str, events: int, points: int) -> None:
+        """Count what came of a run after its purge."""
+        _, events_before, points_before = self.merges.setdefault("late_events", {}).get((run_id,), (run_id, 0, 0))
+        self.merge("late_events", (run_id,), events_before + events, points_before + points)
 
     def waiting_requests(self) -> list[str]:
         """Return the requests whose answers name the experiments of changed runs that have none yet."""

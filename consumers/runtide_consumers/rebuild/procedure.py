@@ -10,10 +10,12 @@ Whatever ends a rebuild before the swap, the live store is as it was. Nothing is
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from runtide.kafka import KafkaSettings, cluster_id
 from runtide_consumers.log_reader import LogReader
@@ -55,7 +57,7 @@ async def rebuild(store: RebuildableStore, kafka: KafkaSettings, watch: Watch, w
 
     Raises:
         InvalidRequest: there is no live store.
-        LogTruncated: the log does not go back to its beginning.
+        LogTruncated: log and archive do not go back to the beginning.
         StoresDiffer: they do, and that was not accepted.
         Busy: a reader was in the way of the swap for half a minute; another rebuild goes on from there.
         FatalError: another rebuild is at work, or the live store was folded from another log.
@@ -71,7 +73,7 @@ async def rebuild(store: RebuildableStore, kafka: KafkaSettings, watch: Watch, w
             return None
         watch.step(f"live store: layout version {version}; the new one: {store.layout_version}")
         await _check_whole(store, kafka)
-        resumed = await store.prepare(await made_by(kafka))
+        resumed = await store.prepare(await made_by(kafka, store.code))
         watch.step("going on with the new store of a rebuild that did not end" if resumed else "folding the log anew")
         folding = Folding(store, kafka, watch)
         await _come_near(store, folding)
@@ -98,13 +100,26 @@ async def roll_back(store: RebuildableStore, watch: Watch) -> None:
         watch.step("swapped back; the projector folds what has come since, and the other store is kept")
 
 
-async def made_by(kafka: KafkaSettings) -> str:
-    """Return what tells the code that folds, and the log that it reads, from any other: a hash of both."""
+async def made_by(kafka: KafkaSettings, code: Sequence[str] = ()) -> str:
+    """Return what tells the code that folds, and the log that it reads, from any other: a hash of both.
+
+    Args:
+        kafka: the log.
+        code: modules or packages beside ours whose code folds.
+    """
     hashed = hashlib.sha256((await cluster_id(kafka)).encode())
-    for package in _PACKAGES:
-        for name, content in _code(files(package)):
+    for package in (*_PACKAGES, *code):
+        for name, content in _code_of(package):
             hashed.update(f"{package}/{name}\0{len(content)}\0".encode() + content)
     return hashed.hexdigest()
+
+
+def _code_of(module: str) -> Iterator[tuple[str, bytes]]:
+    found = import_module(module)
+    if hasattr(found, "__path__"):
+        yield from _code(files(module))
+    elif found.__file__:
+        yield "", Path(found.__file__).read_bytes()
 
 
 def _code(folder: Traversable, path: str = "") -> Iterator[tuple[str, bytes]]:
@@ -121,8 +136,8 @@ async def _check_whole(store: RebuildableStore, kafka: KafkaSettings) -> None:
         reader = await LogReader.open(kafka, store.new().topics, nothing, nothing)
     except LogTruncated as error:
         raise LogTruncated(
-            f"the {store.name} store cannot be rebuilt: {error}. What retention has removed from the log is in the live "
-            "store alone, which is as it was"
+            f"the {store.name} store cannot be rebuilt: {error}. What is in neither log nor archive is in the live store "
+            "alone, which is as it was"
         ) from error
     await reader.close()
 

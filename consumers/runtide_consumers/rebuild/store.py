@@ -57,6 +57,10 @@ class RebuildableStore(Protocol):
     def shares(self) -> Sequence[Share]:
         """Which rows of it belong to which entities."""
 
+    @property
+    def code(self) -> Sequence[str]:
+        """Modules or packages beside ours whose code folds."""
+
     def alone(self) -> AbstractAsyncContextManager[None]:
         """Keep other rebuilds out.
 

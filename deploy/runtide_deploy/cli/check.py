@@ -7,8 +7,9 @@ import typer
 from rich.table import Table
 
 from runtide_deploy.cli import gateway as api
+from runtide_deploy.cli.entities import resolve_run
 from runtide_deploy.cli.formatting import new_console, when
-from runtide_deploy.cli.runs import AS_JSON, GATEWAY, resolve_run
+from runtide_deploy.cli.runs import AS_JSON, GATEWAY
 
 EXIT_CODES = {"complete": 0, "open": 5, "missing": 6}
 _STYLES = {"complete": "green", "open": "yellow", "missing": "bold red"}

@@ -1,9 +1,13 @@
 """Values as a person reads them in a terminal."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 from rich.text import Text
 
 _STATUS_STYLES = {"FINISHED": "green", "FAILED": "bold red", "KILLED": "yellow", "RUNNING": "cyan", "LOST": "magenta"}
@@ -49,3 +53,17 @@ def size(count: int) -> str:
 def status_text(status: str | None) -> Text:
     """Return a run's status in its color."""
     return Text(status or "not started", style=_STATUS_STYLES.get(status or "", "dim"))
+
+
+def print_pairs(console: Console, pairs: Mapping[str, Any]) -> None:
+    """Print names and values side by side."""
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for key, value in pairs.items():
+        table.add_row(f"[cyan]{escape(key)}[/]", escape(str(value)))
+    console.print(table)
+
+
+def print_moment(console: Console, answer: Mapping[str, Any]) -> None:
+    """Print the moment that an answer is of, when one was asked for, with what asks for the very same state again."""
+    if told := answer.get("as_of"):
+        console.print(f"\n[dim]as of {escape(told['asked'])}; --at {escape(told['position'])}[/]", soft_wrap=True)

@@ -270,9 +270,10 @@ def _finish(report: "ImportReport", connection: Connection, options: "ImportOpti
     done = "Would import" if options.dry_run else "Imported"
     grown = f", {len(report.grown):,} with news" if report.grown else ""
     unchanged = f"; {len(report.unchanged):,} had nothing new" if report.unchanged else ""
-    files = f", {report.artifacts:,} artifacts" + (f" ({size(report.bytes)})" if report.bytes else "")
+    files = f", {_count(report.artifacts, 'artifact')}" + (f" ({size(report.bytes)})" if report.bytes else "")
+    runs, points = _count(len(report.new), "new run"), _count(report.points, "point")
     console.print(
-        f"[bold]{done}[/] {len(report.new):,} new runs{grown}: {report.points:,} points{files}{unchanged}.",
+        f"[bold]{done}[/] {runs}{grown}: {points}{files}{unchanged}.",
         highlight=False,
     )
     _print_left_out(console, report)
@@ -303,3 +304,7 @@ def _print_left_out(console: Console, report: "ImportReport") -> None:
     console.print(table)
     if (more := len(counts) - MOST_LEFT_OUT) > 0:
         console.print(f"and {more:,} more. runtide.importing returns all of them.", highlight=False)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -8,7 +8,23 @@ from importlib.metadata import version
 import typer
 from rich.console import Console
 
-from runtide_deploy.cli import check, demo, importing, log, quarantine, rebuild, runs, spool, sql, sync, up
+from runtide_deploy.cli import (
+    archive,
+    check,
+    demo,
+    diff,
+    importing,
+    log,
+    project,
+    purge,
+    quarantine,
+    rebuild,
+    runs,
+    spool,
+    sql,
+    sync,
+    up,
+)
 from runtide_schemas.errors import ErrorKind, RuntideError
 
 EXIT_CODES: dict[ErrorKind, int] = {
@@ -33,13 +49,18 @@ COMMANDS = (
     runs.show,
     check.check,
     log.log,
+    diff.diff,
     sql.sql,
     sync.sync,
     rebuild.rebuild,
+    purge.delete,
+    purge.purge,
     demo.demo,
 )
 for command in COMMANDS:
     app.command()(command)
+app.command(context_settings=project.PASSED_ON)(project.project)
+app.add_typer(archive.app, name="archive")
 app.add_typer(spool.app, name="spool")
 app.add_typer(importing.app, name="import")
 app.add_typer(quarantine.app, name="quarantine")

@@ -23,7 +23,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 WAIT_S = 20.0
-PROJECTION = typer.Option("", "--projection", "-p", help="Only in this projection (postgres or duckdb); default: both.")
+PROJECTION = typer.Option(
+    "", "--projection", "-p", help="Only in this projection (postgres, duckdb ...); default: all."
+)
 REASON = typer.Option("", "--reason", "-m", help="Why; kept in the log.")
 _PLACE = re.compile(r"(?P<topic>[\w.-]+)/(?P<partition>\d{1,10})/(?P<offset>\d{1,18})\Z", re.ASCII)
 _SHOWN_HEX = 256

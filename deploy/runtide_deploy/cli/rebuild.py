@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +16,10 @@ if TYPE_CHECKING:
     from runtide_consumers.rebuild.watch import Watch
 
 
-class Which(StrEnum):
-    """The stores that can be rebuilt."""
-
-    POSTGRES = "postgres"
-    DUCKDB = "duckdb"
-
-
 def rebuild(
-    store: Which = typer.Argument(help="postgres: what is; duckdb: how it went."),
+    store: str = typer.Argument(
+        metavar="NAME", help="postgres: what is; duckdb: how it went; or another of `runtide project --list`."
+    ),
     rollback: bool = typer.Option(False, "--rollback", help="Go back to the store that the last swap replaced."),
     accept_differences: bool = typer.Option(
         False,
@@ -37,6 +31,9 @@ def rebuild(
     ),
     data: Path = typer.Option(None, help="The stack's directory; default: RUNTIDE_DATA, or ~/.local/share/runtide."),
     broker: str = typer.Option(None, help="host:port of the log; default: the running stack's, or RUNTIDE_BROKER."),
+    archive: str = typer.Option(
+        None, help="Path or URI of the log's archive, read where the log begins later; default: RUNTIDE_ARCHIVE."
+    ),
     postgres_dsn: str = typer.Option(
         None, help="PostgreSQL of a stack that was told to use one; default: RUNTIDE_POSTGRES_DSN, or its own."
     ),
@@ -62,6 +59,7 @@ def rebuild(
         )
     logging.basicConfig(stream=sys.stderr, level="WARNING", format="%(message)s")
     quiet_loggers()
+    where = {"bootstrap": connection.broker} | ({"archive": archive} if archive else {})
     chosen = rebuildable_store(store, DataDirectory(connection.data), postgres_dsn)
 
     async def work(watch: "Watch") -> None:
@@ -69,6 +67,6 @@ def rebuild(
             await roll_back(chosen, watch)
             return
         wishes = Wishes(accept_differences=accept_differences, from_version=from_version)
-        await run_rebuild(chosen, read_kafka_settings(bootstrap=connection.broker), watch, wishes)
+        await run_rebuild(chosen, read_kafka_settings(**where), watch, wishes)
 
     run_watched(Console(stderr=True), work)

@@ -8,13 +8,24 @@ from rich.console import Console
 from rich.table import Table
 
 from runtide_deploy.cli import gateway as api
-from runtide_deploy.cli.formatting import duration, new_console, number, size, status_text, when
-from runtide_schemas.errors import InvalidRequest, NotFound
+from runtide_deploy.cli.entities import ENTITY_HELP, resolve_entity
+from runtide_deploy.cli.formatting import (
+    duration,
+    new_console,
+    number,
+    print_moment,
+    print_pairs,
+    size,
+    status_text,
+    when,
+)
+from runtide_deploy.cli.moments import AT, moment
+from runtide_deploy.cli.showing import SHOW
+from runtide_schemas.errors import NotFound
 
 GATEWAY = typer.Option("", "--gateway", help="URL of the gateway; default: the running stack's.")
 AS_JSON = typer.Option(False, "--json", help="Print JSON instead of tables.")
 _SHOWN_METRICS = 4
-_ID_LENGTH = 32
 
 
 def runs(
@@ -22,15 +33,17 @@ def runs(
     where: str = typer.Option("", "--filter", "-f", help="Such as: metrics.loss < 0.1 AND params.model = 'mlp'"),
     order_by: str = typer.Option("", "--order-by", "-o", help="Such as: metrics.accuracy DESC"),
     limit: int = typer.Option(20, "--limit", "-n", min=1, max=1000, help="Most runs to list."),
+    at: str = AT,
     as_json: bool = AS_JSON,
     gateway: str = GATEWAY,
 ) -> None:
-    """List runs, the newest first, with their last metrics."""
+    """List runs, the newest first, with their last metrics; with --at as they were, filter and order included."""
     wanted: dict[str, str | int] = {
         "experiment": experiment,
         "filter": where,
         "order_by": order_by,
         "page_size": limit,
+        "at": moment(at),
     }
     found = api.get(gateway, "/runs", wanted)
     if as_json:
@@ -38,39 +51,50 @@ def runs(
         return
     console = new_console()
     console.print(runs_table(found["runs"]))
+    print_moment(console, found)
     if found.get("next_page_token"):
         console.print(f"[dim]More than {limit}: raise --limit, or narrow with --experiment and --filter.[/]")
 
 
 def show(
-    run: str = typer.Argument(help="Run id, or the beginning of one."),
+    entity: str = typer.Argument(help=ENTITY_HELP),
+    at: str = AT,
     as_json: bool = AS_JSON,
     gateway: str = GATEWAY,
 ) -> None:
-    """Show everything about one run: params, metrics, artifacts, writers, and whether it is all here."""
-    run_id = resolve_run(run, gateway)
-    detail, completeness = api.get(gateway, f"/runs/{run_id}"), api.get(gateway, f"/runs/{run_id}/completeness")
-    if as_json:
-        typer.echo(json.dumps({**detail, "completeness": completeness}, indent=2))
-        return
-    _print_run(new_console(), detail, completeness)
+    """Show everything about a run (params, metrics, artifacts, writers, whether it is all here), or an experiment, a
+    registered model or an endpoint; with --at as it was.
 
-
-def resolve_run(run: str, gateway: str) -> str:
-    """Return the id of the one run whose id begins with ``run``.
-
-    Raises:
-        NotFound: there is none.
-        InvalidRequest: there are several.
+    Which version was @champion on Tuesday? `runtide show model/digits --at 'tuesday 12:00'`. Who moved it, and why?
+    `runtide log model/digits`.
     """
-    if len(run) == _ID_LENGTH:
-        return run
-    found = api.get(gateway, "/runs", {"id_prefix": run, "page_size": 2, "lifecycle": "all"})["runs"]
-    if not found:
-        raise NotFound(f"No run's id begins with {run!r}. `runtide runs` lists them.")
-    if len(found) > 1:
-        raise InvalidRequest(f"Several runs' ids begin with {run!r}; write more of it.")
-    return str(found[0]["info"]["run_id"])
+    then = moment(at)
+    found = resolve_entity(entity, gateway, then)
+    detail = _detail(found.kind, found.name, found.path, then, gateway)
+    if as_json:
+        typer.echo(json.dumps(detail, indent=2))
+        return
+    console = new_console()
+    if found.kind == "run":
+        _print_run(console, detail, detail.get("completeness"))
+    else:
+        SHOW[found.kind](console, detail)
+    print_moment(console, detail)
+
+
+def _detail(kind: str, name: str, path: str, at: str, gateway: str) -> dict[str, Any]:
+    if kind == "endpoint":
+        found = api.get(gateway, "/endpoints", {"at": at})
+        for one in found["endpoints"]:
+            if one["endpoint"] == name:
+                return {**one, **({"as_of": found["as_of"]} if at else {})}
+        raise NotFound(
+            f"No endpoint {name!r} is wanted{' then' if at else ''}. `runtide log endpoint/{name}` has its past."
+        )
+    detail: dict[str, Any] = api.get(gateway, path, {"at": at})
+    if kind == "run" and not at:
+        detail["completeness"] = api.get(gateway, f"{path}/completeness")
+    return detail
 
 
 def runs_table(found: list[dict[str, Any]]) -> Table:
@@ -98,34 +122,55 @@ def _metrics_text(metrics: dict[str, Any]) -> str:
     return "  ".join(shown) + (f"  +{more}" if more > 0 else "")
 
 
-def _print_run(console: Console, detail: dict[str, Any], completeness: dict[str, Any]) -> None:
+def _print_run(console: Console, detail: dict[str, Any], completeness: dict[str, Any] | None) -> None:
     run, info = detail["run"], detail["run"]["info"]
+    if detail["receipt"]:
+        _print_receipt(console, info, detail["receipt"])
+        return
     console.print(f"[bold]{info['name'] or info['run_id']}[/]", status_text(info["status"]), info["end_reason"] or "")
     if info["status"] == "LOST":
         console.print(f"silent since {when(info['silent_since'])}", highlight=False)
-    _print_pairs(console, _facts(info, completeness))
+    print_pairs(console, _facts(info, completeness))
     if run["params"]:
         console.print("\n[bold]params[/]")
-        _print_pairs(console, run["params"])
+        print_pairs(console, run["params"])
     if run["metrics"]:
         console.print("\n[bold]metrics[/]")
         console.print(_metrics_table(run["metrics"]))
     if run["tags"]:
         console.print("\n[bold]tags[/]")
-        _print_pairs(console, run["tags"])
+        print_pairs(console, run["tags"])
     if detail["artifacts"]:
         console.print("\n[bold]artifacts[/]")
-        _print_pairs(
+        print_pairs(
             console, {item["path"]: f"{size(item['size'])}  {item['content_type']}" for item in detail["artifacts"]}
         )
     for version in detail["model_versions"]:
         console.print(f"\nregistered as [bold]{version['name']}[/] version {version['version']}")
     if detail["param_conflicts"]:
         console.print("\n[bold yellow]params logged again with another value (the first one counts)[/]")
-        _print_pairs(console, {item["key"]: item["value"] for item in detail["param_conflicts"]})
+        print_pairs(console, {item["key"]: item["value"] for item in detail["param_conflicts"]})
 
 
-def _facts(info: dict[str, Any], completeness: dict[str, Any]) -> dict[str, str]:
+def _print_receipt(console: Console, info: dict[str, Any], receipt: dict[str, Any]) -> None:
+    console.print(f"[bold]{info['name'] or info['run_id']}[/] was purged; this is its receipt", highlight=False)
+    had = ("points", "metrics", "params", "tags", "inputs", "artifacts", "models")
+    late = receipt["points_seen"] - receipt["points"], receipt["late_events"]
+    facts = {
+        "run": info["run_id"],
+        "experiment": info["experiment_name"] or info["experiment_id"],
+        "started": when(info["start_time"]),
+        "deleted": f"{when(receipt['deleted_at'])} by {receipt['deleted_by'] or '-'}",
+        "purged": f"{when(receipt['purged_at'])} by {receipt['purged_by'] or '-'} {receipt['reason']}",
+        "had": ", ".join(f"{receipt[name]:,} {name}" for name in had if receipt[name]),
+        "checksum": receipt["checksum"],
+        "came since": f"{late[0]:,} points, {late[1]:,} events" if any(late) else "",
+        "removed": f"{receipt['files_removed']:,} files, {size(receipt['bytes_removed'])}",
+    }
+    print_pairs(console, {key: value for key, value in facts.items() if value})
+
+
+def _facts(info: dict[str, Any], completeness: dict[str, Any] | None) -> dict[str, str]:
     facts = {
         "run": info["run_id"],
         "experiment": info["experiment_name"] or info["experiment_id"],
@@ -133,16 +178,9 @@ def _facts(info: dict[str, Any], completeness: dict[str, Any]) -> dict[str, str]
         "by": info["user_id"] or "",
         "source": " ".join(filter(None, (info["source_name"], info["source_version"]))),
         "parent": info["parent_run_id"] or "",
-        "complete?": f"{completeness['state']}: {completeness['summary']}",
+        "complete?": f"{completeness['state']}: {completeness['summary']}" if completeness else "",
     }
     return {key: value for key, value in facts.items() if value}
-
-
-def _print_pairs(console: Console, pairs: dict[str, str]) -> None:
-    table = Table(show_header=False, box=None, padding=(0, 2))
-    for key, value in pairs.items():
-        table.add_row(f"[cyan]{key}[/]", str(value).replace("[", r"\["))
-    console.print(table)
 
 
 def _metrics_table(metrics: dict[str, Any]) -> Table:

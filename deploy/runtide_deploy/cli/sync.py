@@ -57,9 +57,13 @@ def sync(
         )
     if ended and not directories:
         raise InvalidRequest("--ended needs the directories of the spools whose writers you know to have ended.")
-    wanted = directories or [connection.spool]
-    if missing := [str(directory) for directory in wanted if directories and not directory.is_dir()]:
+    if missing := [str(directory) for directory in directories or () if not directory.is_dir()]:
         raise InvalidRequest(f"No such directory: {', '.join(missing)}")
+    _sync(directories or [connection.spool], transport, timeout, watch, ended=ended)
+
+
+def _sync(wanted: list[Path], transport: "Transport", timeout: float, watch: float | None, *, ended: bool) -> None:
+    """Send, again every ``watch`` seconds if wanted, and say what changes; raise when something is left in the end."""
     report = _send(wanted, transport, timeout, ended)
     _say(report, wanted)
     while watch is not None and not report.refused and (report.open or not report.complete):

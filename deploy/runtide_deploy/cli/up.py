@@ -31,6 +31,9 @@ def up(
         "of three (both need Java 17 and Maven).",
     ),
     postgres_dsn: str = typer.Option(None, help="DSN of a PostgreSQL to use instead of an own one."),
+    project: str = typer.Option(
+        None, help="Projections of your own to run beside ours, comma-separated; `runtide project --list` names them."
+    ),
 ) -> None:
     """Run the whole stack: broker, PostgreSQL, registrar, projections, deployer and gateway.
 
@@ -44,6 +47,7 @@ def up(
         "gateway_port": gateway_port,
         "kafka": kafka,
         "postgres_dsn": postgres_dsn,
+        "project": project,
     }
     asyncio.run(_serve(standalone_settings(given), Console(stderr=True)))
 

@@ -8,6 +8,7 @@ DIR/history/          DuckDB                 DIR/artifacts/   artifacts and mode
 DIR/spool/            clients' spools        DIR/deployments/ the deployer's instances
 DIR/logs/             one log per process    DIR/secrets/     0600 files
 DIR/kafka/            the log when Apache Kafka runs here
+DIR/projections/      DuckDB files of an operator's own projections
 ```
 """
 
@@ -24,7 +25,18 @@ from typing import Any
 from runtide_schemas.errors import FatalError
 
 FORMAT = 1
-_FOLDERS = ("broker", "kafka", "postgres", "history", "artifacts", "spool", "deployments", "logs", "secrets")
+_FOLDERS = (
+    "broker",
+    "kafka",
+    "postgres",
+    "history",
+    "artifacts",
+    "spool",
+    "deployments",
+    "logs",
+    "secrets",
+    "projections",
+)
 
 
 class DataDirectoryError(FatalError):

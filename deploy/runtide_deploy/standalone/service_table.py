@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from runtide.kafka import KafkaSettings, cluster_id, ensure_topics
+from runtide_consumers.purge.settings import PurgeSettings
 from runtide_deploy.apache_kafka import ApacheKafkaSettings
 from runtide_deploy.standalone.data_directory import DataDirectory
 from runtide_deploy.standalone.postgres import PostgresCluster
@@ -27,8 +28,10 @@ DEPLOYER_STOP_S = 25.0
 BROKER = "broker"
 """Stands for every broker of the stack where a service says what it depends on."""
 _OF_BROKERS = ("RUNTIDE_BROKER_", "RUNTIDE_APACHE_KAFKA_")
-_OF_CLIENTS = ("RUNTIDE_KAFKA_", "RUNTIDE_SCHEMA_REGISTRY_")
+_OF_CLIENTS = ("RUNTIDE_KAFKA_", "RUNTIDE_SCHEMA_REGISTRY_", "RUNTIDE_ARCHIVE")
 """How brokers are secured is no business of their clients', and the clients' password none of theirs."""
+_OURS = ("postgres", "duckdb")
+"""Projections that every stack has."""
 READY_LINE = r"^ready\b"
 LISTENING_LINE = r"^listening on\b"
 
@@ -48,6 +51,7 @@ class Plan:
         dsn: DSN of the owner role; a secret.
         reader_dsn: DSN of a role that may only read, for the gateway; a secret too.
         partitions: partitions of the spread topics when they are created.
+        projections: names of an operator's own projections to run.
     """
 
     directory: DataDirectory
@@ -60,6 +64,7 @@ class Plan:
     dsn: str
     reader_dsn: str
     partitions: int
+    projections: tuple[str, ...] = ()
 
     @property
     def broker_names(self) -> tuple[str, ...]:
@@ -98,8 +103,10 @@ def service_table(plan: Plan) -> list[ServiceSpec]:
         _watcher(plan),
         _postgres_projector(plan),
         _duckdb_projector(plan),
+        *(_other_projector(plan, name) for name in plan.projections if name not in _OURS),
         _deployer(plan),
         _gateway(plan),
+        *([_purge(plan)] if PurgeSettings().automatic else []),
     ]
 
 
@@ -219,7 +226,7 @@ def _watcher(plan: Plan) -> ServiceSpec:
 
 
 def _postgres_projector(plan: Plan) -> ServiceSpec:
-    command = _python("runtide_consumers.postgres", "--upgrade")
+    command = _python("runtide_consumers.project", "postgres", "--upgrade")
     secrets = {"RUNTIDE_POSTGRES_DSN": plan.dsn}
     return _spec(plan, "projector-postgres", command, READY_LINE, BROKER, "postgres", secrets=secrets)
 
@@ -229,7 +236,16 @@ def _duckdb_projector(plan: Plan) -> ServiceSpec:
     token = plan.directory.secret("history-token")
     where = ("--query-port", str(plan.ports["history"]), "--token-file", str(token))
     arguments = ("--file", str(file), "--upgrade", *where)
-    return _spec(plan, "projector-duckdb", _python("runtide_consumers.duckdb", *arguments), READY_LINE, BROKER)
+    return _spec(
+        plan, "projector-duckdb", _python("runtide_consumers.project", "duckdb", *arguments), READY_LINE, BROKER
+    )
+
+
+def _other_projector(plan: Plan, name: str) -> ServiceSpec:
+    folder = plan.directory.folder("projections").absolute()
+    where = {"RUNTIDE_PROJECTIONS_FOLDER": str(folder), "RUNTIDE_DUCKDB_UPGRADE": "true"}
+    command = _python("runtide_consumers.project", name)
+    return _spec(plan, f"projector-{name}", command, READY_LINE, BROKER, secrets=where)
 
 
 def _deployer(plan: Plan) -> ServiceSpec:
@@ -242,10 +258,17 @@ def _deployer(plan: Plan) -> ServiceSpec:
     )
 
 
+def _purge(plan: Plan) -> ServiceSpec:
+    command = _python("runtide_consumers.purge", "--artifacts", plan.artifacts)
+    secrets = {"RUNTIDE_POSTGRES_DSN": plan.dsn}
+    return _spec(plan, "purge", command, READY_LINE, BROKER, "projector-postgres", secrets=secrets)
+
+
 def _gateway(plan: Plan) -> ServiceSpec:
     token = plan.directory.secret("history-token")
     where = ("--host", HOST, "--port", str(plan.ports["gateway"]))
     history = ("--history-url", plan.history_url, "--history-token-file", str(token))
     command = _python("runtide_queries.server", *where, *history, "--artifacts", plan.artifacts)
     secrets = {"RUNTIDE_POSTGRES_DSN": plan.reader_dsn}
+    secrets |= {"RUNTIDE_GATEWAY_PROJECTIONS": str(plan.directory.folder("projections").absolute())}
     return _spec(plan, "gateway", command, LISTENING_LINE, "projector-postgres", "projector-duckdb", secrets=secrets)

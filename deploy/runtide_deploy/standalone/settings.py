@@ -40,6 +40,10 @@ class StandaloneSettings(BaseSettings):
         "here, or 'java:3' to run a cluster of three (both need Java 17 and Maven).",
     )
     postgres_dsn: SecretStr = Field(SecretStr(""), description="DSN of a PostgreSQL to use instead of an own one.")
+    project: str = Field(
+        "",
+        description="Projections of your own to run beside ours, by their names, comma-separated (runtide project --list).",
+    )
     partitions: int = Field(8, ge=1, le=1024, description="Partitions of the spread topics when they are created.")
     start_timeout: float = Field(120.0, gt=0, description="Seconds that the whole stack may take to come up.")
 
@@ -50,6 +54,11 @@ class StandaloneSettings(BaseSettings):
         if value not in JAVA and name == "java" and len(number) < 2:
             raise ValueError(f"{value!r}: Apache Kafka runs here as {' or '.join(JAVA)}")
         return value
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """Names of the projections to run beside ours."""
+        return tuple(dict.fromkeys(name.strip() for name in self.project.split(",") if name.strip()))
 
     @property
     def java_nodes(self) -> int:

@@ -115,6 +115,7 @@ def make_plan(settings: StandaloneSettings, directory: DataDirectory) -> Plan:
         dsn=cluster.dsn() if cluster else settings.postgres_dsn.get_secret_value(),
         reader_dsn=cluster.dsn(SQL_READER) if cluster else settings.postgres_dsn.get_secret_value(),
         partitions=settings.partitions,
+        projections=settings.projections,
     )
 
 

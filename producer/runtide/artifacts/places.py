@@ -73,8 +73,15 @@ class LocalPlace:
 class RemotePlace:
     """A store of fsspec."""
 
-    def write(self, data: IO[bytes], uri: str, advance: Advance, *, resume: bool) -> tuple[int, str]:  # noqa: ARG002
-        """See ``Place``. It cannot go on with what broke off."""
+    def write(
+        self,
+        data: IO[bytes],
+        uri: str,
+        advance: Advance,
+        *,
+        resume: bool,  # noqa: ARG002 - fsspec cannot go on with what broke off
+    ) -> tuple[int, str]:
+        """See ``Place``. It begins anew."""
         import fsspec  # imported late: it costs 60 ms, and local stores do without
 
         try:

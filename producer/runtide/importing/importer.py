@@ -27,6 +27,16 @@ MOST_WAITING_BYTES = 256 * 1024 * 1024
 MOST_WAITING_SPOOLS = 64
 _SEND_TIMEOUT_S = 60.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_STAYS = {
+    "experiment": "experiment",
+    "user": "user",
+    "start_time": "start time",
+    "parent_run_id": "parent run",
+    "source_name": "source",
+    "source_type": "type of the source",
+    "source_version": "version of the source",
+}
+"""What only the event that starts a run says, by attribute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +130,10 @@ class _Import:
     def run(self) -> ImportReport:
         runs = list(self._distinct_runs())
         if not self._options.dry_run:
-            self._waiting += self._ledger.sweep()
+            swept = self._ledger.sweep()
+            self._waiting += swept.unsent
+            for place, why in swept.damaged.items():
+                self._leave_out(place.name, "what a killed import had left of it", why)
         self._progress.found(len(runs), sum(run.size for run in runs))
         for run in runs:
             self._progress.reading(run.label)
@@ -182,21 +195,26 @@ class _Import:
                 experiment=self._options.experiment or staged.attributes.experiment,
                 name=named or staged.attributes.name,
             )
-            self._keep_experiment(run, staged)
+            self._keep_what_stays(run, staged)
             staged.tags[SOURCE_TAG] = f"{self._source.kind}: {run.origin}"
         if not self._options.artifacts:
             self._count_without_artifacts(staged)
         for left_out in staged.left_out:
             self._report.left_out.append((run.label, left_out))
 
-    def _keep_experiment(self, run: SourceRun, staged: StagedRun) -> None:
-        """Say that a run stays in the experiment that it was imported into: no event moves it."""
+    def _keep_what_stays(self, run: SourceRun, staged: StagedRun) -> None:
+        """Say of what a run began with that it stays as it was imported: no event changes it."""
         before = self._ledger.read(run.run_id).attributes
-        if staged.attributes is None or not before or before["experiment"] == staged.attributes.experiment:
+        if staged.attributes is None:
             return
-        why = f"the run was imported with {before['experiment']!r}, which stays"
-        staged.left_out.append(LeftOut(f"the experiment {staged.attributes.experiment!r}", why))
-        staged.attributes = dataclasses.replace(staged.attributes, experiment=before["experiment"])
+        kept = {}
+        for name, what in _STAYS.items():
+            now = getattr(staged.attributes, name)
+            if before.get(name, now) != now:
+                kept[name] = before[name]
+                why = f"the run was imported with {before[name]!r}, which stays"
+                staged.left_out.append(LeftOut(f"the {what} {now!r}", why))
+        staged.attributes = dataclasses.replace(staged.attributes, **kept)
 
     def _count_without_artifacts(self, staged: StagedRun) -> None:
         if count := len(staged.artifacts):

@@ -44,6 +44,19 @@ class Imported:
     writers: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What killed imports had left.
+
+    Attributes:
+        unsent: spools that are released and not sent.
+        damaged: places of spools that stay where they are, because the ledger of their run cannot be read, and why not.
+    """
+
+    unsent: list[Path] = field(default_factory=list)
+    damaged: dict[Path, str] = field(default_factory=dict)
+
+
 class Ledger:
     """The ledgers of all runs below one spool directory, and the place where their spools are made."""
 
@@ -130,27 +143,38 @@ class Ledger:
         """Move the spools that the ledger has noted to where spools are found and sent."""
         self.clear(run_id)
 
-    def sweep(self) -> list[Path]:
-        """Release what killed imports had noted and not released; return the spools of these runs that are not sent.
-
-        Raises:
-            FatalError: the ledger of one of them is damaged.
-        """
+    def sweep(self) -> Swept:
+        """Release what killed imports had noted and not released; a run whose ledger is damaged stays as it is."""
         unfinished = self._directory / _UNFINISHED
-        runs = [place.name for place in unfinished.iterdir() if place.is_dir()] if unfinished.is_dir() else []
-        for run_id in runs:
-            self.clear(run_id)
-        return [spool for run_id in runs for spool in self.unsent(run_id)]
+        swept = Swept()
+        for place in sorted(unfinished.iterdir()) if unfinished.is_dir() else ():
+            if not place.is_dir():
+                continue
+            try:
+                self.clear(place.name)
+                swept.unsent.extend(self.unsent(place.name))
+            except FatalError as error:
+                swept.damaged[place] = str(error)
+        return swept
 
     def noted(self) -> list[Path]:
-        """Return the spools that are noted as whole and not released: an import is under way, or was killed."""
+        """Return the spools that are noted as whole and not released: an import is under way, or was killed.
+
+        Those of a run whose ledger is damaged are not known to be whole; ``sweep`` names them.
+        """
         places = sorted((self._directory / _UNFINISHED).glob("*/*"))
-        return [place for place in places if place.name in self.read(place.parent.name).writers]
+        return [place for place in places if self._is_noted(place)]
 
     def unsent(self, run_id: str) -> list[Path]:
         """Return the spools of a run's imports that are not sent yet."""
         found = [self._spool / run_id / writer for writer in self.read(run_id).writers]
         return [directory for directory in found if directory.is_dir()]
+
+    def _is_noted(self, place: Path) -> bool:
+        try:
+            return place.name in self.read(place.parent.name).writers
+        except FatalError:
+            return False
 
     def _move(self, run_id: str, directory: Path) -> None:
         target = self._spool / run_id / directory.name

@@ -4,6 +4,7 @@ It is copied in one read transaction: a long import would otherwise keep MLflow 
 (``immutable``) gives pages of transactions that are half written, or are never committed.
 """
 
+import os
 import shlex
 import sqlite3
 import sys
@@ -79,6 +80,12 @@ def _refusal(path: Path, error: sqlite3.Error) -> InvalidRequest | TransientErro
             f"cannot read {str(path)!r}: another process writes it for longer than {BUSY_TIMEOUT_S:g} s; import again later"
         )
     logs = [log for end in _LOGS if (log := path.with_name(path.name + end)).exists() and log.stat().st_size]
+    if not os.access(path.parent, os.W_OK):
+        files = " and ".join(file.name for file in (path, *logs))
+        return InvalidRequest(
+            f"cannot read {str(path)!r}, in a folder that cannot be written: {error}. SQLite needs files of its own beside "
+            f"a database with a write-ahead log: import a copy, made while nobody writes it, of {files}"
+        )
     if logs:
         program = _RECOVER.format(path=str(path.absolute()))
         command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}"
@@ -86,6 +93,4 @@ def _refusal(path: Path, error: sqlite3.Error) -> InvalidRequest | TransientErro
             f"cannot read {str(path)!r} ({error}): whoever wrote it was killed and left half a transaction in "
             f"{logs[0].name}. That may be changed by SQLite only; recover it first with: {command}"
         )
-    return InvalidRequest(
-        f"cannot read {str(path)!r}: {error}. Is it an SQLite database, in a directory that can be written? Else import a copy"
-    )
+    return InvalidRequest(f"cannot read {str(path)!r}: {error}. Is it an SQLite database?")

@@ -48,6 +48,8 @@ _DATA = "data"
 _SYSTEM = "sys/"
 _RUNNING = ("running", "active")
 _SERIES_DIRECTORY = "series"
+MOST_CHARACTERS = 64 * 1024 * 1024
+"""Of a run's params together: they wait in memory for its start time, which may come last."""
 
 
 def import_export(
@@ -138,6 +140,7 @@ class _RunReader:
         self._multiplier = multiplier
         self._system: dict[str, Any] = {}
         self._params: dict[str, str] = {}
+        self._room = MOST_CHARACTERS
         self._texts = TextSeries(_SERIES_DIRECTORY)
         self._files: list[tuple[str, str, int | None, int]] = []
         self._first = -1
@@ -196,6 +199,11 @@ class _RunReader:
             yield Points("", path, steps, times, values)
 
     def _keep(self, path: str, value: Any) -> None:
+        size = len(path) + len(_text(value))
+        if size > self._room:
+            self._skipped["params", f"a run's params have at most {MOST_CHARACTERS:,} characters together"] += 1
+            return
+        self._room -= size
         if path.startswith(_SYSTEM):
             self._system[path.removeprefix(_SYSTEM)] = value
         elif value is not None:

@@ -13,6 +13,10 @@ from runtide_schemas.errors import InvalidRequest
 UNIT = 1_000_000
 """Steps are decimals with six digits behind the point."""
 _ROWS = 65_536
+_MOST_TEXT_BYTES = 32 * 1024 * 1024
+"""A part with more text than this is read by few rows at a time: any of its texts may be large."""
+_ROWS_OF_TEXTS = 64
+_STREAM_BYTES = 1024 * 1024
 _COLUMNS = (
     "project_id",
     "run_id",
@@ -29,6 +33,16 @@ _COLUMNS = (
     "file_value",
 )
 
+_TEXTS = (
+    "project_id",
+    "run_id",
+    "attribute_path",
+    "attribute_type",
+    "string_value",
+    "string_set_value",
+    "file_value",
+)
+
 
 class Batch:
     """Some rows of a part."""
@@ -40,7 +54,7 @@ class Batch:
         """Yield (attribute's path, its type, numbers of its rows in order)."""
         paths, types = (self._columns[name].dictionary_encode() for name in ("attribute_path", "attribute_type"))
         path_ids, type_ids = (column.indices.fill_null(-1).to_numpy(zero_copy_only=False) for column in (paths, types))
-        pairs = np.stack([path_ids, type_ids]).astype(np.int64)
+        pairs = np.stack([_by_appearance(path_ids), _by_appearance(type_ids)])
         _, first, inverse = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
         order = np.argsort(inverse.reshape(-1), kind="stable")
         for rows in np.split(order, np.cumsum(np.bincount(inverse.reshape(-1), minlength=len(first)))[:-1]):
@@ -97,6 +111,9 @@ class Batch:
 def batches(file: Path, rows: int = _ROWS) -> Iterator[Batch | LeftOut]:
     """Yield a part's rows; what cannot be read is yielded as left out.
 
+    A text that the file has once stays one in memory, for however many rows; of texts that differ, a page of the file
+    and ``_ROWS_OF_TEXTS`` are in memory.
+
     Raises:
         InvalidRequest: pyarrow is not installed.
     """
@@ -106,11 +123,35 @@ def batches(file: Path, rows: int = _ROWS) -> Iterator[Batch | LeftOut]:
     except ImportError as error:
         raise InvalidRequest("reading Neptune's export needs pyarrow: pip install 'runtide[server]'") from error
     try:
-        with ParquetFile(file) as parquet:
-            if missing := [name for name in _COLUMNS if name not in parquet.schema_arrow.names]:
-                yield LeftOut(file.name, f"it is no part of a Neptune export: it has no column {', '.join(missing)}")
-                return
-            for batch in parquet.iter_batches(rows, columns=list(_COLUMNS)):
+        with ParquetFile(file) as looked_at:
+            metadata, names = looked_at.metadata, looked_at.schema_arrow.names
+        if missing := [name for name in _COLUMNS if name not in names]:
+            yield LeftOut(file.name, f"it is no part of a Neptune export: it has no column {', '.join(missing)}")
+            return
+        texts, size = _texts_of(metadata)
+        few = min(rows, _ROWS_OF_TEXTS) if size > _MOST_TEXT_BYTES else rows
+        how = {"metadata": metadata, "read_dictionary": texts, "pre_buffer": False, "buffer_size": _STREAM_BYTES}
+        with ParquetFile(file, **how) as parquet:
+            for batch in parquet.iter_batches(few, columns=list(_COLUMNS)):
                 yield Batch(batch)
     except (ArrowException, OSError) as error:
         yield LeftOut(f"the rest of {file.name}", f"no whole Parquet file: {error}")
+
+
+def _texts_of(metadata: Any) -> tuple[list[str], int]:
+    """Return the names of the columns that hold texts, and how many bytes these have in the file, uncompressed."""
+    schema = metadata.schema
+    columns = [
+        number
+        for number in range(len(schema))
+        if schema.column(number).physical_type == "BYTE_ARRAY" and schema.column(number).path.split(".")[0] in _TEXTS
+    ]
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    size = sum(group.column(number).total_uncompressed_size for group in groups for number in columns)
+    return [schema.column(number).path for number in columns], size
+
+
+def _by_appearance(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return ids as numbers in the order in which they come, however the file numbers them."""
+    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse.reshape(-1)]

@@ -50,6 +50,11 @@ class _Series:
     rewritten: bool = False
 
 
+def dataset_digest(dataset: DatasetInput) -> str:
+    """Return what a dataset that was imported is known by."""
+    return digest_of(asdict(dataset))
+
+
 class StagedRun(AbstractContextManager["StagedRun"]):
     """A run that is read wholly, held against what was imported of it before.
 
@@ -124,12 +129,12 @@ class StagedRun(AbstractContextManager["StagedRun"]):
                 self.left_out.append(record)
 
     def state(self, artifacts: dict[str, str], writers: tuple[str, ...]) -> Imported:
-        """Return the state of the run once all that is staged is imported."""
+        """Return the state of the run once all that is staged is imported: what only the source has lost stays."""
         return Imported(
             series=self.series,
-            params={name: digest_of(value) for name, value in self.params.items()},
+            params=self._known.params | {name: digest_of(value) for name, value in self.params.items()},
             tags={name: digest_of(value) for name, value in self.tags.items()},
-            inputs=tuple(digest_of(asdict(dataset)) for dataset in self.inputs),
+            inputs=tuple(dict.fromkeys((*self._known.inputs, *map(dataset_digest, self.inputs)))),
             artifacts=artifacts,
             attributes={} if self.attributes is None else asdict(self.attributes),
             writers=writers,

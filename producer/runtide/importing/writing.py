@@ -15,7 +15,7 @@ from runtide.artifacts.store import ArtifactStore, StoredFile
 from runtide.importing.identity import IMPORTED, WRITING_FORMAT, derived_id, digest_of, event_id
 from runtide.importing.ledger import Imported
 from runtide.importing.records import Artifact, Attributes, LeftOut, Model
-from runtide.importing.staging import StagedRun
+from runtide.importing.staging import StagedRun, dataset_digest
 from runtide.spool.prepared import PreparedSpool
 from runtide.spool.sealing import metrics_event
 from runtide.spool.segment_format import NOT_METRICS
@@ -31,6 +31,7 @@ from runtide_schemas.events.runs import (
     ParamsLogged,
     RunDeleted,
     RunEnded,
+    RunRestored,
     RunStarted,
     RunUpdated,
     TagsDeleted,
@@ -98,7 +99,9 @@ def write_rest(
     before, after = _without_points(known), _without_points(state)
     if before == after or staged.attributes is None:
         return ""
-    writer = _Writer(where, derived_id("rest", where.run_id, str(WRITING_FORMAT), digest_of([before, after])), staged)
+    # The writers so far, because a source may change there and back and there again.
+    changed = digest_of([before, after, *known.writers])
+    writer = _Writer(where, derived_id("rest", where.run_id, str(WRITING_FORMAT), changed), staged)
     if not known.attributes:
         _start(writer, staged.attributes, where)
     _add_values(writer, staged, known, state, where.run_id)
@@ -216,8 +219,8 @@ def _add_values(writer: _Writer, staged: StagedRun, known: Imported, state: Impo
         writer.add(TagsSet(run_id=run_id, tags=part))
     if gone := tuple(sorted(known.tags.keys() - state.tags.keys())):
         writer.add(TagsDeleted(run_id=run_id, keys=gone))
-    for dataset, digest in zip(staged.inputs, state.inputs, strict=True):
-        if digest not in known.inputs:
+    for dataset in staged.inputs:
+        if dataset_digest(dataset) not in known.inputs:
             writer.add(InputsLogged(run_id=run_id, datasets=(dataset,)))
 
 
@@ -234,8 +237,11 @@ def _conclude(writer: _Writer, attributes: Attributes, known: Imported, run_id: 
         writer.add(RunEnded(run_id=run_id, status=attributes.status, end_time=end, reason=attributes.reason), end)
     else:
         writer.add(RunUpdated(run_id=run_id, status=attributes.status))
+    at = attributes.end_time or attributes.start_time
     if attributes.deleted and not before.get("deleted"):
-        writer.add(RunDeleted(run_id=run_id, at=attributes.end_time or attributes.start_time))
+        writer.add(RunDeleted(run_id=run_id, at=at))
+    elif before.get("deleted") and not attributes.deleted:
+        writer.add(RunRestored(run_id=run_id, at=at))
 
 
 def _logged(run_id: str, file: StoredFile, at: int) -> ArtifactLogged:

@@ -11,6 +11,7 @@ from runtide.tracking.run import Run
 from runtide_schemas.errors import InvalidRequest
 
 try:
+    import numpy as np
     from keras.callbacks import Callback, CallbackList
 except ImportError as error:
     raise missing("Keras 3 with a backend (jax, torch or tensorflow)", "keras", error) from error
@@ -20,7 +21,8 @@ class RuntideCallback(Callback):  # type: ignore[misc]  # Keras has no types
     """Logs the training's params, and every epoch's metrics and learning rate.
 
     Metrics have Keras' names (``loss``, ``val_loss``), the epoch is the step: with ``fit(initial_epoch=...)`` a training
-    goes on where it was. An ``evaluate`` outside of a training logs ``test_loss`` and alike at the last epoch.
+    goes on where it was. An ``evaluate`` outside of a training logs ``test_loss`` and alike at the model's last epoch, to
+    the run of its own that this callback's last training of the same model object had, else to a new one.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class RuntideCallback(Callback):  # type: ignore[misc]  # Keras has no types
         self._training = TrainingRun("keras", run, name=name, experiment=experiment, tags=tags)
         self._log_model = log_model
         self._every_batches = every_batches
-        self._batches = self._epoch = 0
+        self._batches = 0
         self._fitting = False
         if every_batches is not None:  # only then: with a hook for batches Keras waits for each one's results
             self.on_train_batch_end = self._after_batch
@@ -62,7 +64,7 @@ class RuntideCallback(Callback):  # type: ignore[misc]  # Keras has no types
         """Choose the run, and log the training's params."""
         self._fitting = True
         self._batches = 0
-        self._training.begin()
+        self._training.begin(of=self.model)
         with self._training.undisturbed("on_train_begin"):
             caller = sys._getframe(1).f_locals.get("self")
             if isinstance(caller, CallbackList):  # which the call of `fit` holds
@@ -76,7 +78,6 @@ class RuntideCallback(Callback):  # type: ignore[misc]  # Keras has no types
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Log the epoch's metrics."""
-        self._epoch = epoch
         rates: dict[str, Any] = {}
         with self._training.undisturbed("reading the learning rate"):
             rates = {"learning_rate": rate} if (rate := self._learning_rate()) is not None else {}
@@ -88,8 +89,9 @@ class RuntideCallback(Callback):  # type: ignore[misc]  # Keras has no types
         if self._fitting:
             return
         with self._training.undisturbed("on_test_end"):
-            self._training.begin(go_on=True)
-            self._training.log_metrics({f"test_{name}": value for name, value in (logs or {}).items()}, self._epoch)
+            self._training.begin(of=self.model, go_on=True)
+            found = {f"test_{name}": value for name, value in (logs or {}).items()}
+            self._training.log_metrics(found, self._last_epoch())
             self._training.end()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' signature
@@ -114,12 +116,23 @@ class RuntideCallback(Callback):  # type: ignore[misc]  # Keras has no types
         settings = {"optimizer": type(optimizer).__name__} if optimizer is not None else {}
         with self._training.undisturbed("reading the optimizer's configuration"):  # a schedule may have none
             if hasattr(optimizer, "get_config"):
-                settings |= flat(optimizer.get_config(), "optimizer/")
+                configuration = flat(optimizer.get_config(), "optimizer/")
+                settings |= {name: _as_given(value) for name, value in configuration.items()}
         loss = getattr(self.model, "loss", None)
         named = loss if loss is None or isinstance(loss, str | list | dict) else getattr(loss, "name", loss)
         weights = self.model.count_params() if self.model.built else None
         return {**(self.params or {}), "loss": named, "model": self.model.name, "weights": weights, **settings}
 
+    def _last_epoch(self) -> int:
+        """The last epoch of the model's last ``fit``, as Keras' own history of it has it; 0 when there was none."""
+        epochs = getattr(getattr(self.model, "history", None), "epoch", None)
+        return int(epochs[-1]) if epochs else 0
+
     def _learning_rate(self) -> float | None:
         rate = getattr(getattr(self.model, "optimizer", None), "learning_rate", None)
         return None if rate is None else float(rate)
+
+
+def _as_given(value: Any) -> Any:
+    """A float of 32 bits as short as it was given: Keras has a rate of 0.001 as 0.0010000000474974513."""
+    return np.float32(value) if isinstance(value, float) and float(np.float32(value)) == value else value

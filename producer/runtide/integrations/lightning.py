@@ -3,7 +3,9 @@
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 from runtide.integrations.frameworks import missing
@@ -13,23 +15,35 @@ from runtide.tracking.run import Run
 
 try:
     try:
+        from lightning.pytorch import Trainer
         from lightning.pytorch.loggers.logger import DummyExperiment, Logger, rank_zero_experiment
         from lightning.pytorch.utilities.rank_zero import rank_zero_only
     except ModuleNotFoundError:
+        from pytorch_lightning import Trainer
         from pytorch_lightning.loggers.logger import DummyExperiment, Logger, rank_zero_experiment
         from pytorch_lightning.utilities.rank_zero import rank_zero_only
 except ImportError as error:
     raise missing("PyTorch Lightning", "lightning", error) from error
 
 _CHECKPOINTS = "checkpoints"
+_WILL_BE_REQUEUED = "finished"
+"""Says Lightning when SLURM is about to end the job and start it again; until then the training goes on."""
+_RUN = getattr(getattr(Trainer, "_run", None), "__code__", None)
+"""All of a Trainer's calls come through it."""
 
 
 class RuntideLogger(Logger):  # type: ignore[misc]  # untyped where Lightning is not installed
     """Logs what Lightning's modules log, at its global step, and their hyperparameters, nested ones as ``a/b``.
 
     In distributed training rank 0 logs; ``logger.experiment`` is the ``runtide.Run`` there, and elsewhere an object that
-    does nothing. ``test`` and ``validate`` after ``fit`` go on with the run of its own that ``fit`` had. An exception makes a
-    run of its own FAILED with its text, Ctrl-C KILLED.
+    does nothing. An exception makes a run of its own FAILED with its text, Ctrl-C KILLED.
+
+    A run of its own is of one training. It begins when the logger is first used; what comes before the first ``fit``, and
+    ``validate``, ``test`` and ``predict`` after it, with whatever Trainer, go into it. So does another ``fit`` of the same
+    Trainer, which counts its steps on, or one with a ``ckpt_path``. Any other ``fit`` of another Trainer is another training
+    and has another run: with Lightning's own loggers its curves would lie over the first one's. To have such parts in one
+    run, put them within ``with runtide.start_run():``. Spawned ranks (``ddp_spawn``) keep a run of their own to themselves:
+    there a later ``test`` goes into the run of the ``fit`` only when the logger was given a run.
     """
 
     def __init__(
@@ -58,6 +72,7 @@ class RuntideLogger(Logger):  # type: ignore[misc]  # untyped where Lightning is
         self._experiment_name = experiment
         self._prefix = f"{prefix}/" if prefix else ""
         self._log_checkpoints = log_checkpoints
+        self._fit_in: str | None = ""
         self._saved: dict[str, None] = {}
         self._stored: dict[str, float] = {}
 
@@ -65,9 +80,22 @@ class RuntideLogger(Logger):  # type: ignore[misc]  # untyped where Lightning is
     @rank_zero_experiment  # type: ignore[untyped-decorator]  # untyped where Lightning is not installed
     def experiment(self) -> Any:
         """The run, started when this is first used; on other ranks than 0 an object that does nothing."""
-        if self._training.run is None or self._training.run.ended:
-            self._training.begin(go_on=True)
+        with self._training.undisturbed("choosing the run"):
+            self._take_up(_innermost_call())
         return self._training.run or DummyExperiment()
+
+    def _take_up(self, call: "_Call | None") -> None:
+        """Have a run that goes on: that of the Trainer whose call asks for it, when there is one."""
+        known = call is not None and self._training.knows(call.trainer)
+        if call is not None and call.is_anew and not known and self._fit_in == self._training.run_id:
+            self._training.end()
+            self._saved, self._stored = {}, {}
+            self._training.begin()
+        elif self._training.run is None or self._training.run.ended:
+            self._training.begin(of=call.trainer if call is not None and known else None, go_on=True)
+        if call is not None and call.fits:
+            self._training.is_of(call.trainer)
+            self._fit_in = self._training.run_id
 
     @property
     def name(self) -> str:
@@ -110,6 +138,8 @@ class RuntideLogger(Logger):  # type: ignore[misc]  # untyped where Lightning is
         with self._training.undisturbed("storing the checkpoints"):
             if self._log_checkpoints:
                 self._store_checkpoints()
+        if status == _WILL_BE_REQUEUED:
+            return
         if status == "success":
             self._training.end()
         elif error is not None:
@@ -127,3 +157,28 @@ class RuntideLogger(Logger):  # type: ignore[misc]  # untyped where Lightning is
                 folder = f"{_CHECKPOINTS}/{path.name}" if path.is_dir() else _CHECKPOINTS
                 if self._training.log_files(path, folder):
                     self._stored[name] = written
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of a Trainer's ``fit``, ``validate``, ``test`` or ``predict``."""
+
+    trainer: Any
+    fits: bool
+    ckpt_path: Any
+
+    @property
+    def is_anew(self) -> bool:
+        """It is a ``fit`` that goes on with no checkpoint."""
+        return self.fits and self.ckpt_path is None
+
+
+def _innermost_call() -> _Call | None:
+    """Return the call that we are called in, None outside of any. Loggers are told of neither, so the stack has to say."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _RUN:
+        frame = frame.f_back
+    if frame is None:
+        return None
+    trainer = frame.f_locals["self"]
+    return _Call(trainer, trainer.state.fn == "fit", frame.f_locals.get("ckpt_path"))

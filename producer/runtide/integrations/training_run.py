@@ -83,7 +83,9 @@ class TrainingRun:
     def _forget(self) -> None:
         self._run: Run | None = None
         self._owned: OwnRun | None = None
-        self._ended_well = False
+        self._of: weakref.ref[Any] | None = None
+        self._own_ids: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._ended_well: set[str] = set()
         self._pid = 0
         self._last_id = ""
         self._finalizer: weakref.finalize[Any, Any] | None = None
@@ -102,21 +104,35 @@ class TrainingRun:
         run = self._run or self._owned or self._given
         return None if run is None else run.run_id
 
-    def begin(self, *, go_on: bool = False) -> None:
+    def begin(self, *, of: object = None, go_on: bool = False) -> None:
         """A training begins: choose its run.
 
         Args:
-            go_on: it is one more part of what the last one did (an evaluation after the training, say): go on with the
-                run of its own that was ended then. A run that FAILED or was KILLED stays that: then there is a new one.
+            of: what is trained, by which a later part of it finds its run; it is held weakly.
+            go_on: it is one more part (an evaluation after the training, say): go on with the run of its own that ``of``
+                had last, that the callback had last when ``of`` is None. There is a new run when there was none, and when
+                it FAILED or was KILLED: it stays that.
         """
         self.end_unfinished()
         with self._guard.guarded("no run could be started"):
-            run = self._choose(go_on)
+            run = self._choose(self._to_go_on_with(of) if go_on else "")
             if run.run_id != self._last_id:
                 self._last_id, self._names, self._params = run.run_id, MetricNames(), set()
             self._run = run
             if run is not self._owned:
                 run.set_tag(FRAMEWORK_TAG, self._framework)
+        self.is_of(of)
+
+    def is_of(self, trained: object) -> None:
+        """The run that goes on is of the training of this; when it is of its own, later parts go on with it, too."""
+        with contextlib.suppress(TypeError):  # not every type can be held weakly, or be a key
+            self._of = None if trained is None else weakref.ref(trained)
+            if trained is not None and self._run is not None and self._run is self._owned:
+                self._own_ids[trained] = self._owned.run_id
+
+    def knows(self, trained: object) -> bool:
+        """Return True when the run that goes on is of the training of this, or one of its own that it can go on with."""
+        return (self._of is not None and self._of() is trained) or bool(self._to_go_on_with(trained))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log params, each name once: when a run has several trainings, the first one's values stay."""
@@ -219,14 +235,27 @@ class TrainingRun:
 
     def _end(self, status: EndStatus, reason: str) -> None:
         self._unwatch()
-        run, self._run = self._run, None
+        run, self._run, self._of = self._run, None, None
         if self._owned is not None and run is self._owned and self._pid == os.getpid():
             atexit.unregister(self._at_exit)
-            self._ended_well = status == "FINISHED"
+            if status == "FINISHED":
+                self._ended_well.add(self._owned.run_id)
+            else:
+                self._ended_well.discard(self._owned.run_id)
             with self._guard.guarded("the run could not be ended"):
                 self._owned.finish(status, reason)
 
-    def _choose(self, go_on: bool) -> Run:
+    def _to_go_on_with(self, trained: object) -> str:
+        """Id of the run that a later part of a training goes on with; empty when it needs a new one."""
+        run_id = "" if self._owned is None else self._owned.run_id
+        if trained is not None:
+            try:
+                run_id = self._own_ids.get(trained, "")
+            except TypeError:  # not every type can be a key
+                run_id = ""
+        return run_id if run_id in self._ended_well else ""
+
+    def _choose(self, earlier: str) -> Run:
         if self._given is not None:
             return self._given
         active = innermost()
@@ -236,8 +265,8 @@ class TrainingRun:
         parent = active.run_id if active is not None and active in _of_searches else self._parent_id
         if self._given_id:
             plan = plan_attachment(configuration, self._given_id)
-        elif go_on and self._owned is not None and self._ended_well:
-            plan = plan_run(configuration, run_id=self._owned.run_id)
+        elif earlier:
+            plan = plan_run(configuration, run_id=earlier)
         else:
             plan = plan_run(
                 configuration,

@@ -24,7 +24,8 @@ class RuntideCallback(TrainerCallback):  # type: ignore[misc]  # untyped where T
 
     Metrics are named as for TensorBoard: ``train/loss``, ``eval/loss``, ``test/loss``; their step is the trainer's global
     step, also when a training is taken up from a checkpoint, and ``epoch`` is logged beside them. Only the main process
-    logs. An ``evaluate`` or ``predict`` after a training goes on with the run of its own that the training had.
+    logs. An ``evaluate`` or ``predict`` after a training goes on with the run of its own that this callback's last training
+    of the same model object had.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class RuntideCallback(TrainerCallback):  # type: ignore[misc]  # untyped where T
         self._in_training = True
         if not state.is_world_process_zero:
             return
-        self._training.begin()
+        self._training.begin(of=kwargs.get("model"))
         with self._training.undisturbed("reading the model's configuration"):
             configuration: Any = getattr(kwargs.get("model"), "config", None)
             described = configuration.to_dict() if hasattr(configuration, "to_dict") else {}
@@ -71,7 +72,7 @@ class RuntideCallback(TrainerCallback):  # type: ignore[misc]  # untyped where T
         if not state.is_world_process_zero:
             return
         if not self._in_training:
-            self._training.begin(go_on=True)
+            self._training.begin(of=kwargs.get("model"), go_on=True)
         self._log(kwargs.get("logs") or {}, state.global_step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002 - Trainer's
@@ -84,7 +85,7 @@ class RuntideCallback(TrainerCallback):  # type: ignore[misc]  # untyped where T
         if not state.is_world_process_zero:
             return
         if not self._in_training:
-            self._training.begin(go_on=True)
+            self._training.begin(of=kwargs.get("model"), go_on=True)
         self._log(metrics or {}, state.global_step)
         if not self._in_training:
             self._training.end()

@@ -34,7 +34,7 @@ def _info(told: Mapping[str, Any]) -> RunInfo:
         status=_STATUSES.get(told["status"], told["status"] or "RUNNING"),
         start_time=told["start_time"] or 0,
         end_time=told["end_time"],
-        lifecycle_stage=told["lifecycle_stage"],
+        lifecycle_stage="active" if told["lifecycle_stage"] == "active" else "deleted",  # MLflow knows no purged ones
         artifact_uri=told["artifact_uri"] or "",
     )
 

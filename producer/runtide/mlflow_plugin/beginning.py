@@ -49,20 +49,10 @@ def run_plan(
         InvalidRequest: the name is too long, or a tag's value is no text that can be stored.
     """
     told = check_tags({tag.key: tag.value if tag.value is not None else "" for tag in tags})
-    tagged = told.get(MLFLOW_RUN_NAME, "")
-    if run_name and tagged and run_name != tagged:
-        raise invalid(
-            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
-            f"(run_name='{run_name}', mlflow.runName='{tagged}')."
-        )
-    name = check_text(run_name or tagged or new_run_name(), "Run name", MAX_RUN_NAME_LENGTH)
-    every = {MLFLOW_RUN_NAME: name, **told}
-    every[MLFLOW_RUN_NAME] = name
+    name = _name(run_name, told)
+    every = {MLFLOW_RUN_NAME: name} | told | {MLFLOW_RUN_NAME: name}  # the name comes first
     parent = told.get(MLFLOW_PARENT_RUN_ID, "")
     encoded = name_in(experiment_id)
-    source = Source(
-        told.get(MLFLOW_SOURCE_NAME, ""), told.get(MLFLOW_SOURCE_TYPE, "LOCAL"), told.get(MLFLOW_GIT_COMMIT, "")
-    )
     first = list(every)[:_TAGS_IN_FIRST_EVENT]
     plan = RunPlan(
         configuration=configuration,
@@ -73,9 +63,25 @@ def run_plan(
         tags={key: every[key] for key in first},
         experiment_id="" if encoded is not None else experiment_id,
         experiment=encoded or "",
-        origin=Origin(
-            user or told.get(MLFLOW_USER) or user_name(), source, now_ms() if start_time is None else start_time
-        ),
+        origin=_origin(user, start_time, told),
         artifacts=location.rstrip("/"),
     )
     return plan, {key: every[key] for key in every if key not in plan.tags}
+
+
+def _name(run_name: str | None, told: Mapping[str, str]) -> str:
+    tagged = told.get(MLFLOW_RUN_NAME, "")
+    if run_name and tagged and run_name != tagged:
+        raise invalid(
+            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
+            f"(run_name='{run_name}', mlflow.runName='{tagged}')."
+        )
+    return check_text(run_name or tagged or new_run_name(), "Run name", MAX_RUN_NAME_LENGTH)
+
+
+def _origin(user: str, start_time: int | None, told: Mapping[str, str]) -> Origin:
+    source = Source(
+        told.get(MLFLOW_SOURCE_NAME, ""), told.get(MLFLOW_SOURCE_TYPE, "LOCAL"), told.get(MLFLOW_GIT_COMMIT, "")
+    )
+    at = now_ms() if start_time is None else start_time
+    return Origin(user or told.get(MLFLOW_USER) or user_name(), source, at)

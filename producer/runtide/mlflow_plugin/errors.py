@@ -1,7 +1,7 @@
 """Errors of ours as MLflow's, with its codes: users of MLflow catch ``MlflowException``."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
 from mlflow.exceptions import MlflowException
@@ -52,3 +52,15 @@ def not_found(message: str) -> MlflowException:
 def invalid(message: str) -> MlflowException:
     """Return the exception for a request that cannot be met as it is."""
     return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
+
+
+def changed(run_id: str, known: Mapping[str, str], tried: Mapping[str, str]) -> str:
+    """Return MLflow's words for params that have another value already."""
+    if len(tried) == 1:
+        ((key, value),) = tried.items()
+        return (
+            f"Changing param values is not allowed. Param with key='{key}' was already logged with value='{known[key]}' "
+            f"for run ID='{run_id}'. Attempted logging new value '{value}'."
+        )
+    listed = [{"key": key, "old_value": known[key], "new_value": value} for key, value in tried.items()]
+    return f"Changing param values is not allowed. Params were already logged='{listed}' for run ID='{run_id}'."

@@ -9,17 +9,24 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
 
+from runtide.mlflow_plugin.patience import Hung, open_patiently
 from runtide.secret_file import read_secret
 from runtide_schemas.errors import InvalidRequest, NotFound, RuntideError, TransientError
 
 API = "/api/runtide/v1"
-_TIMEOUT_S = 3.0
+_ANSWER_S = 30.0
+"""A gateway that is there may think for so long about a question that only it can answer."""
+_SOON_S = 5.0
+"""And for so long about one that this process has an answer of its own to."""
 _AWAY_S = 10.0
-"""For so long nobody waits again for a gateway that did not answer in time."""
+"""For so long nobody waits again for a gateway that is not there, or hangs."""
 
 Parameters = Mapping[str, str | int | bool | Sequence[str]]
+
+
+class AnswerLate(TransientError):
+    """The gateway is there, and did not answer this question in time. The next question is asked all the same."""
 
 
 class Gateway:
@@ -35,7 +42,7 @@ class Gateway:
         return bool(self._url)
 
     def get(self, *path: str, **parameters: str | int | bool | Sequence[str]) -> Any:
-        """Return the JSON answer to a question.
+        """Return the JSON answer to a question that only the gateway can answer.
 
         Args:
             path: segments below the API's root, quoted here.
@@ -44,38 +51,49 @@ class Gateway:
         Raises:
             NotFound: there is no such thing.
             InvalidRequest: the gateway refused, with its code.
+            AnswerLate: it works, and has not answered in 30 s.
             TransientError: there is no gateway, or it does not answer.
             FatalError: the file of its token cannot be used.
         """
+        return self._asked(path, parameters, _ANSWER_S)
+
+    def soon(self, *path: str, **parameters: str | int | bool | Sequence[str]) -> Any:
+        """Return the answer to a question that this process has an answer of its own to: see ``get``, waits 5 s."""
+        return self._asked(path, parameters, _SOON_S)
+
+    def behind(self) -> bool:
+        """Return whether projections lack events of the log, or nobody can say that they do not."""
+        try:
+            projections = self.soon("ready")["projections"].values()
+            return any(told["events_behind"] != 0 for told in projections)
+        except (RuntideError, KeyError, TypeError, AttributeError):
+            return True
+
+    def _asked(self, path: Sequence[str], parameters: Parameters, patience: float) -> Any:
         if not self._url:
             raise TransientError(
                 "only a gateway can answer this, and none is known: what this process did not write itself is asked of it. "
                 "Start a stack with `runtide up`, set RUNTIDE_GATEWAY, or use a tracking URI with ?gateway=URL"
             )
         if time.monotonic() < self._away_until:
-            raise TransientError(
-                f"the gateway at {self._url} did not answer in {_TIMEOUT_S:.0f} s a moment ago; is the stack up?"
-            )
+            raise TransientError(f"the gateway at {self._url} was not there a moment ago; is the stack up?")
         given = {name: value for name, value in parameters.items() if value not in ("", ())}
         url = f"{self._url}{API}/{'/'.join(quote(segment, safe='') for segment in path)}?{urlencode(given, doseq=True)}"
+        alive = f"{self._url}{API}/health"
         try:
-            with urlopen(Request(url, headers=_headers()), timeout=_TIMEOUT_S) as answer:  # noqa: S310 - the user's URL
+            with open_patiently(url, _headers(), patience, alive) as answer:
                 return json.load(answer)
         except HTTPError as error:
             raise _refusal(error) from error
+        except TimeoutError as error:
+            raise AnswerLate(
+                f"the gateway at {self._url} is there, and has not answered {'/'.join(path)} in {patience:g} s; it may be "
+                "busy: ask again, or for less"
+            ) from error
         except (URLError, HTTPException, OSError, ValueError) as error:
-            if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
+            if isinstance(error, Hung) or isinstance(getattr(error, "reason", None), TimeoutError):
                 self._away_until = time.monotonic() + _AWAY_S
             raise TransientError(f"no answer from the gateway at {self._url} ({error}); is the stack up?") from error
-
-    def behind(self) -> bool:
-        """Return whether projections lack events of the log, or nobody can say that they do not."""
-        try:
-            with urlopen(Request(f"{self._url}{API}/ready", headers=_headers()), timeout=_TIMEOUT_S) as answer:  # noqa: S310
-                projections = json.load(answer)["projections"].values()
-        except (HTTPException, OSError, ValueError, KeyError, TypeError, AttributeError):
-            return True
-        return any(told["events_behind"] != 0 for told in projections)
 
 
 def _headers() -> dict[str, str]:

@@ -4,7 +4,7 @@ Bounded: of each metric the latest point is kept, and of the first hundred the n
 """
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -30,6 +30,13 @@ KEPT_METRICS = 100
 HIDDEN_PREFIX = "runtide.mlflow."
 """Tags that carry what the log has no event for; MLflow does not see them as tags."""
 
+STARTED, STATUS, NAME, STAGE = ("started",), ("status",), ("name",), ("stage",)
+"""What can be written of a run, besides its tags; see ``tag_of``."""
+
+Fact = tuple[str, ...]
+Mark = tuple[str, int]
+"""A writer of this process, and how many events of the run's topic it had written when it had written something."""
+
 
 @dataclass(slots=True)
 class RunMemory:
@@ -37,7 +44,13 @@ class RunMemory:
 
     Attributes:
         whole: this process started it, so that everything is here but what others wrote.
+        history: of each metric the remembered points, each with the writer of this process that logged it.
+        written: how many points of a metric each writer of this process logged.
+        unseen: what was written here and is not known to be in the projections: for that, own values count.
+        events: how many events of each topic the writers that are closed wrote, until the projections have them.
+        stale: something was logged since the projections were last seen to have everything.
         lock: held for anything but reading single values.
+        asking: held while the gateway is asked for the run, so that an older answer is not taken for a newer one.
     """
 
     run_id: str
@@ -53,35 +66,47 @@ class RunMemory:
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     latest: dict[str, Metric] = field(default_factory=dict)
-    history: dict[str, deque[Metric]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    history: dict[str, deque[tuple[str, Metric]]] = field(default_factory=dict)
+    written: dict[str, Counter[str]] = field(default_factory=dict)
+    unseen: dict[Fact, Mark] = field(default_factory=dict)
+    events: dict[str, dict[str, int]] = field(default_factory=dict)
+    stale: bool = True
     datasets: dict[tuple[str, str], DatasetInput] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    asking: threading.Lock = field(default_factory=threading.Lock)
 
-    def note_points(self, metrics: Iterable[Metric]) -> None:
-        """Remember points; the latest is the greatest by (step, timestamp, value)."""
+    def note_points(self, logged: Iterable[tuple[str, Metric]]) -> None:
+        """Remember points, each with its writer; the latest is the greatest by (step, timestamp, value)."""
         with self.lock:
-            for metric in metrics:
+            self.stale = True
+            for writer, metric in logged:
                 key = metric.key
                 kept = self.history.get(key)
                 if kept is None:
                     kept = deque(maxlen=KEPT_POINTS if len(self.history) < KEPT_METRICS else 1)
                     self.history[key] = kept
-                kept.append(metric)
-                self.counts[key] = self.counts.get(key, 0) + 1
+                    self.written.setdefault(key, Counter())
+                kept.append((writer, metric))
+                self.written[key][writer] += 1
                 before = self.latest.get(key)
                 if before is None or place(metric) >= place(before):
                     self.latest[key] = metric
+
+    def note(self, mark: Mark, *facts: Fact) -> None:
+        """Remember that facts were written, and how far the projections have to be to have them."""
+        with self.lock:
+            self.stale = True
+            self.unseen.update(dict.fromkeys(facts, mark))
 
     def clashes(self, params: Mapping[str, str]) -> dict[str, str]:
         """Return those of the params that have another value already."""
         known = self.params
         return {key: value for key, value in params.items() if known.get(key, value) != value}
 
-    def points(self, key: str) -> list[Metric]:
-        """Return the remembered points of a metric, in the order in which they were logged."""
+    def points(self, key: str) -> tuple[list[tuple[str, Metric]], Counter[str]]:
+        """Return the remembered points of a metric as they were logged, and how many each writer of this process logged."""
         with self.lock:
-            return list(self.history.get(key, ()))
+            return list(self.history.get(key, ())), Counter(self.written.get(key, ()))
 
     def forget_history(self) -> None:
         """Keep only the latest point of each metric."""
@@ -108,6 +133,11 @@ class RunMemory:
             lifecycle_stage=self.stage,
             artifact_uri=self.artifact_uri,
         )
+
+
+def tag_of(key: str) -> Fact:
+    """Return what is written when a tag is set or deleted."""
+    return "tag", key
 
 
 def place(metric: Metric) -> tuple[int, int, bool, float]:

@@ -1,11 +1,13 @@
 """The runs that this process writes to: a writer and a memory for each."""
 
+import contextlib
+import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from datetime import UTC, datetime
 
 from mlflow.entities import DatasetInput, LifecycleStage, Metric, Run, RunInfo
 from mlflow.exceptions import MlflowException
@@ -13,50 +15,36 @@ from mlflow.protos.databricks_pb2 import INVALID_STATE
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from runtide.mlflow_plugin.answers import run_of
-from runtide.mlflow_plugin.errors import invalid, not_found
+from runtide.mlflow_plugin.errors import changed, invalid, not_found
 from runtide.mlflow_plugin.gateway import Gateway
 from runtide.mlflow_plugin.joined import describe_joined, may_exist
-from runtide.mlflow_plugin.memory import RunMemory, assembled, place
+from runtide.mlflow_plugin.live import Live
+from runtide.mlflow_plugin.memory import NAME, STAGE, STARTED, STATUS, Fact, RunMemory, tag_of
+from runtide.mlflow_plugin.merging import merged_run
+from runtide.mlflow_plugin.projections import Projections
 from runtide.tracking.configuration import Configuration
 from runtide.tracking.leftovers import say_leftover
 from runtide.tracking.plan import Part, RunPlan, plan_attachment
 from runtide.tracking.run_log import EndStatus, RunLog
+from runtide.tracking.writer import Writer
 from runtide_schemas.errors import InvalidRequest, NotFound, TransientError
 from runtide_schemas.events.runs import DatasetInput as LoggedInput
 from runtide_schemas.events.runs import InputsLogged, RunDeleted, RunRestored, RunUpdated
 from runtide_schemas.identity import now_ms
 from runtide_schemas.limits import check_run_id
 
+log = logging.getLogger("runtide")
+
 _ENDS: dict[str, EndStatus] = {"FINISHED": "FINISHED", "FAILED": "FAILED", "KILLED": "KILLED"}
 _RUNNING = "RUNNING"
 _VISIBLE_WAIT_S = 2.0
-_POLL_S = 0.1
+_QUIET_S = 60.0
+"""So seldom it is said that runs are shown without what others wrote."""
 _MOST_HISTORIES = 20
 _MOST_REMEMBERED = 500
 _MOST_WAITING = 64
 _MOST_JOINED = 32
 _MOST_ROOTS = 2_000
-
-
-class _Live:
-    """A run and its writer here; another takes its place when the run goes on after its end.
-
-    Attributes:
-        joined: the writer is one more of a run that others start and end, or of one that has ended already.
-        concluded: the run was ended, or the writer closed, by a call; else the exit of the process did it.
-    """
-
-    __slots__ = ("concluded", "joined", "log", "memory")
-
-    def __init__(self, memory: RunMemory, log: RunLog, joined: bool) -> None:
-        self.memory = memory
-        self.log = log
-        self.joined = joined
-        self.concluded = False
-
-    @property
-    def ended_by_exit(self) -> bool:
-        return self.log.ended and not self.concluded
 
 
 class Runs:
@@ -66,10 +54,12 @@ class Runs:
         self._configuration = configuration
         self._gateway = gateway
         self._lock = threading.RLock()
-        self._lives: OrderedDict[str, _Live] = OrderedDict()
+        self._lives: OrderedDict[str, Live] = OrderedDict()
         self._waiting: list[RunLog] = []
         self._roots: OrderedDict[str, str] = OrderedDict()
         self._unseen: OrderedDict[str, RunMemory] = OrderedDict()
+        self._projections = Projections(gateway)
+        self._quiet_until = 0.0
 
     def start(self, plan: RunPlan, experiment_id: str) -> Run:
         """Start a run and return it.
@@ -91,8 +81,10 @@ class Runs:
             whole=True,
             tags=dict(plan.tags),
         )
+        live = Live(memory, log, joined=False)
+        live.note(log.writer, STARTED, STATUS, NAME, *map(tag_of, plan.tags))
         with self._lock:
-            self._lives[log.run_id] = _Live(memory, log, joined=False)
+            self._lives[log.run_id] = live
             self._forget_some()
         self._note_root(log.run_id, log.artifact_uri)
         return memory.as_run()
@@ -110,25 +102,38 @@ class Runs:
 
     def memory(self, run_id: str) -> RunMemory:
         """Return what this process knows of a run that it writes to."""
-        return (self._lives.get(run_id) or self._writable(run_id)).memory
+        return self._live(run_id).memory
 
     def remembers(self, run_id: str) -> RunMemory | None:
         """Return what this process knows of a run, if it writes to it."""
         live = self._lives.get(run_id)
         return None if live is None else live.memory
 
+    def trouble(self, run_id: str) -> str:
+        """Return why what is logged to a run here does not get to the broker; empty when it does, or nobody knows."""
+        live = self._lives.get(run_id)
+        return "" if live is None else live.trouble
+
     def log_points(self, run_id: str, metrics: Sequence[Metric]) -> None:
         """Log points of metrics; when another thread ends the run meanwhile, they follow its end."""
         log = self.log(run_id)
+        logged: list[tuple[str, Metric]] = []
         for metric in metrics:
             try:
+                writer = log.writer
                 log.log_metric(metric.key, metric.value, metric.step, metric.timestamp)
             except InvalidRequest:
                 if not log.ended:
                     raise
                 log = self.log(run_id)
+                writer = log.writer
                 log.log_metric(metric.key, metric.value, metric.step, metric.timestamp)
-        self.memory(run_id).note_points(metrics)
+            logged.append((writer.id, metric))
+        if logged:
+            live = self._live(run_id)
+            if live.writer is not writer:
+                live.note(writer)
+            live.memory.note_points(logged)
 
     def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         """Log params; the first value of each stays.
@@ -137,42 +142,53 @@ class Runs:
             MlflowException: this process knows another value of one. It is in the log, as a conflict; the others are not.
         """
         log, memory = self.log(run_id), self.memory(run_id)
+        writer = log.writer
         with memory.lock:
             clashes = memory.clashes(params)
             known = {key: memory.params[key] for key in clashes}
             log.log_params(clashes or {key: value for key, value in params.items() if key not in memory.params})
             if not clashes:
                 memory.params.update(params)
+        self._note(run_id, writer)
         if clashes:
-            raise invalid(_changed(run_id, known, clashes))
+            raise invalid(changed(run_id, known, clashes))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags; that of the run's name renames it."""
         log, memory = self.log(run_id), self.memory(run_id)
-        log.set_tags(tags)
+        writer = log.writer
+        name = tags.get(MLFLOW_RUN_NAME)
         with memory.lock:
+            log.set_tags(tags)
             memory.tags.update(tags)
-        if (name := tags.get(MLFLOW_RUN_NAME)) is not None and name != memory.name:
-            log.writer.publish(RunUpdated(run_id=run_id, name=name))
-            memory.name = name
+            renamed = name is not None and name != memory.name
+            if name is not None and renamed:
+                log.writer.publish(RunUpdated(run_id=run_id, name=name))
+                memory.name = name
+            self._note(run_id, writer, *map(tag_of, tags), *([NAME] if renamed else []))
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Delete a tag.
 
         Raises:
-            MlflowException: this process started the run and knows that there is none.
+            MlflowException: this process started the run, and nobody knows that there is one.
         """
         log, memory = self.log(run_id), self.memory(run_id)
+        writer = log.writer
+        if memory.whole and key not in memory.tags and key not in self.get(run_id).data.tags:
+            raise not_found(f"No tag with name: {key} in run with id {run_id}")
         with memory.lock:
-            if memory.tags.pop(key, None) is None and memory.whole:
-                raise not_found(f"No tag with name: {key} in run with id {run_id}")
-        log.delete_tag(key)
+            log.delete_tag(key)
+            memory.tags.pop(key, None)
+            self._note(run_id, writer, tag_of(key))
 
     def log_datasets(self, run_id: str, inputs: Sequence[DatasetInput], logged: Sequence[LoggedInput]) -> None:
         """Log datasets that the run uses, each in an event of its own: schemas and profiles may be large."""
         log, memory = self.log(run_id), self.memory(run_id)
+        writer = log.writer
         for dataset in logged:
-            log.writer.publish(InputsLogged(run_id=run_id, datasets=(dataset,)))
+            writer.publish(InputsLogged(run_id=run_id, datasets=(dataset,)))
+        self._note(run_id, writer)
         with memory.lock:
             for given in inputs:
                 memory.datasets.setdefault((given.dataset.name, given.dataset.digest), given)
@@ -197,39 +213,76 @@ class Runs:
 
     def delete(self, run_id: str) -> None:
         """Delete a run (softly)."""
-        self._writable(run_id).log.writer.publish(RunDeleted(run_id=run_id, at=now_ms()))
-        self.memory(run_id).stage = LifecycleStage.DELETED
+        self._set_stage(run_id, RunDeleted(run_id=run_id, at=now_ms()), LifecycleStage.DELETED)
 
     def restore(self, run_id: str) -> None:
-        """Undo a deletion."""
-        self._writable(run_id).log.writer.publish(RunRestored(run_id=run_id, at=now_ms()))
-        self.memory(run_id).stage = LifecycleStage.ACTIVE
+        """Undo a deletion.
+
+        Raises:
+            MlflowException: the run was purged meanwhile; the message has its receipt.
+        """
+        self._refuse_purged(run_id)
+        self._set_stage(run_id, RunRestored(run_id=run_id, at=now_ms()), LifecycleStage.ACTIVE)
+
+    def _refuse_purged(self, run_id: str) -> None:
+        """Refuse a run that was given up for good, as far as the gateway knows; where none is, the folds refuse it."""
+        if not self._gateway.known:
+            return
+        with contextlib.suppress(NotFound, TransientError):
+            receipt = self._gateway.get("runs", run_id).get("receipt")
+            if receipt:
+                at = datetime.fromtimestamp(receipt["purged_at"] / 1000, UTC).isoformat(" ", "seconds")
+                raise invalid(
+                    f"Run {run_id} was purged at {at} by {receipt['purged_by'] or 'somebody'}, with {receipt['points']} "
+                    f"points and {receipt['params']} params: it cannot be restored."
+                )
 
     def get(self, run_id: str) -> Run:
-        """Return a run: an open one of this process from its memory, others from the gateway with what was written here.
+        """Return a run: what the gateway knows of it, with what was written here and is not known to be in that.
 
-        While no gateway tells of it, a run of another process is what is known here of it (``joined.py``).
+        While no gateway answers, a run of this process is what this process wrote, which is said; one of another process
+        is what is known here of it (``joined.py``).
 
         Raises:
             MlflowException: there is none.
         """
         live = self._lives.get(run_id)
-        own = live.memory if live is not None and live.memory.whole else None
-        if own is not None and (own.end_time is None or not self._gateway.known):
-            return own.as_run()
+        memory = None if live is None else live.memory
+        whole = memory is not None and memory.whole
+        if memory is not None and whole and not self._gateway.known:
+            return memory.as_run()
         try:
-            told = self._asked(run_id, _VISIBLE_WAIT_S if own is None else 0.0)
+            if memory is None:
+                told = self._projections.run(run_id, _VISIBLE_WAIT_S)
+                found = run_of(told["run"], told["inputs"])
+            else:
+                with memory.asking:
+                    found = merged_run(self._projections.own_run(memory, _VISIBLE_WAIT_S), memory)
         except (NotFound, TransientError) as error:
-            if own is not None:
-                return own.as_run()
+            if memory is not None and whole:
+                self._say_alone(run_id, error)
+                return memory.as_run()
             if isinstance(error, NotFound) and not may_exist(run_id, self._configuration.connection, self._gateway):
                 raise not_found(f"Run with id={run_id} not found") from error
             return self._from_here(run_id).as_run()
-        found = run_of(told["run"], told["inputs"])
         self._note_root(run_id, found.info.artifact_uri)
-        if own is not None and (found.info.end_time or 0) < (own.end_time or 0):
-            return own.as_run()  # the projection is behind
-        return found if live is None else _with_own_writes(found, told["run"]["tags"], live.memory)
+        return found
+
+    def not_shown(self, wait: float) -> tuple[int, int, str]:
+        """Wait until projections have everything that this process wrote to runs.
+
+        Args:
+            wait: seconds at most; none where nothing gets to the broker.
+
+        Returns:
+            What is missing at the end: the number of runs, that of events, and why, if that is known.
+        """
+        deadline = time.monotonic() + wait
+        runs, events, why = 0, 0, ""
+        for live in list(self._lives.values()):
+            if live.memory.stale and (missing := live.missing(self._projections, deadline)):
+                runs, events, why = runs + 1, events + missing, why or live.trouble
+        return runs, events, why
 
     def root_of(self, uri: str) -> tuple[str, str] | None:
         """Return the run whose artifacts lie at or above a URI, and the URI of their root; None for foreign places."""
@@ -245,18 +298,26 @@ class Runs:
         self._lock = threading.RLock()
         self._waiting = []
         for live in self._lives.values():
-            live.memory.lock = threading.Lock()
+            live.memory.lock, live.memory.asking = threading.RLock(), threading.Lock()
+            live.writer = None
 
-    def _asked(self, run_id: str, wait: float) -> Any:
-        """Ask the gateway; a run that somebody has just started may take a moment to show."""
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                return self._gateway.get("runs", run_id)
-            except NotFound:
-                if time.monotonic() >= deadline:
-                    raise
-            time.sleep(_POLL_S)
+    def _note(self, run_id: str, writer: Writer, *facts: Fact) -> None:
+        self._live(run_id).note(writer, *facts)
+
+    def _live(self, run_id: str) -> Live:
+        return self._lives.get(run_id) or self._writable(run_id)
+
+    def _set_stage(self, run_id: str, event: RunDeleted | RunRestored, stage: str) -> None:
+        live = self._writable(run_id)
+        writer = live.log.writer
+        writer.publish(event)
+        live.memory.stage = stage
+        live.note(writer, STAGE)
+
+    def _say_alone(self, run_id: str, error: Exception) -> None:
+        if isinstance(error, TransientError) and time.monotonic() >= self._quiet_until:
+            self._quiet_until = time.monotonic() + _QUIET_S
+            log.warning("run %s is shown as this process wrote it, without what others may have: %s", run_id, error)
 
     def _from_here(self, run_id: str) -> RunMemory:
         """Return what is known here of another process's run; it is remembered, for when it is written to."""
@@ -272,7 +333,7 @@ class Runs:
                     self._unseen.popitem(last=False)
             return memory
 
-    def _writable(self, run_id: str) -> _Live:
+    def _writable(self, run_id: str) -> Live:
         live = self._lives.get(run_id)
         if live is not None and not live.log.ended:
             return live
@@ -280,7 +341,7 @@ class Runs:
             live = self._lives.get(run_id)
             if live is None:
                 memory = self._unseen.pop(run_id, None) or RunMemory(run_id=check_run_id(run_id))
-                self._lives[run_id] = live = _Live(memory, self._joined(run_id), joined=True)
+                self._lives[run_id] = live = Live(memory, self._joined(run_id), joined=True)
                 self._forget_some()
             elif live.ended_by_exit:
                 raise MlflowException(f"run {run_id} has ended with this process", error_code=INVALID_STATE)
@@ -295,8 +356,10 @@ class Runs:
     def _end(self, run_id: str, status: EndStatus, end_time: int) -> None:
         with self._lock:
             live = self._writable(run_id)
+            writer = live.log.writer
             live.memory.status, live.memory.end_time = status, end_time
             self._conclude(live, status, end_time)
+            live.note(writer, STATUS)
         self._settle()
 
     def _go_on(self, run_id: str, status: str) -> None:
@@ -309,11 +372,13 @@ class Runs:
                 before, live.log, live.joined = live.log, RunLog(plan), False
                 before.conclude(None)
                 self._waiting.append(before)
+            writer = live.log.writer
             if status != (_RUNNING if resumed else live.memory.status):
-                live.log.writer.publish(RunUpdated(run_id=run_id, status=status))
+                writer.publish(RunUpdated(run_id=run_id, status=status))
             live.memory.status, live.memory.end_time = status, None
+            live.note(writer, STATUS)
 
-    def _conclude(self, live: _Live, status: EndStatus | None, end_time: int = 0) -> None:
+    def _conclude(self, live: Live, status: EndStatus | None, end_time: int = 0) -> None:
         live.concluded = True
         live.log.conclude(status, end_time)
         self._waiting.append(live.log)
@@ -324,6 +389,9 @@ class Runs:
             settled = [log for log in self._waiting if log.settled]
             settled += [log for log in self._waiting if log not in settled][:-_MOST_WAITING]
             self._waiting = [log for log in self._waiting if log not in settled]
+            for log in settled:
+                if (live := self._lives.get(log.run_id)) is not None and live.log is log:
+                    live.count_events()
         for log in settled:
             say_leftover(f"run {log.run_id}", log.close("FINISHED", "", 0.0))
 
@@ -344,32 +412,3 @@ class Runs:
             self._roots[uri.rstrip("/")] = run_id
             if len(self._roots) > _MOST_ROOTS:
                 self._roots.popitem(last=False)
-
-
-def _with_own_writes(found: Run, tags: Mapping[str, str], memory: RunMemory) -> Run:
-    """Return the gateway's answer with what this process wrote to the run, which a projection may not have yet."""
-    latest = {metric.key: metric for metric in found.data._metric_objs}
-    with memory.lock:
-        for key, metric in memory.latest.items():
-            if key not in latest or place(metric) >= place(latest[key]):
-                latest[key] = metric
-        datasets = {(given.dataset.name, given.dataset.digest): given for given in memory.datasets.values()}
-        datasets |= {(given.dataset.name, given.dataset.digest): given for given in _datasets_of(found)}
-        params = {**memory.params, **found.data.params}
-        return assembled(found.info, list(latest.values()), params, {**tags, **memory.tags}, list(datasets.values()))
-
-
-def _datasets_of(run: Run) -> list[DatasetInput]:
-    return run.inputs.dataset_inputs if run.inputs is not None else []
-
-
-def _changed(run_id: str, known: Mapping[str, str], tried: Mapping[str, str]) -> str:
-    """Return MLflow's words for params that have another value already."""
-    if len(tried) == 1:
-        ((key, value),) = tried.items()
-        return (
-            f"Changing param values is not allowed. Param with key='{key}' was already logged with value='{known[key]}' "
-            f"for run ID='{run_id}'. Attempted logging new value '{value}'."
-        )
-    listed = [{"key": key, "old_value": known[key], "new_value": value} for key, value in tried.items()]
-    return f"Changing param values is not allowed. Params were already logged='{listed}' for run ID='{run_id}'."

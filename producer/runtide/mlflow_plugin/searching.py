@@ -1,6 +1,8 @@
 """Questions that the gateway answers: searches, and histories that this process does not have whole."""
 
 import logging
+import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +11,13 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking import SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT, SEARCH_MAX_RESULTS_THRESHOLD
 from mlflow.utils.search_utils import SearchExperimentsUtils, SearchLoggedModelsUtils, SearchUtils
 
-from runtide.mlflow_plugin.answers import point_of, run_of
+from runtide.mlflow_plugin.answers import run_of
 from runtide.mlflow_plugin.errors import invalid
 from runtide.mlflow_plugin.experiments import Experiments, name_in
 from runtide.mlflow_plugin.gateway import Gateway
 from runtide.mlflow_plugin.logged_models import LoggedModels
+from runtide.mlflow_plugin.merging import merged_points
+from runtide.mlflow_plugin.projections import SHOWN_WAIT_S, Projections
 from runtide.mlflow_plugin.runs import Runs
 from runtide_schemas.errors import NotFound, TransientError
 
@@ -21,6 +25,7 @@ log = logging.getLogger("runtide")
 
 _LIFECYCLES = {ViewType.ACTIVE_ONLY: "active", ViewType.DELETED_ONLY: "deleted", ViewType.ALL: "all"}
 _MOST_ON_A_PAGE = 1_000
+_POLL_S = 0.2
 
 
 class Searching:
@@ -31,7 +36,7 @@ class Searching:
         self._experiments = experiments
         self._runs = runs
         self._models = models
-        self._partial: set[tuple[str, str]] = set()
+        self._projections = Projections(gateway)
 
     def experiments(
         self,
@@ -58,8 +63,13 @@ class Searching:
         order_by: Sequence[str] | None,
         page_token: str | None,
     ) -> tuple[list[Run], str | None]:
-        """Return a page of runs and the token of the next one; the filter's grammar is MLflow's, applied by the gateway."""
+        """Return a page of runs and the token of the next one; the filter's grammar is MLflow's, applied by the gateway.
+
+        The first page waits until projections have what this process wrote; a warning says so when they do not get it.
+        """
         _check_page(max_results)
+        if self._gateway.known and not page_token:
+            self._wait_for_own_writes()
         found: list[Run] = []
         token = page_token or ""
         wanted = self._numbers(experiment_ids)
@@ -119,35 +129,65 @@ class Searching:
             found += [row["experiment_id"] for row in rows]
         return found
 
-    def _points(self, run_id: str, key: str) -> list[Metric]:
-        memory = self._runs.remembers(run_id)
-        own = memory.points(key) if memory is not None and memory.whole else []
-        written = memory.counts.get(key, 0) if memory is not None and memory.whole else 0
-        all_here = len(own) == written
-        if memory is not None and memory.whole and all_here and memory.end_time is None:
-            return own
-        try:
-            told = self._gateway.get("runs", run_id, "metrics", key)["points"]
-        except (NotFound, TransientError) as error:
-            if memory is None or not memory.whole:
-                if isinstance(error, NotFound):
-                    return []
-                raise
-            self._say_partial(run_id, key, len(own), written)
-            return own
-        if len(told) < written and all_here:
-            return own  # the projection is behind
-        return [point_of(point, key, run_id) for point in told]
-
-    def _say_partial(self, run_id: str, key: str, there: int, written: int) -> None:
-        if there < written and (run_id, key) not in self._partial:
-            self._partial.add((run_id, key))
+    def _wait_for_own_writes(self) -> None:
+        runs, events, why = self._runs.not_shown(SHOWN_WAIT_S)
+        if runs:
             log.warning(
-                "only the newest %d of %d points of %r are remembered here, and no gateway has the others; all are kept",
-                there,
-                written,
-                key,
+                "this search may lack what this process logged last: %d events or more of %d runs are not in the projections "
+                "(%s). Nothing is lost; search again in a moment, or look at the lag with `runtide status`",
+                events,
+                runs,
+                why or f"after {SHOWN_WAIT_S:g} s",
             )
+
+    def _points(self, run_id: str, key: str) -> list[Metric]:
+        """Return a metric's points, with all that this process logged, or a warning that says how many are not there."""
+        memory = self._runs.remembers(run_id)
+        own, written = memory.points(key) if memory is not None else ([], Counter())
+        whole = memory is not None and memory.whole
+        remembered = len(own) == written.total()
+        waited = 0.0
+        try:
+            if not remembered:
+                waited = self._wait_for_points(run_id, key, written)
+            ask = self._gateway.soon if whole and remembered else self._gateway.get
+            told = ask("runs", run_id, "metrics", key)["points"]
+        except (NotFound, TransientError) as error:
+            if not whole and isinstance(error, TransientError):
+                raise
+            told = []
+            if isinstance(error, TransientError) and self._gateway.known and remembered:
+                log.warning("points of %r of run %s are those of this process only: %s", key, run_id, error)
+        points, missing = merged_points(told, own, written, key, run_id)
+        if missing:
+            self._say_partial(run_id, key, missing, written.total(), waited)
+        return points
+
+    def _wait_for_points(self, run_id: str, key: str, written: Counter[str]) -> float:
+        """Wait, within bounds, until the gateway has every point that is not remembered here; return for how long."""
+        began = time.monotonic()
+        while written - Counter(self._projections.points(run_id, key)):
+            if self._runs.trouble(run_id) or time.monotonic() - began > SHOWN_WAIT_S:
+                break
+            time.sleep(_POLL_S)
+        return time.monotonic() - began
+
+    def _say_partial(self, run_id: str, key: str, missing: int, written: int, waited: float) -> None:
+        if not self._gateway.known:
+            why, then = "no gateway is known", "set RUNTIDE_GATEWAY, or use a tracking URI with ?gateway=URL"
+        elif why := self._runs.trouble(run_id):
+            then = "ask again when the broker is back"
+        else:
+            why, then = f"the projections do not have them after {waited:.0f} s", "ask again in a moment"
+        log.warning(
+            "%d of the %d points of %r that this process logged to run %s are not in this answer: %s. All are kept; %s",
+            missing,
+            written,
+            key,
+            run_id,
+            why,
+            then,
+        )
 
 
 def _check_page(max_results: int) -> None:

@@ -203,7 +203,7 @@ class Publisher:
             self._shipments[spool].advance()
             spool.save_acknowledged()
             self._failing.discard(spool)
-            if self._window and not self.trouble and (sign := self._signs.get(spool)) and sign.due:
+            if self._window is not None and not self.trouble and (sign := self._signs.get(spool)) and sign.due:
                 self._window.mention(sign.record())
             if (watch := self._watches.get(spool)) and watch.due:
                 watch.tell(self._shipments[spool].lag(self.trouble))

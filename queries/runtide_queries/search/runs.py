@@ -29,7 +29,7 @@ class RunSearch:
         filter: clauses joined by AND, see ``grammar.py``.
         order_by: sort terms, e.g. ``metrics.loss DESC``; then the newest first, then by id.
         id_prefix: only runs whose id begins so.
-        lifecycle: active runs, deleted ones, or all.
+        lifecycle: active runs, deleted ones, purged ones (of which little is left), or all but those.
         page_size: rows of a page.
         page_token: ``next_page_token`` of the page before.
     """
@@ -40,7 +40,7 @@ class RunSearch:
     id_prefix: str = ""
     filter: str = ""
     order_by: tuple[str, ...] = ()
-    lifecycle: Literal["active", "deleted", "all"] = "active"
+    lifecycle: Literal["active", "deleted", "purged", "all"] = "active"
     page_size: int = 100
     page_token: str = ""
 
@@ -86,7 +86,9 @@ async def search_runs(postgres: Postgres, search: RunSearch) -> RunPage:
 def compile_search(search: RunSearch) -> Query:
     """Return the statement's parts for a search."""
     query = Query()
-    if search.lifecycle != "all":
+    if search.lifecycle == "all":
+        query.conditions.append("r.lifecycle_stage <> 'purged'")
+    else:
         query.conditions.append(f"r.lifecycle_stage = {query.bind(search.lifecycle, 'text')}")
     if search.experiment_ids:
         query.conditions.append(f"r.experiment_id = ANY ({query.bind(list(search.experiment_ids), 'text[]')})")

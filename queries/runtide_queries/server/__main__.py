@@ -27,6 +27,7 @@ _OPTIONS = (
     "dsn_password_file",
     "history_url",
     "history_token_file",
+    "projections",
     "allowed_hosts",
     "token_file",
     "log_token_file",

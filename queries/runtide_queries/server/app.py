@@ -17,7 +17,17 @@ from runtide_queries.server.measures import Measured, Measures
 from runtide_queries.server.pages import ROUTES as PAGES
 from runtide_queries.server.pages import failure_page, is_page
 from runtide_queries.server.policy import Unauthenticated, attach, require_policies
-from runtide_queries.server.routes import artifacts, experiments, intake, models, operations, quarantine, runs, sql
+from runtide_queries.server.routes import (
+    artifacts,
+    experiments,
+    intake,
+    models,
+    operations,
+    past,
+    quarantine,
+    runs,
+    sql,
+)
 from runtide_queries.server.safety import Safety
 from runtide_queries.server.settings import GatewaySettings
 from runtide_queries.server.stores import open_stores
@@ -27,6 +37,7 @@ ROUTES = (
     *experiments.ROUTES,
     *runs.ROUTES,
     *models.ROUTES,
+    *past.ROUTES,
     *operations.ROUTES,
     *quarantine.ROUTES,
     *sql.ROUTES,

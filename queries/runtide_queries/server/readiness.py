@@ -1,7 +1,7 @@
 """Is the gateway ready, and how far behind the log is each projection? Health is progress, not a process that runs."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from dataclasses import dataclass
 
 from runtide_queries.operations import get_positions
@@ -45,14 +45,27 @@ class Readiness:
 
 
 async def get_readiness(stores: Stores) -> Readiness:
-    """Return how far each projection has come, asking the log and both stores at once."""
-    ends, state, history = await asyncio.gather(
-        _asked(stores.log.ends(FOLDED_TOPICS)),
+    """Return how far each projection has come, asking the log and all stores at once.
+
+    One of an operator's own that is away says so in its place; the gateway answers all the same.
+    """
+    others = stores.others.known()
+    folded = {*FOLDED_TOPICS, *(topic for one in others.values() for topic in one.topics)}
+    ends, state, history, *found_in_others = await asyncio.gather(
+        _asked(stores.log.ends(sorted(folded))),
         _asked(get_positions(stores.postgres)),
         _asked(stores.history.positions()),
+        *(_asked(one.positions()) for one in others.values()),
     )
     known = ends if isinstance(ends, dict) else None
-    projections = {"postgres": _projection(state, known), "duckdb": _projection(history, known)}
+    projections = {
+        "postgres": _projection(state, known, FOLDED_TOPICS),
+        "duckdb": _projection(history, known, FOLDED_TOPICS),
+        **{
+            name: _projection(found, known, (*one.topics, topics.QUARANTINE))
+            for (name, one), found in zip(others.items(), found_in_others, strict=True)
+        },
+    }
     reasons = tuple(
         f"{name}: {found}"
         for name, found in (("log", ends), ("postgres", state), ("duckdb", history))
@@ -75,10 +88,10 @@ async def _asked(question: Awaitable[Positions]) -> Positions | str:
         return str(error)
 
 
-def _projection(found: Positions | str, ends: Positions | None) -> ProjectionLag:
+def _projection(found: Positions | str, ends: Positions | None, folded: Collection[str]) -> ProjectionLag:
     if isinstance(found, str):
         return ProjectionLag(reason=found, events_behind=None, partitions=())
-    places = sorted(set(found) | {place for place, end in (ends or {}).items() if end > 0})
+    places = sorted(set(found) | {place for place, end in (ends or {}).items() if end > 0 and place[0] in folded})
     partitions = tuple(_partition(place, found.get(place, 0), ends) for place in places)
     behind = None if ends is None else sum(partition.events_behind or 0 for partition in partitions)
     return ProjectionLag(reason="", events_behind=behind, partitions=partitions)

@@ -31,6 +31,11 @@ class GatewaySettings(BaseSettings):
     )
     history_url: str = Field(default="http://127.0.0.1:5051", description="The process that owns the DuckDB file.")
     history_token_file: Path | None = Field(default=None, description="File with the token that process wants.")
+    projections: Path | None = Field(
+        default=None,
+        description="Folder where projections of an operator's own keep their files (RUNTIDE_PROJECTIONS_FOLDER of theirs): "
+        "their lag and quarantine are shown too.",
+    )
     allowed_hosts: str = Field(
         default="", description="More host names that browsers may call us by, comma-separated; loopback always may."
     )

@@ -1,10 +1,9 @@
 """Everything that the routes use: the two stores, the log, the artifacts and the SQL sandbox, opened and closed together."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -18,7 +17,9 @@ from runtide_queries.intake import Intake
 from runtide_queries.log import Log
 from runtide_queries.operations import get_positions
 from runtide_queries.operators import Operators
+from runtide_queries.past import Moments
 from runtide_queries.postgres import Postgres
+from runtide_queries.projections import OtherProjections
 from runtide_queries.quarantine import Quarantines, quarantines
 from runtide_queries.sandbox import Limits, Sandbox
 from runtide_queries.server.settings import GatewaySettings
@@ -40,11 +41,17 @@ class Stores:
     artifacts: ArtifactStorage
     operators: Operators
     schemas: SchemaRegistry
+    others: OtherProjections
+
+    @property
+    def moments(self) -> Moments:
+        """How moments of the past are found."""
+        return Moments(self.log)
 
     @property
     def quarantines(self) -> Quarantines:
         """How the projections' quarantines are asked."""
-        return quarantines(self.postgres, self.history)
+        return quarantines(self.postgres, self.history, {name: one.rows for name, one in self.others.known().items()})
 
 
 @asynccontextmanager
@@ -70,7 +77,15 @@ async def open_stores(
         )
         postgres = await stack.enter_async_context(Postgres(settings.dsn.get_secret_value()))
         history = await stack.enter_async_context(History(settings.history_url, settings.history_token()))
-        operators = Operators(kafka, log, {"postgres": partial(get_positions, postgres), "duckdb": history.positions})
+        others = OtherProjections(settings.projections)
+        stack.push_async_callback(others.close)
+
+        async def positions_of(projection: str) -> Mapping[tuple[str, int], int]:
+            if projection == "postgres":
+                return await get_positions(postgres)
+            return await (history if projection == "duckdb" else others.named(projection)).positions()
+
+        operators = Operators(kafka, log, positions_of)
         stack.push_async_callback(operators.close)
         yield Stores(
             postgres=postgres,
@@ -82,6 +97,7 @@ async def open_stores(
             artifacts=artifacts,
             operators=operators,
             schemas=registry_for(kafka.schema_registry),
+            others=others,
         )
 
 

@@ -111,3 +111,30 @@ WHERE kind <> 'dropped' AND ($kind = '' OR kind = $kind) AND ($entity = '' OR en
 GROUP BY entity, CASE WHEN entity = '' THEN topic || '/' || partition || '/' || record_offset ELSE '' END
 ORDER BY entity, topic, partition, record_offset
 LIMIT $most
+
+-- name: summaries_at
+-- What the metrics of some runs had come to, of points whose place in the log is before the next one of its partition. As in
+-- PostgreSQL, of equal values the one with a sign is the greater.
+WITH ends AS (SELECT unnest($partitions::BIGINT[]) AS partition, unnest($next_places::BIGINT[]) AS next_place),
+points_then AS (
+    SELECT r.run_id, k.key, p.value,
+        struct_pack(step := p.step, timestamp := p.timestamp, value := p.value, sign := signbit(p.value)) AS place
+    FROM points p
+    JOIN ends e ON e.partition = p.place >> 44 AND p.place < e.next_place
+    JOIN run_ids r ON r.id = p.run
+    JOIN metric_keys k ON k.id = p.key
+    WHERE r.run_id IN (SELECT unnest($run_ids::VARCHAR[]))
+),
+summaries AS (
+    SELECT run_id, key, arg_max(value, place) AS last_value, max(place) AS latest, arg_min(value, place) AS first_value,
+        min(place) AS earliest,
+        min(value) FILTER (NOT isnan(value)) AS min_value, max(value) FILTER (NOT isnan(value)) AS max_value,
+        count(*) AS point_count, count(*) FILTER (isnan(value)) AS nan_count
+    FROM points_then
+    GROUP BY run_id, key
+)
+SELECT run_id, key, last_value, latest.step AS last_step, latest.timestamp AS last_timestamp, first_value,
+    earliest.step AS first_step, earliest.timestamp AS first_timestamp, min_value + 0.0 AS min_value,
+    max_value + 0.0 AS max_value, point_count, nan_count
+FROM summaries
+ORDER BY run_id, key

@@ -55,6 +55,12 @@ FROM writers
 WHERE run_id = $run_id
 ORDER BY opened_at, writer_id
 
+-- name: get_receipt
+SELECT deleted_at, deleted_by, purged_at, purged_by, reason, points, metrics, params, tags, inputs, artifacts,
+    artifact_bytes, models, checksum, points_seen, late_events, files_removed_at, files_removed, bytes_removed
+FROM run_receipts
+WHERE run_id = $run_id
+
 -- name: search_runs
 -- The marks /*…*/ are filled by search/compile.py from fixed tables; every value is bound.
 WITH page AS MATERIALIZED (

@@ -182,3 +182,32 @@ class RunRestored:
 
     run_id: str
     at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPurged:
+    """A deleted run was given up for good: folds forget it, and keep a receipt of what it had."""
+
+    run_id: str
+    at: int
+    reason: str = ""
+    points: int = 0
+    metrics: int = 0
+    params: int = 0
+    tags: int = 0
+    inputs: int = 0
+    artifacts: int = 0
+    artifact_bytes: int = 0
+    models: int = 0
+    checksum: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunArtifactsRemoved:
+    """The files of a purged run were removed from their store."""
+
+    run_id: str
+    at: int
+    uri: str = ""
+    files: int = 0
+    bytes: int = 0

@@ -6,6 +6,9 @@ SELECT topic, partition, next_offset, epoch FROM projection_offsets;
 -- name: last_request_offset
 SELECT value FROM projection_state WHERE name = 'last_request_offset';
 
+-- name: purged
+SELECT run_id FROM runs WHERE lifecycle_stage = 'purged';
+
 -- name: blocked_entities
 SELECT DISTINCT entity FROM quarantine WHERE entity <> '' AND kind <> 'dropped';
 

@@ -107,3 +107,24 @@ WHERE (quarantine.topic, quarantine.partition, quarantine.record_offset)
 UPDATE runs SET experiment_id = experiment_requests.experiment_id
 FROM experiment_requests
 WHERE experiment_requests.request_id = runs.experiment_request AND runs.experiment_id = '';
+
+-- What a purged run had. The ids of its models stay taken: of two runs that claim one the lesser run id has it.
+-- name: forget_points
+DELETE FROM points WHERE run = $run;
+
+-- name: forget_params
+DELETE FROM params WHERE run_id = $run_id;
+
+-- name: forget_tags
+DELETE FROM tags WHERE run_id = $run_id;
+
+-- name: forget_artifacts
+DELETE FROM artifacts WHERE run_id = $run_id;
+
+-- name: forget_writers
+DELETE FROM writers WHERE run_id = $run_id;
+
+-- name: forget_models
+UPDATE logged_models
+SET name = '', artifact_path = '', uri = '', digest = '', size = 0, flavors = [], signature = '', created_at = 0
+WHERE run_id = $run_id;

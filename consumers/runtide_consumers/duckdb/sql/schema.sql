@@ -2,7 +2,8 @@
 -- most of the write rate. Times are Unix milliseconds. Change the layout only together with FORMAT_VERSION.
 -- A rebuild reads these of any format, older and newer ones: format (version), projection_offsets, quarantine (entity).
 
--- name: create_schema
+-- What every file has, whatever is folded into it: how far the log was read, and what is parked.
+-- name: create_log_tables
 CREATE TABLE format (version INTEGER NOT NULL);
 CREATE TABLE projection_offsets (
     topic VARCHAR NOT NULL, partition INTEGER NOT NULL, next_offset BIGINT NOT NULL, epoch BIGINT NOT NULL
@@ -16,12 +17,21 @@ CREATE TABLE writer_gaps (
     run_id VARCHAR NOT NULL, writer_id VARCHAR NOT NULL, topic VARCHAR NOT NULL,
     first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL
 );
+CREATE TABLE quarantine (
+    topic VARCHAR NOT NULL, partition INTEGER NOT NULL, record_offset BIGINT NOT NULL, entity VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL, reason VARCHAR NOT NULL, key BLOB, value BLOB, headers BLOB NOT NULL,
+    parked_at BIGINT NOT NULL
+);
+INSERT INTO projection_state VALUES ('last_request_offset', -1);
+
+-- name: create_schema
 CREATE TABLE run_ids (id INTEGER NOT NULL, run_id VARCHAR NOT NULL);
 CREATE TABLE metric_keys (id INTEGER NOT NULL, key VARCHAR NOT NULL);
 CREATE TABLE writer_ids (id INTEGER NOT NULL, writer_id VARCHAR NOT NULL);
+-- place says which record of runtide.metrics a point came with: the partition above 44 bits of the offset.
 CREATE TABLE points (
     run INTEGER NOT NULL, key INTEGER NOT NULL, writer INTEGER NOT NULL,
-    step BIGINT NOT NULL, timestamp BIGINT NOT NULL, value DOUBLE NOT NULL
+    step BIGINT NOT NULL, timestamp BIGINT NOT NULL, value DOUBLE NOT NULL, place BIGINT NOT NULL
 );
 CREATE TABLE runs (
     run_id VARCHAR NOT NULL, name VARCHAR NOT NULL, experiment_id VARCHAR NOT NULL,
@@ -69,11 +79,6 @@ CREATE TABLE deployments (
     state VARCHAR NOT NULL, url VARCHAR NOT NULL, instance VARCHAR NOT NULL, reason VARCHAR NOT NULL,
     cause VARCHAR NOT NULL, started_at BIGINT NOT NULL, updated_at BIGINT NOT NULL
 );
-CREATE TABLE quarantine (
-    topic VARCHAR NOT NULL, partition INTEGER NOT NULL, record_offset BIGINT NOT NULL, entity VARCHAR NOT NULL,
-    kind VARCHAR NOT NULL, reason VARCHAR NOT NULL, key BLOB, value BLOB, headers BLOB NOT NULL,
-    parked_at BIGINT NOT NULL
-);
 -- Every point ever logged, with its names.
 CREATE VIEW metrics AS
 SELECT run_ids.run_id, metric_keys.key, points.step, points.timestamp, points.value, writer_ids.writer_id
@@ -105,7 +110,9 @@ SELECT run_id, key,
     min_value, max_value, point_count, nan_count
 FROM summaries;
 INSERT INTO experiments VALUES ('0', 'Default', '', 'active', 0, 0);
-INSERT INTO projection_state VALUES ('last_request_offset', -1);
+
+-- name: transaction
+SELECT txid_current();
 
 -- name: set_format
 INSERT INTO format VALUES ($version);

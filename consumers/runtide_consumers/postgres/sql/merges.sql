@@ -154,3 +154,20 @@ from unnest($request_id::text[]) as k (request_id) join experiment_requests q us
 update runs r set experiment_id = k.experiment_id
 from unnest($request_id::text[], $experiment_id::text[]) as k (request_id, experiment_id)
 where r.experiment_id = '' and r.experiment_request <> '' and r.experiment_request = k.request_id;
+
+-- Events of purged runs that came after the purge; points count as seen, whenever they came.
+-- name: late_events
+update run_receipts r set late_events = r.late_events + l.events, points_seen = r.points_seen + l.points
+from unnest($run_id::text[], $events::bigint[], $points::bigint[]) as l (run_id, events, points)
+where r.run_id = l.run_id;
+
+-- name: artifacts_removed
+update run_receipts r
+set files_removed_at = l.at, files_removed = r.files_removed + l.files, bytes_removed = r.bytes_removed + l.bytes
+from (
+    select run_id, max(at) as at, sum(files) as files, sum(bytes) as bytes
+    from unnest($run_id::text[], $offset::bigint[], $at::bigint[], $files::bigint[], $bytes::bigint[])
+        as c (run_id, place, at, files, bytes)
+    group by run_id
+) l
+where r.run_id = l.run_id;

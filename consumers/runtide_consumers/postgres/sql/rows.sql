@@ -10,7 +10,7 @@ select * from unnest(
     $user_id::text[], $source_name::text[], $source_type::text[], $source_version::text[], $parent_run_id::text[],
     $status::text[], $start_time::bigint[], $end_time::bigint[], $end_reason::text[], $artifact_uri::text[],
     $lifecycle_stage::text[], $started::boolean[], $stated_status::text[], $lost_episode::bigint[],
-    $recovered_episode::bigint[], $silent_since::bigint[])
+    $recovered_episode::bigint[], $silent_since::bigint[], $deleted_at::bigint[], $deleted_by::text[])
 on conflict (run_id) do update set
     name = excluded.name,
     experiment_id = excluded.experiment_id,
@@ -31,7 +31,9 @@ on conflict (run_id) do update set
     stated_status = excluded.stated_status,
     lost_episode = excluded.lost_episode,
     recovered_episode = excluded.recovered_episode,
-    silent_since = excluded.silent_since;
+    silent_since = excluded.silent_since,
+    deleted_at = excluded.deleted_at,
+    deleted_by = excluded.deleted_by;
 
 -- name: load_writers
 select t.* from unnest($run_id::text[], $writer_id::text[]) as k (run_id, writer_id)

@@ -73,7 +73,9 @@ create table if not exists runs (
     stated_status text not null,
     lost_episode bigint not null,
     recovered_episode bigint not null,
-    silent_since bigint
+    silent_since bigint,
+    deleted_at bigint,
+    deleted_by text not null default ''
 );
 create index if not exists runs_by_experiment on runs (experiment_id, lifecycle_stage, start_time desc, run_id);
 create index if not exists runs_by_start on runs (start_time desc, run_id);
@@ -267,6 +269,80 @@ create table if not exists deployments (
     updated_at bigint not null
 );
 create index if not exists deployments_by_endpoint on deployments (endpoint, started_at desc);
+
+-- What the log said about each entity, metrics left out: every event that was applied, once for each entity that it is about.
+-- Nothing here is ever changed; who asks for a moment of the past reads a prefix of it (topic, partition, record_offset).
+create table if not exists history (
+    kind text not null,
+    entity text not null,
+    topic text not null,
+    partition integer not null,
+    record_offset bigint not null,
+    record_time bigint not null,
+    event_time bigint not null,
+    event_id text not null,
+    type text not null,
+    actor text not null,
+    cause text not null,
+    source text not null,
+    writer_id text not null,
+    seq bigint not null,
+    body jsonb not null,
+    primary key (kind, entity, topic, partition, record_offset)
+);
+create index if not exists history_by_event on history (event_id) where kind <> 'run';
+create index if not exists history_of_logged_models on history (topic, partition, record_offset) where type = 'ModelLogged';
+
+-- A row of the state as each event left it, of those tables whose rows an event alone does not tell; null when it was taken
+-- away. key is the row's key within its entity. Nothing that another partition decides is in it.
+create table if not exists changes (
+    kind text not null,
+    entity text not null,
+    table_name text not null,
+    key text not null,
+    topic text not null,
+    partition integer not null,
+    record_offset bigint not null,
+    row jsonb,
+    primary key (table_name, entity, key, topic, partition, record_offset)
+);
+insert into changes values ('experiment', '0', 'experiments', '', 'runtide.catalog', 0, -1,
+    '{"name": "Default", "artifact_location": "", "lifecycle_stage": "active", "created_at": 0, "updated_at": 0}')
+on conflict do nothing;
+
+-- Where a run's events lie: its first and last in each partition.
+create table if not exists run_extents (
+    run_id text not null,
+    topic text not null,
+    partition integer not null,
+    first_offset bigint not null,
+    last_offset bigint not null,
+    primary key (run_id, topic, partition)
+);
+
+-- What is left of a purged run beside its row: who gave it up when and why, what it had then, and what came of it since.
+create table if not exists run_receipts (
+    run_id text primary key,
+    deleted_at bigint,
+    deleted_by text not null,
+    purged_at bigint not null,
+    purged_by text not null,
+    reason text not null,
+    points bigint not null,
+    metrics bigint not null,
+    params bigint not null,
+    tags bigint not null,
+    inputs bigint not null,
+    artifacts bigint not null,
+    artifact_bytes bigint not null,
+    models bigint not null,
+    checksum text not null,
+    points_seen bigint not null,
+    late_events bigint not null,
+    files_removed_at bigint,
+    files_removed bigint not null,
+    bytes_removed bigint not null
+);
 
 -- headers is JSON: a list of [name, base64 of the value or null].
 create table if not exists quarantine (

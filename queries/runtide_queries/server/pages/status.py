@@ -33,7 +33,10 @@ def _projection(name: str, lag: ProjectionLag) -> Markup:
         for one in lag.partitions
     ]
     title = f"{name}: {_count(lag.events_behind)} events behind"
-    return section(title, table(("Partition", "Read to", "End", "Behind"), rows, numbers=[1, 2, 3], empty="Not known."))
+    return section(
+        title,
+        table(("Partition", "Read to", "End", "Behind"), rows, numbers=[1, 2, 3], empty=lag.reason or "Not known."),
+    )
 
 
 def _count(value: int | None) -> str:

@@ -6,6 +6,7 @@ from fastapi import Query
 
 from runtide_queries import experiments
 from runtide_queries.server.answers import Json
+from runtide_queries.server.past import At, answer, state_of
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
 from runtide_queries.server.stores import AskStores
@@ -17,21 +18,24 @@ async def list_experiments(
     include_deleted: bool = False,
     page_size: Annotated[int, Query(ge=1, le=1000)] = 1000,
     page_token: str = "",
+    at: At = "",
 ) -> Json:
     """List experiments by id, or the one named ``name``."""
+    state = await state_of(stores, at)
     if name:
-        found = await experiments.get_experiment_by_name(stores.postgres, name)
-        return Json(experiments.ExperimentPage(experiments=(found,), next_page_token=""))
+        found = await experiments.get_experiment_by_name(state, name)
+        return answer(experiments.ExperimentPage(experiments=(found,), next_page_token=""), state)
     stages = experiments.ALL_STAGES if include_deleted else experiments.ACTIVE
     page = await experiments.list_experiments(
-        stores.postgres, lifecycle_stages=stages, page_size=page_size, page_token=page_token
+        state, lifecycle_stages=stages, page_size=page_size, page_token=page_token
     )
-    return Json(page)
+    return answer(page, state)
 
 
-async def get_experiment(stores: AskStores, experiment_id: str) -> Json:
+async def get_experiment(stores: AskStores, experiment_id: str, at: At = "") -> Json:
     """Get an experiment with its tags."""
-    return Json(await experiments.get_experiment(stores.postgres, experiment_id))
+    state = await state_of(stores, at)
+    return answer(await experiments.get_experiment(state, experiment_id), state)
 
 
 ROUTES = (

@@ -6,26 +6,31 @@ from fastapi import Query
 
 from runtide_queries import deployments, models
 from runtide_queries.server.answers import Json
+from runtide_queries.server.past import At, answer, state_of
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
 from runtide_queries.server.stores import AskStores
 
 
 async def list_models(
-    stores: AskStores, page_size: Annotated[int, Query(ge=1, le=1000)] = 100, page_token: str = ""
+    stores: AskStores, page_size: Annotated[int, Query(ge=1, le=1000)] = 100, page_token: str = "", at: At = ""
 ) -> Json:
     """List registered models by name, with their aliases."""
-    return Json(await models.list_registered_models(stores.postgres, page_size=page_size, page_token=page_token))
+    state = await state_of(stores, at)
+    page = await models.list_registered_models(state, page_size=page_size, page_token=page_token)
+    return answer(page, state)
 
 
-async def get_model(stores: AskStores, name: str) -> Json:
+async def get_model(stores: AskStores, name: str, at: At = "") -> Json:
     """Get a registered model with its versions."""
-    return Json(await models.get_registered_model(stores.postgres, name))
+    state = await state_of(stores, at)
+    return answer(await models.get_registered_model(state, name), state)
 
 
-async def list_endpoints(stores: AskStores) -> Json:
+async def list_endpoints(stores: AskStores, at: At = "") -> Json:
     """List the endpoints that are wanted, each with its deployments, the newest first."""
-    return Json({"endpoints": await deployments.list_endpoints(stores.postgres)})
+    state = await state_of(stores, at)
+    return answer({"endpoints": await deployments.list_endpoints(state)}, state)
 
 
 ROUTES = (

@@ -9,6 +9,7 @@ from runtide_queries import comparison, completeness, experiments, history, runs
 from runtide_queries.search import RunSearch, search_runs
 from runtide_queries.server.answers import Json
 from runtide_queries.server.events import event_json
+from runtide_queries.server.past import At, answer, state_of
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
 from runtide_queries.server.stores import AskStores
@@ -27,14 +28,16 @@ async def search(
     id_prefix: str = "",
     filter: str = "",  # noqa: A002  # MLflow's name of the parameter
     order_by: Annotated[Sequence[str], Query()] = (),
-    lifecycle: Literal["active", "deleted", "all"] = "active",
+    lifecycle: Literal["active", "deleted", "purged", "all"] = "active",
     page_size: Annotated[int, Query(ge=1, le=1000)] = 100,
     page_token: str = "",
+    at: At = "",
 ) -> Json:
     """Search runs; ``experiment`` is an id or a name, ``order_by`` may be repeated."""
+    state = await state_of(stores, at)
     ids = tuple(experiment_ids)
     if experiment:
-        ids += ((await experiments.find_experiment(stores.postgres, experiment)).experiment_id,)
+        ids += ((await experiments.find_experiment(state, experiment)).experiment_id,)
     asked = RunSearch(
         experiment_ids=ids,
         status=status,
@@ -46,12 +49,13 @@ async def search(
         page_size=page_size,
         page_token=page_token,
     )
-    return Json(await search_runs(stores.postgres, asked))
+    return answer(await search_runs(state, asked), state)
 
 
-async def get_run(stores: AskStores, run_id: str) -> Json:
+async def get_run(stores: AskStores, run_id: str, at: At = "") -> Json:
     """Get a run with params, tags, metric summaries, inputs, artifacts, models and writers."""
-    return Json(await runs.get_run(stores.postgres, check_run_id(run_id)))
+    state = await state_of(stores, at, run_id=check_run_id(run_id))
+    return answer(await runs.get_run(state, run_id), state)
 
 
 async def get_metric(
@@ -66,22 +70,22 @@ async def get_metric(
     ``by=writer`` gives a curve for each writer, with its rank and host, of 100 spans unless ``points`` says otherwise.
     """
     check_run_id(run_id)
-    answer: dict[str, Any]
+    found: dict[str, Any]
     if by == "writer":
         each = await history.writer_curves(stores.history, run_id, key, buckets=points or 100)
         total = sum(bucket.points for curve in each for bucket in curve.buckets)
-        answer = {"run_id": run_id, "key": key, "total": total, "writers": each}
+        found = {"run_id": run_id, "key": key, "total": total, "writers": each}
     elif points:
-        found = await history.curves(stores.history, [run_id], [key], buckets=points)
-        buckets = found[0].buckets if found else ()
+        curves = await history.curves(stores.history, [run_id], [key], buckets=points)
+        buckets = curves[0].buckets if curves else ()
         total = sum(bucket.points for bucket in buckets)
-        answer = {"run_id": run_id, "key": key, "total": total, "buckets": buckets}
+        found = {"run_id": run_id, "key": key, "total": total, "buckets": buckets}
     else:
         every = await history.metric_history(stores.history, run_id, key)
-        answer = {"run_id": run_id, "key": key, "total": len(every), "points": every}
-    if not answer["total"]:
+        found = {"run_id": run_id, "key": key, "total": len(every), "points": every}
+    if not found["total"]:
         await runs.get_run(stores.postgres, run_id)
-    return Json(answer)
+    return Json(found)
 
 
 async def get_completeness(stores: AskStores, run_id: str) -> Json:

@@ -1,0 +1,81 @@
+"""Giving the log's room back: records go (DeleteRecords) that the archive has and every projection has applied."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
+
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import KafkaError
+
+from runtide.kafka import KafkaSettings, cluster_id, describe, explained
+from runtide.kafka_settings import client_options
+from runtide_consumers.archive.bounds import log_bounds
+from runtide_consumers.archive.manifest import Archive
+from runtide_consumers.archive.verifying import check_file
+from runtide_consumers.projection import TopicPartition
+from runtide_schemas.topics import TOPICS
+
+DELETED_FROM = frozenset(topic.name for topic in TOPICS.values() if not topic.ordered)
+"""The small topics of one order stay: registrar and deployer read them from the beginning whenever they start."""
+
+Positions = Mapping[TopicPartition, int]
+
+
+async def delete_archived(
+    kafka: KafkaSettings, location: str, topics: Collection[str], positions: Iterable[Positions]
+) -> dict[TopicPartition, int]:
+    """Delete from the log what lies in an archive; return how many offsets went from each partition.
+
+    The files are read back first. Nothing goes that one of the projections has not applied, nor a record that the archive
+    could keep no more than the offset of, nor anything of the ordered topics.
+
+    Args:
+        kafka: where the log is.
+        location: path or URI of the archive.
+        topics: which topics.
+        positions: the next offset of every partition, of each projection.
+
+    Raises:
+        ArchiveDamaged: it is not whole; nothing was deleted.
+        InvalidRequest: it is of another log.
+        TransientError: the log or the store is away.
+    """
+    archive = await asyncio.to_thread(Archive.load, location, await cluster_id(kafka))
+    bounds = await log_bounds(kafka, DELETED_FROM & set(topics))
+    needed = tuple(positions)
+    wanted = {}
+    for place, span in bounds.items():
+        end = min([_safe_end(archive, place), *(one.get(place, 0) for one in needed)])
+        if end > span.begin:
+            await asyncio.to_thread(_check, archive, place, span.begin, end)
+            wanted[place] = end
+    begins = await _delete(kafka, wanted)
+    return {place: begins[place] - bounds[place].begin for place in wanted}
+
+
+def _safe_end(archive: Archive, place: TopicPartition) -> int:
+    end = 0
+    for file in archive.files(place):
+        if file.unreadable:
+            return file.first_offset
+        end = file.next_offset
+    return end
+
+
+def _check(archive: Archive, place: TopicPartition, begin: int, end: int) -> None:
+    for file in archive.files(place):
+        if file.first_offset < end and file.next_offset > begin:
+            check_file(archive, file)
+
+
+async def _delete(kafka: KafkaSettings, wanted: Positions) -> dict[TopicPartition, int]:
+    admin = AIOKafkaAdminClient(**client_options(kafka))
+    try:
+        await admin.start()
+        moves = {KafkaPartition(*place): RecordsToDelete(before_offset=end) for place, end in wanted.items()}
+        found = await admin.delete_records(moves) if moves else {}
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise await explained(kafka, f"cannot delete records at {kafka.bootstrap}: {describe(error)}") from error
+    finally:
+        await admin.close()
+    return {TopicPartition(*place): begin for place, begin in found.items()}

@@ -1,0 +1,37 @@
+-- A deleted run is given up: its row says so from now on, its receipt says what it had, everything else of it goes.
+-- Each statement runs alone, in this order, and does nothing to a run that is not deleted: it was restored before.
+
+-- name: purge_meet
+insert into runs values (
+    $run_id::text, '', '', '', '', '', '', '', '', '', 'RUNNING', null, null, '', '', 'active', false, 'RUNNING', 0,
+    0, null, null, '')
+on conflict do nothing;
+
+-- points_seen counts those that come later, too: points and this event come in any order.
+-- name: purge_receipt
+insert into run_receipts
+select r.run_id, r.deleted_at, r.deleted_by, $at::bigint, $actor::text, $reason::text, $points::bigint,
+    $metrics::bigint, $params::bigint, $tags::bigint, $inputs::bigint, $artifacts::bigint, $artifact_bytes::bigint,
+    $models::bigint, $checksum::text,
+    (select coalesce(sum(s.point_count), 0) from metric_summaries s where s.run_id = r.run_id), 0, null, 0, 0
+from runs r
+where r.run_id = $run_id::text and r.lifecycle_stage = 'deleted'
+on conflict do nothing;
+
+-- The model ids stay taken: of two runs that claim one the lesser run id has it, whichever came first.
+-- name: purge_rows
+with purged as (
+    update runs set lifecycle_stage = 'purged', user_id = '', source_name = '', source_version = ''
+    where run_id = $run_id::text and lifecycle_stage = 'deleted'
+    returning run_id
+), gone_params as (delete from params where run_id in (select run_id from purged)
+), gone_conflicts as (delete from param_conflicts where run_id in (select run_id from purged)
+), gone_tags as (delete from tags where run_id in (select run_id from purged)
+), gone_summaries as (delete from metric_summaries where run_id in (select run_id from purged)
+), gone_inputs as (delete from inputs where run_id in (select run_id from purged)
+), gone_artifacts as (delete from artifacts where run_id in (select run_id from purged)
+), gone_writers as (delete from writers where run_id in (select run_id from purged)
+)
+update logged_models
+set name = '', artifact_path = '', uri = '', digest = '', size = 0, flavors = '{}', signature = '', created_at = 0
+where run_id in (select run_id from purged);

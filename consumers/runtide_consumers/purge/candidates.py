@@ -1,0 +1,77 @@
+"""Which runs may be given up, what they have, and which purged ones still have files: asked of the state store."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from runtide_consumers.postgres.session import Session
+from runtide_consumers.postgres.statements import statements
+from runtide_schemas.errors import InvalidRequest
+
+AT_ONCE = 1_000
+"""Most runs that are looked at in one go."""
+
+
+class Candidates:
+    """The state store, as the purge job sees it."""
+
+    def __init__(self, dsn: str, schema: str = "runtide") -> None:
+        self._session = Session(dsn, schema)
+
+    async def purgeable(self, before_ms: int, wanted: Sequence[str] | None = None) -> list[str]:
+        """Return deleted runs that may be given up, those deleted first in front.
+
+        Args:
+            before_ms: deleted no later than this, Unix milliseconds.
+            wanted: only of these; None: of all.
+
+        Raises:
+            TransientError: the store is away.
+        """
+        async with self._session.transaction() as connection:
+            chosen = None if wanted is None else list(wanted)
+            rows = await connection.fetch(_STATEMENTS["purgeable"].sql, before_ms, chosen, AT_ONCE)
+        return [row["run_id"] for row in rows]
+
+    async def refusal(self, run_id: str) -> InvalidRequest:
+        """Return why a run that was asked for is not among ``purgeable``."""
+        async with self._session.transaction() as connection:
+            row = await connection.fetchrow(_STATEMENTS["stage"].sql, run_id)
+            kept_for = await connection.fetchrow(_STATEMENTS["kept_for"].sql, run_id)
+        if row is None:
+            return InvalidRequest(f"Run {run_id} cannot be purged: no event of it has arrived")
+        if row["lifecycle_stage"] != "deleted":
+            return InvalidRequest(f"Run {run_id} cannot be purged: it is {row['lifecycle_stage']}, not deleted")
+        if kept_for is not None:
+            return InvalidRequest(
+                f"Run {run_id} cannot be purged: version {kept_for['version']} of the registered model "
+                f"{kept_for['name']} came from it; delete that version first"
+            )
+        return InvalidRequest(f"Run {run_id} cannot be purged yet: it was deleted too lately for --older-than")
+
+    async def has(self, run_id: str) -> tuple[Mapping[str, int], str]:
+        """Return how much of everything a run has, and a SHA-256 over its rows, of one moment."""
+        hashed = hashlib.sha256()
+        async with self._session.transaction() as connection:
+            await connection.execute("set transaction isolation level repeatable read, read only")
+            counts = dict(await connection.fetchrow(_STATEMENTS["counts"].sql, run_id))
+            for name, row in await connection.fetch(_STATEMENTS["rows_of_run"].sql, run_id):
+                hashed.update(f"{name}\0{len(row)}\0{row}".encode())
+        return counts, hashed.hexdigest()
+
+    async def stage(self, run_id: str) -> str:
+        """Return the lifecycle stage of a run; "" when it is not known."""
+        async with self._session.transaction() as connection:
+            row = await connection.fetchrow(_STATEMENTS["stage"].sql, run_id)
+        return "" if row is None else str(row["lifecycle_stage"])
+
+    async def with_files(self) -> list[tuple[str, str]]:
+        """Return purged runs whose files nobody has removed yet, and the URIs of their artifacts."""
+        async with self._session.transaction() as connection:
+            return [tuple(row) for row in await connection.fetch(_STATEMENTS["with_files"].sql, AT_ONCE)]
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self._session.close()
+
+
+_STATEMENTS = statements("purging")

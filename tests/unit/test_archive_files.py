@@ -1,0 +1,97 @@
+"""Files of an archive: the same records make the same bytes, gaps are stated, and what does not fit is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from runtide_consumers.archive.folder import LocalFolder
+from runtide_consumers.archive.record_file import RecordFileWriter, Tally, read_records
+from runtide_consumers.decoding import Record, StoredRecord, UnreadableRecord
+from runtide_consumers.projection import TopicPartition
+from runtide_deploy.cli.archive import bound_ms, chosen_topics
+from runtide_schemas.errors import FatalError, InvalidRequest
+
+PLACE = TopicPartition("runtide.runs", 3)
+RECORDS: tuple[Record, ...] = (
+    StoredRecord(*PLACE, 12, -1, None, None, ()),
+    StoredRecord(*PLACE, 13, 1 << 62, b"key", b"\x00" * 9, (("a", b"1"), ("a", None), ("", b""))),
+    UnreadableRecord(*PLACE, 17, "the record batch cannot be parsed: ValueError"),
+    StoredRecord(*PLACE, 18, 5, b"", b"", ()),
+)
+
+
+def written(next_offset: int = 25) -> bytes:
+    """Return the file of some records, with gaps before, between and behind them."""
+    writer = RecordFileWriter("log", PLACE, 10)
+    for record in RECORDS:
+        writer.add(record)
+    content, held = writer.close(next_offset)
+    assert held.gaps == ((10, 11), (14, 16), (19, 24))
+    assert (held.records, held.unreadable, held.first_time, held.last_time) == (4, 1, -1, 1 << 62)
+    assert held.last_record is not None
+    assert held.last_record[0] == 18
+    return content
+
+
+def test_the_same_records_make_the_same_bytes_and_come_back_as_they_were() -> None:
+    content = written()
+    assert content == written()
+    assert tuple(record for records in read_records(content, "log", PLACE) for record in records) == RECORDS
+
+
+def test_a_range_without_a_record_is_a_file_too() -> None:
+    content, held = RecordFileWriter("log", PLACE, 10).close(15)
+    assert (held.records, held.gaps, held.last_record, held.first_time) == (0, ((10, 14),), None, None)
+    assert [list(records) for records in read_records(content, "log", PLACE)] == [[]]
+
+
+def test_a_file_of_another_partition_or_log_is_refused() -> None:
+    for log, place in (("other", PLACE), ("log", TopicPartition("runtide.runs", 2))):
+        with pytest.raises(FatalError, match="says that it is of"):
+            list(read_records(written(), log, place))
+
+
+def test_a_file_that_is_no_avro_is_refused() -> None:
+    for content in (b"", b"Obj\x01", written()[:-20], b"{}"):
+        with pytest.raises(FatalError, match="cannot be read as Avro"):
+            list(read_records(content, "log", PLACE))
+
+
+def test_offsets_that_go_back_are_refused() -> None:
+    tally = Tally(12)
+    tally.add(RECORDS[0])
+    for record in (RECORDS[0], StoredRecord(*PLACE, 3, 0, None, None, ())):
+        with pytest.raises(FatalError, match="comes after 12"):
+            tally.add(record)
+
+
+def test_a_folder_tells_new_from_old_and_shows_no_unfinished_file(tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path / "a" / "b")
+    folder.put_new("x/1", b"one")
+    with pytest.raises(FileExistsError):
+        folder.put_new("x/1", b"other")
+    folder.put("x/2", b"two")
+    folder.put("x/2", b"2")
+    (tmp_path / "a" / "b" / "x" / ".3.unfinished").write_bytes(b"")
+    assert folder.names("x") == ["x/1", "x/2"]
+    assert (folder.read("x/1"), folder.read("x/2")) == (b"one", b"2")
+    with pytest.raises(FileNotFoundError):
+        folder.read("x/3")
+
+
+def test_the_bound_is_a_time_or_an_age() -> None:
+    assert bound_ms(None, None) is None
+    assert bound_ms("2026-01-31", None) == 1_769_817_600_000
+    assert bound_ms("2026-01-31T01:00:00+01:00", None) == 1_769_817_600_000
+    assert bound_ms(None, "30d", now_s=30 * 86_400 + 1) == 1_000
+    assert bound_ms(None, "90m", now_s=5_400) == 0
+    for until, age in (("2026-01-31", "30d"), ("soon", None), (None, "30"), (None, "-1d"), (None, "3 d")):
+        with pytest.raises(InvalidRequest):
+            bound_ms(until, age)
+
+
+def test_topics_are_ours() -> None:
+    assert len(chosen_topics([])) == 6
+    assert chosen_topics(["runtide.runs"]) == {"runtide.runs"}
+    with pytest.raises(InvalidRequest, match="no topic of Runtide's"):
+        chosen_topics(["runs"])

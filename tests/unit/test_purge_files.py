@@ -1,0 +1,83 @@
+"""What the purge may remove: the place of that very run below the root, and nothing else."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runtide_consumers.purge.files import Removed, place_of_run, remove_files
+from runtide_schemas.errors import TransientError
+
+RUN = "a" * 32
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An artifact root with two runs."""
+    for run_id in (RUN, "b" * 32):
+        folder = tmp_path / "artifacts" / run_id / "artifacts" / "plots"
+        folder.mkdir(parents=True)
+        (folder / "a.txt").write_bytes(b"123")
+        (folder.parent / "b.txt").write_bytes(b"4567")
+    return tmp_path / "artifacts"
+
+
+def test_the_place_of_a_run_is_removed_and_the_others_stay(root: Path) -> None:
+    place = place_of_run(str(root), (root / RUN / "artifacts").as_uri(), RUN)
+    assert remove_files(place) == Removed(2, 7)
+    assert [path.name for path in root.iterdir()] == ["b" * 32]
+    assert remove_files(place) == Removed(0, 0)
+
+
+def test_what_a_gateway_keeps_is_found_below_its_root(root: Path) -> None:
+    assert place_of_run(str(root), f"mlflow-artifacts:/{RUN}/artifacts", RUN) == (root / RUN / "artifacts").as_uri()
+    assert (
+        place_of_run("s3://bucket/kept", f"mlflow-artifacts:/{RUN}/artifacts", RUN)
+        == f"s3://bucket/kept/{RUN}/artifacts"
+    )
+    assert (
+        place_of_run("s3://bucket/kept", f"s3://bucket/kept/1/{RUN}/artifacts", RUN)
+        == f"s3://bucket/kept/1/{RUN}/artifacts"
+    )
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "{root}",
+        "{root}/",
+        "{root}/artifacts",
+        "{root}/" + "b" * 32,
+        "{root}/" + RUN + "/../" + "b" * 32,
+        "{root}/" + RUN + "/%2E%2E/" + "b" * 32,
+        "{root}/" + RUN + "//x",
+        "{root}x/" + RUN,
+        "file:///etc/" + RUN,
+        "s3://bucket/" + RUN,
+        "mlflow-artifacts:/../" + RUN,
+        "mlflow-artifacts://host/" + RUN,
+        "mlflow-artifacts:/",
+    ],
+)
+def test_nothing_else_may_be_removed(root: Path, uri: str) -> None:
+    assert place_of_run(str(root), uri.replace("{root}", root.as_uri()), RUN) == ""
+
+
+def test_a_link_is_not_followed_out_of_the_root_nor_to_another_run(root: Path) -> None:
+    (root / RUN / "other").symlink_to(root / ("b" * 32))
+    assert place_of_run(str(root), (root / RUN / "other" / "artifacts").as_uri(), RUN) == ""
+    outside = root.parent / "outside"
+    outside.mkdir()
+    (outside / "kept.txt").write_bytes(b"x")
+    (root / RUN / "artifacts" / "link").symlink_to(outside)
+    (root / RUN / "artifacts" / "file").symlink_to(outside / "kept.txt")
+    assert remove_files(place_of_run(str(root), (root / RUN / "artifacts").as_uri(), RUN)).files == 3
+    assert (outside / "kept.txt").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may remove everything")
+def test_what_cannot_be_removed_is_told(root: Path) -> None:
+    (root / RUN / "artifacts").chmod(0o500)
+    with pytest.raises(TransientError, match="cannot remove"):
+        remove_files((root / RUN / "artifacts").as_uri())
