@@ -1,18 +1,27 @@
-"""A trainer that is stopped, goes on, is killed: what the watcher states about it, in a real log."""
+"""A trainer that is stopped, goes on, is killed: what the watcher states of it in a real log, and what everybody is told."""
 
 import asyncio
+import json
 import signal
+import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
+from typer.testing import CliRunner
 
-from runtide_schemas.events.runs import RunEnded, RunLost, RunRecovered
-from tests.broker_process import BrokerProcess
-from tests.integration.postgres_stack import eventually
-from tests.integration.sdk_log import bodies, broker_with_topics, child, read_log
-from tests.integration.service_processes import Service, started
+from runtide.kafka import KafkaSettings
+from runtide_deploy.cli.main import app
+from tests.integration.gateway_stack import GatewayStack, running_gateway_stack, wait_until
+from tests.integration.sdk_log import child
+from tests.integration.service_processes import Service, started, with_topics
+from tests.postgres import PostgresServer
 
+LONG_S = 120.0
 TRAINER = """
 import sys, runtide
 run = runtide.start_run()
@@ -24,42 +33,85 @@ runtide.end_run()
 """
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
-    with broker_with_topics(tmp_path / "broker") as running:
-        yield running
+def _topics_only(bootstrap: str) -> KafkaSettings:
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, with_topics(bootstrap)).result()
 
 
-async def stated(broker: BrokerProcess, kind: type, run_id: str, count: int) -> None:
-    """Wait until so many facts of a kind are in the log."""
+@pytest.fixture(scope="module")
+def stack(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayStack]:
+    folder = tmp_path_factory.mktemp("watched")
+    with postgres_server.database() as dsn, running_gateway_stack(folder, dsn, _topics_only) as stack:
+        watcher = Service(folder, "watcher", "runtide_consumers.watcher", bootstrap=stack.kafka.bootstrap)
+        with started(watcher):
+            watcher.ready()
+            yield stack
 
-    async def there() -> bool:
-        log = await asyncio.to_thread(read_log, broker.address)
-        return len([body for body in bodies(log, kind) if body.run_id == run_id]) >= count
 
-    await eventually(there, f"{count} {kind.__name__}")
+@contextmanager
+def trainer(stack: GatewayStack, spool: Path, lease: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A process with a run that has nothing to log, and its run id."""
+    variables = {"RUNTIDE_LEASE": lease}
+    process = child(TRAINER, broker=stack.kafka.bootstrap, spool=spool, variables=variables, steered=True)
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate()
 
 
-async def test_a_stopped_trainer_is_lost_and_comes_back_by_itself(tmp_path: Path, broker: BrokerProcess) -> None:
-    watcher = Service(tmp_path, "watcher", "runtide_consumers.watcher", bootstrap=broker.address)
-    lease = {"RUNTIDE_LEASE": "2"}
-    with started(watcher):
-        watcher.ready()
-        trainer = child(TRAINER, broker=broker.address, spool=tmp_path / "spool", variables=lease, steered=True)
+def told(stack: GatewayStack, *arguments: str) -> Any:
+    """Run a command of the command line and return its JSON."""
+    result = CliRunner().invoke(app, [*arguments, "--json", "--gateway", stack.gateway.url])
+    if result.exception is not None:
+        raise result.exception
+    return json.loads(result.output)
+
+
+def in_postgres(stack: GatewayStack, run_id: str) -> str | None:
+    """Return a run's status by the state store itself."""
+
+    async def read() -> str | None:
+        connection = await asyncpg.connect(stack.dsn, server_settings={"search_path": "runtide"})
         try:
-            assert trainer.stdout is not None
-            run_id = trainer.stdout.readline().strip()
-            trainer.send_signal(signal.SIGSTOP)
-            await stated(broker, RunLost, run_id, 1)
-            trainer.send_signal(signal.SIGCONT)
-            await stated(broker, RunRecovered, run_id, 1)
-            _, errors = await asyncio.to_thread(trainer.communicate, "\n", 60)
-            assert trainer.returncode == 0, errors
+            found: str | None = await connection.fetchval("select status from runs where run_id = $1", run_id)
         finally:
-            trainer.kill()
-            trainer.wait()
-    log = read_log(broker.address)
-    assert len(bodies(log, RunEnded)) == 1
-    lost = bodies(log, RunLost)[0]
-    assert lost.episode == 1
-    assert list(lost.writers.values()) == [lost.silent_since]
+            await connection.close()
+        return found
+
+    return asyncio.run(read())
+
+
+def facts(stack: GatewayStack, run_id: str) -> list[dict[str, Any]]:
+    """Return what the run's history says of losses."""
+    events = told(stack, "log", run_id)["events"]
+    return [event for event in events if event["type"] in ("RunLost", "RunRecovered")]
+
+
+def becomes(stack: GatewayStack, run_id: str, status: str) -> None:
+    """Wait until the state store says so."""
+    wait_until(lambda: in_postgres(stack, run_id) == status, f"{run_id} to be {status}", LONG_S)
+
+
+def test_a_stopped_trainer_is_lost_and_comes_back_by_itself(stack: GatewayStack, tmp_path: Path) -> None:
+    with trainer(stack, tmp_path, "2") as (process, run_id):
+        wait_until(lambda: in_postgres(stack, run_id) is not None, "the run is there", LONG_S)
+        process.send_signal(signal.SIGSTOP)
+        becomes(stack, run_id, "LOST")
+        info = stack.get(f"/runs/{run_id}")["run"]["info"]
+        assert info["status"] == told(stack, "show", run_id)["run"]["info"]["status"] == "LOST"
+        assert [run["info"]["run_id"] for run in told(stack, "runs", "--filter", "status = 'LOST'")] == [run_id]
+        process.send_signal(signal.SIGCONT)
+        becomes(stack, run_id, "RUNNING")
+        assert told(stack, "show", run_id)["run"]["info"]["status"] == "RUNNING"
+        _, errors = process.communicate("\n", timeout=LONG_S)
+        assert process.returncode == 0, errors
+    becomes(stack, run_id, "FINISHED")
+    lost, back = facts(stack, run_id)[:2]
+    assert (lost["type"], back["type"]) == ("RunLost", "RunRecovered")
+    assert (lost["body"]["episode"], back["body"]["episode"]) == (1, 1)
+    assert list(lost["body"]["writers"].values()) == [lost["body"]["silent_since"]] == [info["silent_since"]]
+    for fact, status in ((lost, "LOST"), (back, "RUNNING")):
+        place = f"{fact['topic'].removeprefix('runtide.')}-{fact['partition']}@{fact['offset']}"
+        assert told(stack, "show", run_id, "--at", place)["run"]["info"]["status"] == status, "as the event left it"

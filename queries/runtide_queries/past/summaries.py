@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from runtide_schemas.envelope import format_time
+
 _MOST = 200
 _UNSAID = ("answer", "run_id", "at")
 Body = Mapping[str, Any]
@@ -60,6 +62,8 @@ def _rolled_back(body: Body) -> str:
 _TELL: Mapping[str, Callable[[Body], str]] = {
     "RunStarted": _started,
     "RunEnded": lambda body: " ".join(filter(None, (body["status"], body["reason"]))),
+    "RunLost": lambda body: f"silent since {format_time(body['silent_since'])}",
+    "RunRecovered": lambda body: f"writer {body['writer_id'][:8]} is heard again",
     "RunDeleted": lambda _: "deleted",
     "RunRestored": lambda _: "restored",
     "ParamsLogged": lambda body: _brief(body["params"]),
