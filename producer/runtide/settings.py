@@ -25,7 +25,7 @@ class ClientSettings(BaseSettings):
         "half of what waits behind them; the rest stays on the disk. Clients copy what is on its way: up to four times.",
     )
     lease: float = Field(
-        default=0.0,
+        default=60.0,
         ge=0,
         description="Seconds within which a writer that can reach the log promises to be heard, else its run is marked LOST; 0 "
         "promises nothing.",

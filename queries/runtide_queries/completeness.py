@@ -87,7 +87,8 @@ async def get_completeness(postgres: Postgres, run_id: str) -> Completeness:
         rows = await snapshot.rows(statements["get_writer_positions"], run_id=run_id)
         silent = await snapshot.rows(statements["get_writers_without_positions"], run_id=run_id)
         writers = await snapshot.rows(load("runs")["get_writers"], run_id=run_id)
-    sequences = [_sequence(row, gaps.get((row["writer_id"], row["topic"]), ())) for row in rows]
+    found = [(row, gaps.get((row["writer_id"], row["topic"]), ())) for row in rows]
+    sequences = [_sequence(row, missing) for row, missing in found if missing or not row["of_service"]]
     sequences += [_sequence({**row, "topic": "", "next_seq": 0, "final_count": None}, ()) for row in silent]
     state = _worst(sequence.state for sequence in sequences)
     unheard = _silent_ranks(writers)

@@ -15,6 +15,7 @@ import runtide
 from runtide.connection import Connection
 from runtide.publisher.pool import stop_all
 from runtide.sync import sync
+from runtide_schemas.events.liveness import WriterAlive
 from runtide_schemas.events.runs import ParamsLogged, RunEnded, RunStarted
 from tests.broker_process import wait_until
 from tests.integration.http_log import LOG_TOKEN, HttpLog, running_http_log, token_settings
@@ -92,6 +93,31 @@ def test_a_broker_behind_the_gateway_may_be_away(http: HttpLog) -> None:
     events = deduplicated(read_log(http.broker.address, run.run_id))
     assert_complete(events)
     assert [step for step, _ in points_of(events, "loss")] == list(range(20_000))
+
+
+IDLE = """
+import sys, runtide
+with runtide.start_run() as run:
+    print(run.run_id, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_signs_of_life_come_through_the_gateway(http: HttpLog, tmp_path: Path) -> None:
+    away = {"RUNTIDE_URI": http.gateway.url, "RUNTIDE_ARTIFACTS": str(tmp_path), "RUNTIDE_LEASE": "0.5"}
+    trainer = child(IDLE, broker="", spool=tmp_path / "theirs", variables=away, steered=True)
+    try:
+        assert trainer.stdout is not None
+        run_id = trainer.stdout.readline().strip()
+        wait_until(lambda: len(bodies(read_log(http.broker.address), WriterAlive)) >= 2, seconds=60)
+        _, errors = trainer.communicate("\n", timeout=60)
+        assert trainer.returncode == 0, errors
+    finally:
+        trainer.kill()
+        trainer.communicate()
+    events = read_log(http.broker.address, run_id)
+    assert_complete(deduplicated(events))
+    assert {sign.run_id for sign in bodies(read_log(http.broker.address), WriterAlive)} == {run_id}
 
 
 TRAINER = """

@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ import pytest
 from typer.testing import CliRunner
 
 from runtide.kafka import KafkaSettings
+from runtide.sync import sync
 from runtide_deploy.cli.main import app
+from runtide_schemas.events.liveness import WriterAlive
 from tests.integration.gateway_stack import GatewayStack, running_gateway_stack, wait_until
-from tests.integration.sdk_log import child
+from tests.integration.sdk_log import bodies, child, read_log
 from tests.integration.service_processes import Service, started, with_topics
 from tests.postgres import PostgresServer
 
@@ -94,6 +97,11 @@ def becomes(stack: GatewayStack, run_id: str, status: str) -> None:
     wait_until(lambda: in_postgres(stack, run_id) == status, f"{run_id} to be {status}", LONG_S)
 
 
+def is_complete(stack: GatewayStack, run_id: str) -> None:
+    """Wait until a run's writers are: the watcher, which wrote of it too, has nothing to close."""
+    wait_until(lambda: stack.get(f"/runs/{run_id}/completeness")["state"] == "complete", "all of it", LONG_S)
+
+
 def test_a_stopped_trainer_is_lost_and_comes_back_by_itself(stack: GatewayStack, tmp_path: Path) -> None:
     with trainer(stack, tmp_path, "2") as (process, run_id):
         wait_until(lambda: in_postgres(stack, run_id) is not None, "the run is there", LONG_S)
@@ -108,6 +116,7 @@ def test_a_stopped_trainer_is_lost_and_comes_back_by_itself(stack: GatewayStack,
         _, errors = process.communicate("\n", timeout=LONG_S)
         assert process.returncode == 0, errors
     becomes(stack, run_id, "FINISHED")
+    is_complete(stack, run_id)
     lost, back = facts(stack, run_id)[:2]
     assert (lost["type"], back["type"]) == ("RunLost", "RunRecovered")
     assert (lost["body"]["episode"], back["body"]["episode"]) == (1, 1)
@@ -115,3 +124,34 @@ def test_a_stopped_trainer_is_lost_and_comes_back_by_itself(stack: GatewayStack,
     for fact, status in ((lost, "LOST"), (back, "RUNNING")):
         place = f"{fact['topic'].removeprefix('runtide.')}-{fact['partition']}@{fact['offset']}"
         assert told(stack, "show", run_id, "--at", place)["run"]["info"]["status"] == status, "as the event left it"
+
+
+@pytest.mark.slow
+def test_a_killed_trainer_is_lost_until_its_spool_is_synced(stack: GatewayStack, tmp_path: Path) -> None:
+    with trainer(stack, tmp_path, "2") as (process, run_id):
+        process.kill()
+    becomes(stack, run_id, "LOST")
+    assert sync([tmp_path], stack.kafka).complete
+    becomes(stack, run_id, "KILLED")
+    assert facts(stack, run_id)[0]["type"] == "RunLost"
+    is_complete(stack, run_id)
+
+
+@pytest.mark.slow
+def test_while_the_log_is_away_nobody_falls_silent(stack: GatewayStack, tmp_path: Path) -> None:
+    """The log is away for longer than the lease, which is longer than clients take to come back."""
+    with trainer(stack, tmp_path, "20") as (process, run_id):
+        wait_until(lambda: in_postgres(stack, run_id) is not None, "the run is there", LONG_S)
+        stack.broker.kill()
+        time.sleep(30)
+        stack.broker.start()
+        _topics_only(stack.kafka.bootstrap)  # once it answers
+        signs = len(bodies(read_log(stack.kafka.bootstrap), WriterAlive))
+
+        def heard_again() -> bool:
+            return len(bodies(read_log(stack.kafka.bootstrap), WriterAlive)) >= signs + 4
+
+        wait_until(heard_again, "signs of life for longer than a lease", LONG_S)
+        process.communicate("\n", timeout=LONG_S)
+    becomes(stack, run_id, "FINISHED")
+    assert facts(stack, run_id) == []

@@ -17,6 +17,7 @@ from runtide.gateway.window import GatewayWindow
 from runtide.http_exchange import Endpoint, Proxy
 from runtide.http_proxy import proxy_before
 from runtide.outgoing import Outgoing
+from runtide.publisher.sign_of_life import SignOfLife
 from runtide.spool.segment_format import decode_segment
 from runtide_schemas.codec import encode
 from runtide_schemas.envelope import make_envelope, to_headers
@@ -125,6 +126,30 @@ async def test_what_was_not_acknowledged_is_sent_again(fault: bytes | None) -> N
     assert sent.acknowledged == [("ab", seq) for seq in range(3)]
     assert len(server.bodies) >= 4
     assert all(refused == "" for _, refused in sent.troubles)
+
+
+async def test_a_sign_of_life_is_tried_once_and_holds_up_nothing() -> None:
+    signs: list[int] = []
+    all_refused = asyncio.Event()
+
+    def older(segment: bytes) -> bytes:
+        (first, *_) = decode_segment(segment)
+        if first.type != "WriterAlive":
+            return accepted(segment)
+        signs.append(first.seq)
+        if len(signs) == 3:
+            all_refused.set()
+        return answer(400, b'{"message": "no such topic"}')
+
+    async with scripted_server(older) as server, sending(server) as sent:
+        life = SignOfLife(RUN, "ab" * 16, lease=60)
+        for _ in range(3):
+            sent.window.mention(life.record())
+        sent.submit(0)
+        await sent.until(lambda: len(sent.acknowledged) == 1)
+        async with asyncio.timeout(20):
+            await all_refused.wait()
+    assert (sorted(signs), sent.troubles) == ([0, 1, 2], [])
 
 
 async def test_a_connection_that_was_closed_meanwhile_is_opened_anew_without_a_word() -> None:

@@ -112,13 +112,10 @@ def test_no_sign_is_given_while_delivery_fails(publisher: Publisher, transport: 
 def test_a_sign_is_due_when_its_part_of_the_lease_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("runtide.publisher.sign_of_life.time.monotonic", lambda: now[0])
-    sign = SignOfLife(RUN, "w", lease=60.0)
-    assert not sign.due
-    now[0] += 20
-    assert sign.due
-    sign.record()
-    assert not sign.due
-    now[0] += 3_600  # stopped for an hour: one sign, and not those that were left out
-    assert sign.due
-    sign.record()
-    assert not sign.due
+    sign, due = SignOfLife(RUN, "w", lease=60.0), list[bool]()
+    for passed in (0, 20, 0, 3_600, 0):  # stopped for an hour: one sign, and not those that were left out
+        now[0] += passed
+        due.append(sign.due)
+        if sign.due:
+            sign.record()
+    assert due == [False, True, False, True, False]

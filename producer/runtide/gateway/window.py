@@ -27,6 +27,8 @@ MOST_BYTES = 960_000
 """Of one request, but for its schemas (some kilobytes): proxies often take no body of more than 1 MiB."""
 LEAST_BYTES = 16_384
 TIMEOUT_S = 60.0
+MENTION_TIMEOUT_S = 5.0
+MOST_MENTIONS = 1_000
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 SEGMENT_TYPE = "application/avro"
@@ -49,6 +51,7 @@ class GatewayWindow:
         self._troubled: set[Lane] = set()
         self._idle: list[GatewayChannel] = []
         self._slots = asyncio.Semaphore(CONNECTIONS)
+        self._aside = asyncio.Semaphore(1)
         self._wake = asyncio.Event()
         self._most_bytes = MOST_BYTES
         self._mentions: set[asyncio.Task[None]] = set()
@@ -66,6 +69,8 @@ class GatewayWindow:
 
     def mention(self, record: Outgoing) -> None:
         """Send a record once, beside the others: it may get lost, and it holds up nothing."""
+        if len(self._mentions) >= MOST_MENTIONS:
+            return
         mentioning = asyncio.create_task(self._mention(record), name="mention")
         self._mentions.add(mentioning)
         mentioning.add_done_callback(self._mentions.discard)
@@ -90,6 +95,8 @@ class GatewayWindow:
                     self._wake.clear()
                     await self._wake.wait()
         finally:
+            for mentioning in self._mentions:
+                mentioning.cancel()
             while self._idle:
                 self._idle.pop().close()
 
@@ -138,15 +145,15 @@ class GatewayWindow:
     async def _mention(self, record: Outgoing) -> None:
         """A gateway of an older stack refuses what it does not know."""
         try:
-            async with self._slots:
-                await self._call(encode_segment([spooled(record)]))
+            async with self._aside:  # not a slot: a gateway that hangs would have taken them all
+                await self._call(encode_segment([spooled(record)]), MENTION_TIMEOUT_S)
         except (TooLarge, GatewayAway, RuntideError) as error:
             log.debug("%s was not told: %s", record.topic, error)
 
-    async def _call(self, segment: bytes) -> Response:
+    async def _call(self, segment: bytes, timeout_s: float = TIMEOUT_S) -> Response:
         channel = self._idle.pop() if self._idle else GatewayChannel(self._access)
         try:
-            return await channel.call("POST", "/segments", segment, SEGMENT_TYPE, timeout_s=TIMEOUT_S)
+            return await channel.call("POST", "/segments", segment, SEGMENT_TYPE, timeout_s=timeout_s)
         finally:
             self._idle.append(channel)
 
