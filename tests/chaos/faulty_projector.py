@@ -101,8 +101,7 @@ def _arm_postgres(fault: Fault) -> None:
 def _arm_duckdb(fault: Fault) -> None:
     module: Any = duckdb_projection
     fold: Callable[..., Any] = module.fold_batch
-    state_type: Any = transaction.FoldState
-    write = state_type.write
+    positions = transaction._write_positions
     checkpoint = module.DuckdbProjection._checkpoint_now_and_then
 
     def faulty_fold(connection: Any, state: Any, batch: Batch) -> Any:
@@ -111,16 +110,16 @@ def _arm_duckdb(fault: Fault) -> None:
         fault.at(BEFORE_COMMIT)
         return after
 
-    def faulty_write(self: Any, connection: Any, batch: Batch, last_request_offset: int) -> Any:
+    def faulty_positions(connection: Any, batch: Batch) -> None:
         fault.at(AFTER_WRITE)  # rows are written, positions are not
-        return write(self, connection, batch, last_request_offset)
+        positions(connection, batch)
 
     def faulty_checkpoint(self: Any, connection: Any) -> None:
         fault.at(AFTER_COMMIT)
         checkpoint(self, connection)
 
     module.fold_batch = faulty_fold
-    state_type.write = faulty_write
+    transaction._write_positions = faulty_positions
     module.DuckdbProjection._checkpoint_now_and_then = faulty_checkpoint
 
 
