@@ -92,7 +92,7 @@ async def test_any_order_gives_the_same_digests_at_length(
 def test_these_histories_hold_every_event_that_a_store_folds() -> None:
     logged = {
         type(event.body)
-        for seed in range(20)
+        for seed in range(100)
         for events in random_history(Random(seed), 150).partitions.values()
         for event in events
     }
