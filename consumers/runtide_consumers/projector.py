@@ -6,6 +6,7 @@ outcome of a commit that nobody heard of is never guessed.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -155,6 +156,8 @@ class _Projector:
     async def _measure(self, reader: LogReader) -> None:
         """Keep the lag true also while a batch keeps the loop waiting."""
         while True:
+            with contextlib.suppress(TransientError):  # whoever fetches finds out as well, and says so
+                await reader.ask_for_ends()
             self._counters.lag = reader.lag(self._applied)
             await asyncio.sleep(_MEASURE_S)
 
