@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runtide.spool import segment_format
 from runtide.spool.segment_format import MOST_SCHEMA_BYTES, NOT_METRICS, SpooledEvent, decode_segment, encode_segment
 from runtide_queries.intake import checked_events, outgoing
-from runtide_queries.intake_rights import A_JOB_STATES
+from runtide_queries.intake_rights import A_JOB_STATES, may_bring
 from runtide_schemas.codec import encode_body
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.registry import EVENT_TYPES, schema_fingerprint
@@ -52,7 +52,7 @@ def body_of(name: str) -> Any:
 
 
 def bodies_of(topic: str) -> list[Any]:
-    return [body_of(name) for name, kind in EVENT_TYPES.items() if kind.topic == topic]
+    return [body_of(name) for name, kind in EVENT_TYPES.items() if kind.topic == topic and may_bring(name, full=True)]
 
 
 @pytest.mark.parametrize("topic", [RUNS, METRICS, REQUESTS])
