@@ -19,6 +19,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import (
+    ConsumerStoppedError,
     CorruptRecordException,
     KafkaError,
     OffsetOutOfRangeError,
@@ -178,7 +179,7 @@ class LogReader:
         try:
             async with asyncio.timeout(ASK_S):
                 ends = await self._consumer.end_offsets([KafkaPartition(*partition) for partition in self._positions])
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (KafkaError, ConsumerStoppedError, OSError, TimeoutError) as error:
             raise TransientError(f"cannot ask where the log ends: {describe(error)}") from error
         self._asked = {TopicPartition(*partition): end for partition, end in ends.items()}
 
