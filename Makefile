@@ -40,7 +40,7 @@ test: $(STAMP)  ## Run the whole test suite but the long tests (under 10 minutes
 	@$(BIN)/python -m pytest $(WORKERS) -m "not slow and not gate and not apache and not heavy"
 
 test-gate: $(STAMP)  ## Run the tests that CI runs beside `make test`: kills, restarts, installations
-	@$(BIN)/python -m pytest $(WORKERS) -m "gate and not slow and not heavy"
+	@$(BIN)/python -m pytest $(WORKERS) -m "gate and not slow and not apache and not heavy"
 
 test-kafka: $(STAMP)  ## Run the tests that need Apache Kafka (Java 17 and Maven; else they are skipped)
 	@$(BIN)/python -m pytest -n 0 -m "apache and not slow" tests/conformance

@@ -19,6 +19,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import (
+    ConsumerStoppedError,
     CorruptRecordException,
     KafkaError,
     OffsetOutOfRangeError,
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 CHUNK_RECORDS = 500
 FETCH_BYTES = 16 * 1024 * 1024
+ASK_S = 5.0
 CAREFUL_S = 2.0
 """How long to go on record by record after one that could not be parsed."""
 
@@ -82,6 +84,7 @@ class LogReader:
         self._handed = dict(starts)  # what follows the last record that was handed over
         self._positions = dict(starts)  # that, or what follows offsets without records behind it
         self._ends = ends
+        self._asked: dict[TopicPartition, int] = {}  # ends that the broker was asked for since
         self._first = [partition for partition in starts if partition.topic in first]
         later = [partition for partition in starts if first and partition.topic not in first]
         over = {partition for partition in starts if until is not None and starts[partition] >= ends[partition]}
@@ -168,6 +171,19 @@ class LogReader:
             return set(await _partitions(self._consumer, self._topics)) != set(self._positions)
         except (KafkaError, OSError) as error:
             raise TransientError(f"cannot ask for partitions: {describe(error)}") from error
+
+    async def ask_for_ends(self) -> None:
+        """Ask the broker where the log ends, for ``lag``: a reader that is kept from fetching does not hear of it.
+
+        Raises:
+            TransientError: the broker is away.
+        """
+        try:
+            async with asyncio.timeout(ASK_S):
+                ends = await self._consumer.end_offsets([KafkaPartition(*partition) for partition in self._positions])
+        except (KafkaError, ConsumerStoppedError, OSError, TimeoutError) as error:
+            raise TransientError(f"cannot ask where the log ends: {describe(error)}") from error
+        self._asked = {TopicPartition(*partition): end for partition, end in ends.items()}
 
     def lag(self, applied: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Return per partition how many offsets the log is ahead of ``applied``, as far as the broker has told."""
@@ -335,7 +351,7 @@ class LogReader:
         if self._until is not None:
             return self._until[partition]
         highwater = self._consumer.highwater(KafkaPartition(*partition))
-        return max(self._ends[partition], self._positions[partition], highwater or 0)
+        return max(self._ends[partition], self._asked.get(partition, 0), self._positions[partition], highwater or 0)
 
 
 @contextlib.contextmanager

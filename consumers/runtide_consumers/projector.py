@@ -6,6 +6,7 @@ outcome of a commit that nobody heard of is never guessed.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -109,12 +110,21 @@ class _Projector:
         self._progress = progress
         self._guard = ParkingGuard(settings.parking)
         self._applied: dict[TopicPartition, int] = {}
+        self._reader: LogReader | None = None
         self._quarantine = Quarantine(projection, settings.limits.max_bytes)
         self._pause = settings.first_pause_s
         self._reported = (time.monotonic(), 0)
         self._checked_at = time.monotonic()
 
     async def run(self) -> None:
+        measuring = asyncio.create_task(self._measure())
+        try:
+            await self._run()
+        finally:
+            measuring.cancel()
+            await self._exchange(None)
+
+    async def _run(self) -> None:
         opened = False
         while not self._stop.is_set():
             try:
@@ -135,27 +145,34 @@ class _Projector:
 
     async def _project(self) -> None:
         """Read from the store's own positions on until stopped, or until something was away or has changed."""
-        self._applied = dict(await self._projection.positions())
+        positions = dict(await self._projection.positions())
         await self._quarantine.load()
         # What was decided about records comes before the records: a fold from the beginning must not apply what was dropped.
         decisions = frozenset({topics.QUARANTINE})
         wanted = self._projection.topics | decisions
-        reader = await LogReader.open(self._kafka_settings, wanted, self._applied, self._until, first=decisions)
+        reader = await LogReader.open(self._kafka_settings, wanted, positions, self._until, first=decisions)
+        await self._exchange(reader)
         self._applied = reader.positions_at_start()
         log.info("%s reads %d partitions of %s", self._projection.name, len(self._applied), sorted(wanted))
         stopping = asyncio.create_task(self._stop.wait())
-        measuring = asyncio.create_task(self._measure(reader))
         try:
             await self._follow(reader, stopping)
         finally:
             stopping.cancel()
-            measuring.cancel()
-            await reader.close()
 
-    async def _measure(self, reader: LogReader) -> None:
-        """Keep the lag true also while a batch keeps the loop waiting."""
+    async def _exchange(self, reader: LogReader | None) -> None:
+        """Go on with another reader. The one before is kept until then: it tells the lag while the store is away."""
+        before, self._reader = self._reader, reader
+        if before is not None:
+            await before.close()
+
+    async def _measure(self) -> None:
+        """Keep the lag true also while a batch keeps the loop waiting, or the store cannot be reached."""
         while True:
-            self._counters.lag = reader.lag(self._applied)
+            if (reader := self._reader) is not None:
+                with contextlib.suppress(TransientError):  # whoever fetches finds out as well, and says so
+                    await reader.ask_for_ends()
+                self._counters.lag = reader.lag(self._applied)
             await asyncio.sleep(_MEASURE_S)
 
     async def _follow(self, reader: LogReader, stopping: "asyncio.Task[Any]") -> None:

@@ -44,7 +44,9 @@ def check_rights(body: Any, full: bool) -> None:
     name, promotes = type(body).__name__, bool(getattr(body, "aliases", ()))
     if not may_bring(name, full) or (promotes and not may_bring("SetAlias", full)):
         what = f"{name} with aliases" if promotes else name
-        raise InvalidRequest(
-            f"{what} is more than a training job states: the log token does not open it, show the gateway's full token",
-            "PERMISSION_DENIED",
+        why = (
+            "is stated by Runtide's own services alone: no token opens it"
+            if full
+            else "is more than a training job states: the log token does not open it, show the gateway's full token"
         )
+        raise InvalidRequest(f"{what} {why}", "PERMISSION_DENIED")

@@ -132,6 +132,7 @@ def test_a_rank_that_never_wrote_is_named(stack: RunningStack) -> None:
     assert stack.get(f"/runs/{run_id}/completeness")["summary"].endswith("; not heard of: rank 1")
 
 
+@pytest.mark.gate
 def test_a_rank_that_was_killed_is_seen_and_its_points_come_with_sync(stack: RunningStack) -> None:
     run_id = uuid.uuid4().hex
     codes = json.loads(finished(stack, RANKS, 3, POINTS, 2, run_id=run_id))
@@ -165,6 +166,7 @@ with runtide.start_run("attempts") as run:
 """
 
 
+@pytest.mark.gate
 def test_a_restarted_attempt_goes_on_and_the_dead_ones_spool_changes_no_end(stack: RunningStack) -> None:
     run_id = uuid.uuid4().hex
     for attempt, way in enumerate(("killed", "finished")):

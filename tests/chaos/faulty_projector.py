@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any
 
 from runtide_consumers import log_reader, process
-from runtide_consumers.duckdb import projection as duckdb_projection
-from runtide_consumers.duckdb import transaction
+from runtide_consumers.duckdb import history
+from runtide_consumers.duckdb.log_state import LogState
+from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.log_reader import BatchLimits
 from runtide_consumers.postgres import projection as postgres_projection
 from runtide_consumers.projection import Batch
@@ -99,10 +100,12 @@ def _arm_postgres(fault: Fault) -> None:
 
 
 def _arm_duckdb(fault: Fault) -> None:
-    module: Any = duckdb_projection
-    fold: Callable[..., Any] = module.fold_batch
-    positions = transaction._write_positions
-    checkpoint = module.DuckdbProjection._checkpoint_now_and_then
+    layout: Any = history
+    state_class: Any = LogState
+    projection: Any = DuckdbProjection
+    fold: Callable[..., Any] = layout.fold_batch
+    write = LogState.write
+    checkpoint = projection._checkpoint_now_and_then
 
     def faulty_fold(connection: Any, state: Any, batch: Batch) -> Any:
         fault.begin(batch)
@@ -110,17 +113,17 @@ def _arm_duckdb(fault: Fault) -> None:
         fault.at(BEFORE_COMMIT)
         return after
 
-    def faulty_positions(connection: Any, batch: Batch) -> None:
+    def faulty_write(self: Any, connection: Any, batch: Batch, last_request_offset: int) -> Any:
         fault.at(AFTER_WRITE)  # rows are written, positions are not
-        positions(connection, batch)
+        return write(self, connection, batch, last_request_offset)
 
     def faulty_checkpoint(self: Any, connection: Any) -> None:
         fault.at(AFTER_COMMIT)
         checkpoint(self, connection)
 
-    module.fold_batch = faulty_fold
-    transaction._write_positions = faulty_positions
-    module.DuckdbProjection._checkpoint_now_and_then = faulty_checkpoint
+    layout.fold_batch = faulty_fold
+    state_class.write = faulty_write
+    projection._checkpoint_now_and_then = faulty_checkpoint
 
 
 ARM: dict[str, Callable[[Fault], None]] = {"postgres": _arm_postgres, "duckdb": _arm_duckdb}

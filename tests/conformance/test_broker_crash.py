@@ -14,6 +14,8 @@ from tests.broker_process import BrokerProcess, running_broker
 from tests.crash.under_load import PARTITIONS, Load, Programs, kill_under_load
 from tests.kafka_clients import aiokafka_consumer, aiokafka_producer, create_topic, read_all
 
+pytestmark = pytest.mark.gate
+
 
 def tear(broker: BrokerProcess, topic: str) -> None:
     """Leave what a power cut leaves: part of a batch behind the last whole one."""

@@ -8,6 +8,8 @@ from tests.broker_process import BrokerProcess
 from tests.java_programs import JavaPrograms, run_java
 from tests.kafka_clients import GIVEN_KAFKA, KafkaAddress
 
+pytestmark = pytest.mark.gate
+
 SECONDS = 150.0
 
 Scenario = Callable[..., None]

@@ -11,6 +11,8 @@ from tests.java_programs import JavaPrograms
 from tests.kafka_clients import SHORT_SESSION_MS, KafkaAddress, aiokafka_producer, create_topic
 from tests.members.member import Member, python_member
 
+pytestmark = pytest.mark.gate
+
 PARTITIONS = 6
 SECONDS = 60.0
 PATIENT_MS = 15_000

@@ -314,6 +314,7 @@ async def stack(tmp_path: Path, postgres_dsn: str) -> AsyncIterator[PostgresStac
         yield stack
 
 
+@pytest.mark.gate
 async def test_both_stores_are_rebuilt_from_archive_and_log_to_the_same_digests(
     stack: PostgresStack, tmp_path: Path
 ) -> None:

@@ -131,6 +131,7 @@ def test_initialise_again_changes_nothing(cluster: PostgresCluster) -> None:
 
 
 @pytest.mark.parametrize("delay_s", [0.05, 0.15, 0.3])
+@pytest.mark.gate
 def test_initialise_killed_midway_is_done_again(tmp_path: Path, delay_s: float) -> None:
     port = free_port()
     script = (
@@ -156,6 +157,7 @@ def test_initialise_killed_midway_is_done_again(tmp_path: Path, delay_s: float) 
     ]
 
 
+@pytest.mark.gate
 async def test_server_killed_with_its_backends_busy_starts_again(cluster: PostgresCluster) -> None:
     with running(cluster) as server:
         await cluster.wait_ready(60)
@@ -196,6 +198,7 @@ def supervised(cluster: PostgresCluster) -> Supervisor:
     return Supervisor([spec], cluster.data_dir / "state.json", policy=RestartPolicy(first_delay_s=0.05))
 
 
+@pytest.mark.gate
 async def test_supervised_it_comes_back_after_a_kill(cluster: PostgresCluster) -> None:
     supervisor = supervised(cluster)
     try:

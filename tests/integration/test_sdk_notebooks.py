@@ -21,6 +21,8 @@ from tests.integration.sdk_log import (
     read_log,
 )
 
+pytestmark = pytest.mark.gate
+
 AWAY = "127.0.0.1:9"
 START = """
 import runtide

@@ -23,6 +23,8 @@ from tests.integration.sdk_log import (
     read_log,
 )
 
+pytestmark = pytest.mark.gate
+
 TASKS = 12
 TASK = """
 import os

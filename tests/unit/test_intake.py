@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from runtide.spool import segment_format
 from runtide.spool.segment_format import MOST_SCHEMA_BYTES, NOT_METRICS, SpooledEvent, decode_segment, encode_segment
-from runtide_queries.intake import checked_events, outgoing
-from runtide_queries.intake_rights import A_JOB_STATES
+from runtide_queries.intake import OPEN_TOPICS, checked_events, outgoing
+from runtide_queries.intake_rights import A_JOB_STATES, may_bring
 from runtide_schemas.codec import encode_body
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.registry import EVENT_TYPES, schema_fingerprint
 from runtide_schemas.released import releases
 from runtide_schemas.routing import key_of, subject_of
-from runtide_schemas.topics import METRICS, REQUESTS, RUNS
+from runtide_schemas.topics import LIVENESS, METRICS, REQUESTS, RUNS
 from tests.unit.sample_events import sample
 
 WRITER, RUN = "ab" * 16, "12" * 16
@@ -52,10 +52,10 @@ def body_of(name: str) -> Any:
 
 
 def bodies_of(topic: str) -> list[Any]:
-    return [body_of(name) for name, kind in EVENT_TYPES.items() if kind.topic == topic]
+    return [body_of(name) for name, kind in EVENT_TYPES.items() if kind.topic == topic and may_bring(name, full=True)]
 
 
-@pytest.mark.parametrize("topic", [RUNS, METRICS, REQUESTS])
+@pytest.mark.parametrize("topic", [RUNS, METRICS, LIVENESS, REQUESTS])
 def test_what_a_job_may_say_is_taken_as_it_is(topic: str) -> None:
     events = [spooled(body, seq) for seq, body in enumerate(bodies_of(topic))]
     assert checked_events(encode_segment(events)) == events
@@ -66,14 +66,14 @@ def test_what_a_job_may_say_is_taken_as_it_is(topic: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(name for name, kind in EVENT_TYPES.items() if kind.topic not in (RUNS, METRICS, REQUESTS))
+    "name", sorted(name for name, kind in EVENT_TYPES.items() if kind.topic not in OPEN_TOPICS)
 )
 def test_what_only_services_state_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match="facts about runs, and requests"):
         checked_events(encode_segment([spooled(sample(name))]))
 
 
-@pytest.mark.parametrize("topic", [RUNS, METRICS, REQUESTS])
+@pytest.mark.parametrize("topic", [RUNS, METRICS, LIVENESS, REQUESTS])
 def test_the_log_token_is_enough_for_what_jobs_state_only(topic: str) -> None:
     for body in bodies_of(topic):
         segment = encode_segment([spooled(body)])
@@ -181,7 +181,7 @@ def test_schemas_of_ones_own_cost_nothing() -> None:
         assert time.process_time() - before < 0.1
 
 
-@pytest.mark.parametrize("topic", [RUNS, METRICS, REQUESTS])
+@pytest.mark.parametrize("topic", [RUNS, METRICS, LIVENESS, REQUESTS])
 def test_a_writers_own_file_is_taken_too(topic: str) -> None:
     events = [spooled(body, seq) for seq, body in enumerate(bodies_of(topic))]
     sync = bytes(16)

@@ -176,6 +176,7 @@ def schemas(draw: st.DrawFn) -> Any:
 
 @settings(max_examples=400, deadline=None)
 @given(schemas(), schemas())
+@pytest.mark.gate
 def test_apache_avros_checker_says_the_same(reader: Any, writer: Any) -> None:
     checker: Any = ReaderWriterCompatibilityChecker  # it has no types
     answer = checker().get_compatibility(avro.schema.parse(json.dumps(reader)), avro.schema.parse(json.dumps(writer)))

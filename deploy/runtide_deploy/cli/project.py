@@ -1,5 +1,6 @@
 """``runtide project``: run a projection by its name, ours or one of an operator's own."""
 
+import os
 from pathlib import Path
 
 import typer
@@ -30,7 +31,7 @@ def project(
     from runtide_consumers.project import listed, main
     from runtide_consumers.registered import load
     from runtide_deploy.standalone.data_directory import DataDirectory
-    from runtide_deploy.standalone.rebuildable import default_folder, options_of
+    from runtide_deploy.standalone.rebuildable import options_of
 
     if list_:
         for line in listed():
@@ -46,7 +47,8 @@ def project(
     given += [] if metrics_port is None else ["--metrics-port", str(metrics_port)]
     given += ["--upgrade"] if upgrade else []
     directory = DataDirectory(connection.data)
-    default_folder(directory)
+    # Not every program has an option for it. This process is that program from here on.
+    os.environ.setdefault("RUNTIDE_PROJECTIONS_FOLDER", str(directory.folder("projections")))
     named = {argument.partition("=")[0] for argument in context.args}
     own = [] if named & {"--dsn", "--file"} else options_of(name, directory)
     raise typer.Exit(main([name, *own, *given, *context.args]))

@@ -53,17 +53,20 @@ def options_of(name: str, directory: DataDirectory) -> list[str]:
     return ["--file", str(file), "--token-file", str(token), "--query-port", str(directory.ports().get("history", 0))]
 
 
-def default_folder(directory: DataDirectory) -> None:
-    """Have projections of an operator's own keep their files in a directory, unless the environment says where."""
-    os.environ.setdefault("RUNTIDE_PROJECTIONS_FOLDER", str(directory.folder("projections")))
+def own_folder(directory: DataDirectory) -> list[str]:
+    """Return the option that has projections of an operator's own keep their files in a directory, unless the environment
+    says where."""
+    if "RUNTIDE_PROJECTIONS_FOLDER" in os.environ:
+        return []
+    return ["--folder", str(directory.folder("projections"))]
 
 
 def _other_store(name: str, directory: DataDirectory) -> RebuildableStore:
-    default_folder(directory)
     program = load(name)
     parser = argparse.ArgumentParser()
     program.add_rebuild_options(parser)
-    return program.store(parser.parse_args([]))
+    arguments, _ = parser.parse_known_args(own_folder(directory))
+    return program.store(arguments)
 
 
 def state_dsn(directory: DataDirectory, given: str | None = None) -> str:

@@ -111,10 +111,16 @@ def verify(directory: Path) -> Iterator[Finding]:
 
 
 def unsealed(directory: Path, sealed: int | None = None) -> Iterator[tuple[Path, NDArray[Any]]]:
-    """Yield tail files and their points that are no events yet; ``sealed``: the index after the last that is one."""
+    """Yield tail files and their points that are no events yet; ``sealed``: the index after the last that is one.
+
+    A file that a living writer deletes meanwhile is passed over: its points are events by then.
+    """
     sealed = _sealed(directory) if sealed is None else sealed
     for path in tail_files(directory):
-        first, records = read_tail(path)
+        try:
+            first, records = read_tail(path)
+        except FileNotFoundError:
+            continue
         left = records[max(0, sealed - first) :]
         yield path, left[left["key"] != 0]
 
