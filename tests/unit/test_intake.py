@@ -65,9 +65,7 @@ def test_what_a_job_may_say_is_taken_as_it_is(topic: str) -> None:
     assert (record.key, record.timestamp_ms) == (events[0].key, events[0].time)
 
 
-@pytest.mark.parametrize(
-    "name", sorted(name for name, kind in EVENT_TYPES.items() if kind.topic not in OPEN_TOPICS)
-)
+@pytest.mark.parametrize("name", sorted(name for name, kind in EVENT_TYPES.items() if kind.topic not in OPEN_TOPICS))
 def test_what_only_services_state_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match="facts about runs, and requests"):
         checked_events(encode_segment([spooled(sample(name))]))
