@@ -30,7 +30,9 @@ class DamagedFile(FatalError):
 def is_damage(error: BaseException) -> bool:
     """Return whether DuckDB's error says that the file's bytes are wrong (rather than away, locked or too new)."""
     text = _QUOTED.sub("", str(error)).lower()
-    if not isinstance(error, _OF_THE_FILE) or _LOCKED in text:
+    # A wrong checksum of a block has no class of its own: DuckDB raises the base of all.
+    of_the_file = isinstance(error, _OF_THE_FILE) or type(error) is duckdb.Error
+    if not of_the_file or _LOCKED in text:
         return False
     return any(phrase in text for phrase in _DAMAGE)
 
