@@ -83,12 +83,14 @@ def load(name: str) -> Program:
     where = f"the projection {name!r}, {known[name].where},"
     try:
         named = point.load()
-    except Exception as error:  # a package of somebody else's: whatever its import raises, it is why
+    except (Exception, SystemExit) as error:  # a package of somebody else's: whatever its import raises, it is why
         raise FatalError(f"{where} cannot be imported: {last_line(error)}. Mend or reinstall that package") from error
     try:
         return _program(name, named)
     except RuntideError as error:
         raise FatalError(f"{where} cannot be used: {error}") from error
+    except (Exception, SystemExit) as error:  # as above: the rest of it is somebody else's, too
+        raise FatalError(f"{where} cannot be used: {last_line(error)}. Mend that package") from error
 
 
 def _program(name: str, named: Any) -> Program:

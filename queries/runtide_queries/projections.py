@@ -3,9 +3,10 @@
 The note (``owner.json``) is written by whoever owns the file, ``runtide_consumers.duckdb.custom_program``.
 """
 
+import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +19,11 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+_CLOSING: set[asyncio.Task[None]] = set()
+"""Held until they have ended, as the event loop does not hold them."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class OtherProjection:
     """One of them.
 
@@ -32,6 +36,19 @@ class OtherProjection:
     name: str
     topics: tuple[str, ...]
     store: History
+    _asking: int = 0
+    _replaced: bool = False
+
+    def replace(self) -> None:
+        """Another process owns the file: let go of the connections to this one, once nobody asks it any more."""
+        self._replaced = True
+        self._close_when_idle()
+
+    def _close_when_idle(self) -> None:
+        if self._replaced and not self._asking:
+            closing = asyncio.get_running_loop().create_task(self.store.__aexit__(None, None, None))
+            _CLOSING.add(closing)
+            closing.add_done_callback(_CLOSING.discard)
 
     async def rows(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a statement of ``sql/history.sql`` that concerns what every file has.
@@ -39,7 +56,7 @@ class OtherProjection:
         Raises:
             TransientError: its process is away.
         """
-        return await self._asked(self.store.rows(statement, **parameters))
+        return await self._asked(lambda: self.store.rows(statement, **parameters))
 
     async def positions(self) -> dict[tuple[str, int], int]:
         """Return the next offset that it reads, per (topic, partition).
@@ -47,16 +64,22 @@ class OtherProjection:
         Raises:
             TransientError: its process is away.
         """
-        return await self._asked(self.store.positions())
+        return await self._asked(self.store.positions)
 
-    async def _asked(self, question: Awaitable[T]) -> T:
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        if self._replaced:
+            raise TransientError(f"the process of the projection {self.name} was started anew meanwhile; ask again")
+        self._asking += 1
         try:
-            return await question
+            return await ask()
         except TransientError as error:
             raise TransientError(
                 f"the projection {self.name} does not answer: {error}. Start it (`runtide project {self.name}`), or say which "
                 "projection is meant (--projection)"
             ) from error
+        finally:
+            self._asking -= 1
+            self._close_when_idle()
 
 
 class OtherProjections:
@@ -66,7 +89,6 @@ class OtherProjections:
         """``folder`` has a folder for each; None: there are none."""
         self._folder = folder
         self._known: dict[Path, tuple[str, OtherProjection]] = {}
-        self._left: list[History] = []
 
     def known(self) -> Mapping[str, OtherProjection]:
         """Return those that have a note, by name; one that was killed still has."""
@@ -87,8 +109,13 @@ class OtherProjections:
 
     async def close(self) -> None:
         """Let go of all connections."""
-        for store in (*self._left, *(one.store for _, one in self._known.values())):
-            await store.__aexit__(None, None, None)
+        for _, one in self._known.values():
+            await one.store.__aexit__(None, None, None)
+        await self.closing()
+
+    async def closing(self) -> None:
+        """Wait until connections that were let go of are closed."""
+        await asyncio.gather(*_CLOSING)
 
     def _read(self, note: Path) -> OtherProjection | None:
         try:
@@ -105,6 +132,6 @@ class OtherProjections:
             log.warning("cannot read %s, which says where a projection answers: %s", note, error)
             return None
         if before is not None:
-            self._left.append(before[1].store)  # somebody may be asking it: closed at the end
+            before[1].replace()
         self._known[note] = (text, one)
         return one

@@ -127,7 +127,7 @@ def instead(stack: Stack, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def gradients(run_id: str, first_step: int, random: Random) -> MetricsLogged:
     """Return an event of gradient norms of all layers, and of a loss that is none of our business."""
     keys = (*(f"gradient_norm/{layer}" for layer in LAYERS), "loss")
-    odd = (math.nan, math.inf, 1e-9, -0.0)
+    odd = (math.nan, math.inf, -math.inf, 1e-9, -0.0)
     values = [random.choice(odd) if random.random() < 0.1 else random.random() for _ in range(SIZE)]
     return MetricsLogged(
         run_id=run_id,
@@ -150,7 +150,7 @@ def rolled_up(events: list[MetricsLogged]) -> list[tuple[Any, ...]]:
     rows = []
     for place, values in sorted(found.items()):
         finite = [value for value in values if math.isfinite(value)]
-        vanishing = sum(value < 1e-7 for value in values)
+        vanishing = sum(abs(value) < 1e-7 for value in values)
         extremes = (min(finite, default=None), max(finite, default=None))
         rows.append((*place, len(values), len(values) - len(finite), vanishing, *extremes))
     return rows
@@ -194,7 +194,7 @@ async def test_its_lag_is_told_a_second_one_is_fenced_and_a_rebuild_says_the_sam
         for event in events:
             await publisher.publish(event)
         with running(stack.service("first", "--metrics-port", "0")) as url:
-            assert stack.ask(url, "FROM runs") == [("a" * 32, "first")]
+            assert stack.ask(url, "SELECT run_id, name FROM runs") == [("a" * 32, "first")]
             note = json.loads((stack.files / NAME / "owner.json").read_text())
             assert (note["name"], note["url"], note["topics"]) == (NAME, url, [topics.METRICS, topics.RUNS])
             with started(stack.service("second")) as second:

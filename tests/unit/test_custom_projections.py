@@ -4,24 +4,19 @@ import argparse
 import asyncio
 import math
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
 import duckdb
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from runtide.kafka import KafkaSettings
 from runtide_consumers.decoding import decode_record
 from runtide_consumers.duckdb.custom import Connection, DuckdbFold, NewEvents, run_over
-from runtide_consumers.duckdb.custom_layout import FoldLayout, check_fold
-from runtide_consumers.duckdb.projection import DuckdbProjection
-from runtide_consumers.duckdb.settings import DuckdbSettings
+from runtide_consumers.duckdb.custom_layout import check_fold
 from runtide_consumers.project import listed, main
 from runtide_consumers.rebuild.comparison import compare
 from runtide_consumers.registered import load, registrations
@@ -31,9 +26,10 @@ from runtide_deploy.standalone.data_directory import DataDirectory
 from runtide_deploy.standalone.service_table import Plan, service_table
 from runtide_schemas.errors import FatalError, InvalidRequest
 from runtide_schemas.events.metrics import MetricsLogged
-from runtide_schemas.events.runs import RunStarted
+from runtide_schemas.events.runs import RunDeleted, RunPurged, RunRestored
 from tests.custom_projections import EXAMPLE, install
 from tests.parked_log import OTHER, RUN, Loop, ParkedLog
+from tests.unit.custom_fold_file import opened, points, some_log
 from tests.unit.duckdb_file import rows
 from tests.unit.event_log import AT
 
@@ -48,46 +44,49 @@ def rollups(monkeypatch: pytest.MonkeyPatch) -> type[DuckdbFold]:
     return found
 
 
-@asynccontextmanager
-async def opened(path: Path, kind: type[DuckdbFold]) -> AsyncIterator[DuckdbProjection]:
-    """Open a fold's file."""
-    projection = DuckdbProjection(DuckdbSettings(file=path), FoldLayout("gradients", kind()))
-    try:
-        await projection.open()
-        yield projection
-    finally:
-        await projection.close()
-
-
-def points(run_id: str, layer: str, steps: range, value: Callable[[int], float] = float) -> MetricsLogged:
-    """Return an event with one layer's norms, and a loss."""
-    count = len(steps)
-    return MetricsLogged(
-        run_id=run_id,
-        keys=("loss", f"gradient_norm/{layer}"),
-        key_index=np.ones(count, np.int32),
-        step=np.array(steps, np.int64),
-        timestamp=np.full(count, AT),
-        value=np.array([value(step) for step in steps], np.float64),
-    )
-
-
-def some_log() -> ParkedLog:
-    """Return a log with two runs, duplicates among their events."""
-    log = ParkedLog()
-    for run_id, writer in ((RUN, "w0"), (OTHER, "w1")):
-        log.append(RunStarted(run_id=run_id, name=f"named {writer}", start_time=AT), writer)
-        for number in range(6):
-            event = points(run_id, f"layer{number % 2}", range(60 * number, 60 * number + 60))
-            log.append(event, writer, number)
-            log.append(event, writer, number)
-    return log
-
-
 def test_the_page_shows_the_example_as_it_is() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    for name, language in (("gradient_rollups.py", "python"), ("pyproject.toml", "toml")):
+    for name, language in (
+        ("gradient_rollups.py", "python"),
+        ("pyproject.toml", "toml"),
+        ("ask_gradients.py", "python"),
+    ):
         assert f"```{language}\n{(EXAMPLE / name).read_text(encoding='utf-8')}```" in text, name
+
+
+async def test_the_example_forgets_a_purged_run_wherever_its_points_stand(
+    tmp_path: Path, rollups: type[DuckdbFold]
+) -> None:
+    log, restored, never_deleted = some_log(), "c" * 32, "d" * 32
+    for run_id in (restored, never_deleted):
+        log.append(points(run_id, "layer0", range(5)), f"w{run_id[0]}", 0)
+    for run_id, facts in (
+        (RUN, (RunDeleted, RunPurged, RunRestored)),
+        (restored, (RunDeleted, RunRestored, RunPurged)),
+        (never_deleted, (RunPurged, RunDeleted)),
+    ):
+        for number, fact in enumerate(facts):
+            log.append(fact(run_id=run_id, at=AT), "0" * 32, ord(run_id[0]) * 10 + number)
+    log.append(points(RUN, "layer0", range(5)), "late", 0)
+    for seed in range(2):
+        async with opened(tmp_path / f"{seed}.duckdb", rollups) as projection:
+            loop = Loop(projection)
+            await loop.start()
+            while await loop.read(log, Random(seed), 12):
+                pass
+            found = await rows(projection, "SELECT run_id, sum(points) FROM layers GROUP BY ALL ORDER BY ALL")
+            assert found == [(OTHER, 360), (restored, 5), (never_deleted, 5)]
+            assert await rows(projection, "SELECT run_id, name FROM runs WHERE stage = 'purged'") == [(RUN, None)]
+
+
+async def test_the_example_counts_no_infinity_as_vanishing(tmp_path: Path, rollups: type[DuckdbFold]) -> None:
+    log, values = ParkedLog(), [math.inf, -math.inf, math.nan, 0.0, -1.0]
+    log.append(points(RUN, "a", range(5), values.__getitem__), "w0", 0)
+    async with opened(tmp_path / "file.duckdb", rollups) as projection:
+        loop = Loop(projection)
+        await loop.start()
+        await loop.read_on(log)
+        assert await rows(projection, "SELECT not_finite, vanishing FROM layers") == [(3, 1)]
 
 
 def test_points_come_in_columns_with_their_names() -> None:
@@ -142,65 +141,6 @@ async def test_a_rebuilt_file_is_compared_entity_by_entity(tmp_path: Path, rollu
         await rows(two, f"UPDATE layers SET points = points + 1 WHERE run_id = '{RUN}' AND first_step = 100")
         [difference] = (await compare(live, rebuilt, layout.shares)).differences
         assert (difference.key, difference.tables) == (RUN, ('"layers"',))
-
-
-async def test_what_a_fold_cannot_take_is_parked_and_the_rest_goes_on(
-    tmp_path: Path, rollups: type[DuckdbFold]
-) -> None:
-    class Choosy(rollups):  # type: ignore[misc, valid-type]
-        """Does not like large steps."""
-
-        fixed = False
-
-        def fold(self, connection: Connection, new: NewEvents) -> None:
-            if not self.fixed and any(body.step[0] == 120 for _, body in new.of(MetricsLogged)):
-                run_over(connection, "INSERT INTO layers (run_id) VALUES ('x')")  # columns that may not be null
-            super().fold(connection, new)
-
-    log = some_log()
-    async with opened(tmp_path / "file.duckdb", Choosy) as projection:
-        loop = Loop(projection)
-        await loop.start()
-        await loop.read_all(log, Random(1))
-        assert loop.blocked == {RUN, OTHER}
-        reasons = await rows(projection, "SELECT DISTINCT reason FROM quarantine WHERE kind <> 'behind'")
-        assert all("NOT NULL constraint failed" in reason for (reason,) in reasons)
-        Choosy.fixed = True
-        for run_id in (RUN, OTHER):
-            log.release("gradients", run_id)
-        await loop.read_on(log)
-        assert await rows(projection, "SELECT sum(points), (SELECT count(*) FROM quarantine) FROM layers") == [(720, 0)]
-
-
-async def test_a_fold_that_ends_its_transaction_stops_the_projector(tmp_path: Path, rollups: type[DuckdbFold]) -> None:
-    class Ending(rollups):  # type: ignore[misc, valid-type]
-        """Commits."""
-
-        def fold(self, connection: Connection, new: NewEvents) -> None:
-            super().fold(connection, new)
-            connection.execute("COMMIT")
-            connection.execute("BEGIN")
-
-    async with opened(tmp_path / "file.duckdb", Ending) as projection:
-        loop = Loop(projection)
-        await loop.start()
-        with pytest.raises(FatalError, match="ended the transaction that it runs in"):
-            await loop.read_on(some_log())
-
-
-async def test_sql_that_duckdb_cannot_read_is_no_fault_of_an_event(tmp_path: Path, rollups: type[DuckdbFold]) -> None:
-    class Misspelt(rollups):  # type: ignore[misc, valid-type]
-        """Names a table that is none."""
-
-        def fold(self, connection: Connection, new: NewEvents) -> None:
-            connection.execute("DELETE FROM layer")
-
-    async with opened(tmp_path / "file.duckdb", Misspelt) as projection:
-        loop = Loop(projection)
-        await loop.start()
-        with pytest.raises(FatalError, match="Table with name layer does not exist"):
-            await loop.read_on(some_log())
-        assert await rows(projection, "SELECT count(*) FROM quarantine") == [(0,)]
 
 
 async def test_tables_and_their_names_have_to_agree(tmp_path: Path, rollups: type[DuckdbFold]) -> None:
@@ -264,6 +204,10 @@ BROKEN = {
     "thing": ("odd_projections:THING", "has to be a class"),
     "other": ("odd_projections:Other", "neither a DuckdbFold nor a Projection"),
     "half": ("odd_projections:Half", "it lacks name, topics, open, positions, blocked"),
+    "raising": ("odd_projections:Raising", "cannot be used: ZeroDivisionError: division by zero"),
+    "leaving": ("leaving_projections:Fold", "cannot be imported: "),
+    "set": ("odd_projections:Set", "tables is {'t'}: make it a mapping"),
+    "needy": ("odd_projections:Needy", "Needy has to be made without arguments: missing a required argument: 'x'"),
     "Bad Name": ("odd_projections:Half", "which is no name of a projection"),
 }
 ODD = """
@@ -277,6 +221,30 @@ class Unfinished(DuckdbFold):
 class Other:
     pass
 
+class Raising:
+    @classmethod
+    def program(cls, name):
+        return 1 / 0
+
+class Whole(DuckdbFold):
+    topics = frozenset({"runtide.runs"})
+    tables = {"t": "run_id"}
+    def create(self, connection):
+        pass
+    def fold(self, connection, new):
+        pass
+
+class Set(Whole):
+    tables = {"t"}
+
+class Needy(Whole):
+    def __init__(self, x):
+        pass
+
+class Unmade(Whole):
+    def __init__(self):
+        raise LookupError("no such thing")
+
 class Half:
     async def apply(self, batch):
         pass
@@ -287,6 +255,7 @@ class Half:
 def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder where projections are installed that cannot be used."""
     install(tmp_path, "odd_projections", {name: value for name, (value, _) in BROKEN.items()}, ODD)
+    (tmp_path / "leaving_projections.py").write_text("raise SystemExit(1)")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "odd_projections", raising=False)
     return tmp_path

@@ -1,6 +1,7 @@
 """The layout of a file that holds a fold of an operator's own."""
 
 import asyncio
+import inspect
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ _OF_THE_LOG = (
     Share("writer_positions", "writer", "writer_id", "run_id = ''"),
     Share("writer_gaps", "writer", "writer_id", "run_id = ''"),
 )
+_BEGUN_OR_ENDED = ("within a transaction", "no transaction is active")
 LOG_TABLES = frozenset(
     {"format", "projection_offsets", "projection_state", "writer_positions", "writer_gaps", "quarantine"}
 )
@@ -59,8 +61,8 @@ class FoldLayout:
         """Leave out what was folded before, have the rest folded, and write where the log was read to.
 
         Raises:
-            FoldFailed: the fold raised what is no error of the store.
-            FatalError: it ended the transaction.
+            FoldFailed: the fold raised what is no error of the store, or went on after one.
+            FatalError: it began or ended a transaction, or DuckDB cannot read its SQL.
         """
         state.check_begin(batch)
         state.writers.load(connection, batch.events)
@@ -83,15 +85,34 @@ class FoldLayout:
         before = _transaction(connection)
         try:
             self._fold.fold(connection, new)
-        except (RuntideError, OSError, MemoryError, duckdb.Error):
+            after = _transaction(connection)
+        except duckdb.TransactionException as error:
+            raise self._misused(error) from error
+        except (duckdb.BinderException, duckdb.CatalogException) as error:
+            raise FatalError(
+                f"{self._where}.fold has SQL that does not fit the file's tables: {last_line(error)}. If `create` has changed, "
+                f"raise `layout_version` and run `runtide rebuild {self.format.store}`; else mend the SQL"
+            ) from error
+        except (MemoryError, duckdb.Error):
             raise
-        except Exception as error:
+        except Exception as error:  # of somebody else's code: whatever it is, an event has brought it about
             raise FoldFailed(f"{self._where}.fold failed: {last_line(error)}") from error
-        if _transaction(connection) != before:
+        if after != before:
             raise FatalError(
                 f"{self._where}.fold ended the transaction that it runs in (COMMIT or ROLLBACK), so that its rows and the "
                 f"position in the log were written apart. Take that out, and run `runtide rebuild {self.format.store}`"
             )
+
+    def _misused(self, error: duckdb.TransactionException) -> RuntideError:
+        """Return what it means that DuckDB refuses a statement of the fold, or the one after it, for its transaction."""
+        if any(phrase in str(error) for phrase in _BEGUN_OR_ENDED):
+            return FatalError(
+                f"{self._where}.fold begins or ends a transaction ({last_line(error)}); it runs in one already. Take that out"
+            )
+        return FoldFailed(
+            f"{self._where}.fold failed: it went on after an error of DuckDB that it caught, which has spoiled the "
+            f"transaction ({last_line(error)}). Let such an error be raised: it is said here then"
+        )
 
     def _create(self, connection: Connection) -> None:
         try:
@@ -148,6 +169,14 @@ def check_fold(kind: type[DuckdbFold]) -> None:
         raise FatalError(f"{where} lacks the method{'s' * (len(missing) > 1)} {', '.join(missing)}")
     if missing := [name for name in ("topics", "tables") if not hasattr(kind, name)]:
         raise FatalError(f"{where} lacks {' and '.join(missing)}; see DuckdbFold")
+    if not isinstance(kind.tables, Mapping):
+        raise FatalError(
+            f"{where}.tables is {kind.tables!r}: make it a mapping of each table to the column that says what a row is about"
+        )
+    try:
+        inspect.signature(kind).bind()
+    except (TypeError, ValueError) as error:
+        raise FatalError(f"{where} has to be made without arguments: {error}") from error
     strange = set(kind.topics) - (set(topics.TOPICS) - {topics.QUARANTINE})
     if strange or not kind.topics:
         raise FatalError(f"{where}.topics has {sorted(strange) or 'nothing'}: name some of runtide_schemas.topics")

@@ -15,6 +15,7 @@ from runtide_consumers.duckdb.owner_client import OwnerClient
 from runtide_consumers.duckdb.rebuild import DuckdbStore
 from runtide_consumers.duckdb.service import own_file
 from runtide_consumers.duckdb.settings import DuckdbSettings, ProjectionsSettings
+from runtide_consumers.poison import last_line
 from runtide_consumers.process import Ready
 from runtide_consumers.rebuild.store import RebuildableStore
 from runtide_schemas.errors import FatalError
@@ -97,7 +98,11 @@ class FoldProgram:
         return folder / self.name
 
     def _layout(self) -> FoldLayout:
-        return FoldLayout(self.name, self._kind())
+        try:
+            fold = self._kind()
+        except Exception as error:  # of somebody else's code
+            raise FatalError(f"{self._kind.__qualname__} cannot be made: {last_line(error)}. Mend it") from error
+        return FoldLayout(self.name, fold)
 
     def _settings(self, folder: Path, arguments: argparse.Namespace) -> DuckdbSettings:
         """Return the settings of its own file; limits of memory, queries and the like are the environment's."""

@@ -14,6 +14,8 @@ _DAMAGE = (
     "failure while replaying wal",
     "deserialize",
 )
+_OF_THE_FILE = (duckdb.IOException, duckdb.InternalException, duckdb.SerializationException, duckdb.FatalException)
+"""What DuckDB raises of a file's bytes; of statements and of data it raises others, whose words are a fold's or a reader's."""
 _LOCKED = "could not set lock"
 _QUOTED = re.compile(r"""(["'])(?:(?!\1).)*\1|\S*/\S*""")
 """Names in DuckDB's messages, the file's own path above all: a folder may be called corrupt without being so."""
@@ -28,7 +30,9 @@ class DamagedFile(FatalError):
 def is_damage(error: BaseException) -> bool:
     """Return whether DuckDB's error says that the file's bytes are wrong (rather than away, locked or too new)."""
     text = _QUOTED.sub("", str(error)).lower()
-    if not isinstance(error, duckdb.Error) or _LOCKED in text:
+    # A wrong checksum of a block has no class of its own: DuckDB raises the base of all.
+    of_the_file = isinstance(error, _OF_THE_FILE) or type(error) is duckdb.Error
+    if not of_the_file or _LOCKED in text:
         return False
     return any(phrase in text for phrase in _DAMAGE)
 

@@ -18,10 +18,11 @@ Positions = Mapping[TopicPartition, int]
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Where the owner stands, and the format that it reads and writes."""
+    """Where the owner stands, the format that it reads and writes, and the hash of the code that it folds by."""
 
     positions: Positions
     format: int
+    code: str
 
 
 class OwnerClient:
@@ -42,7 +43,7 @@ class OwnerClient:
             found = await self._ask("GET", "/health")
         except _NobodyListens:
             return None
-        return Health(_positions(found), int(found["format"]))
+        return Health(_positions(found), int(found["format"]), str(found.get("code", "")))
 
     async def snapshot(self) -> tuple[Path, Positions]:
         """Return the path of a consistent copy of the file, and where it stands."""

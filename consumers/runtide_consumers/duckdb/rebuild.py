@@ -25,6 +25,7 @@ from runtide_consumers.duckdb.log_state import read_positions
 from runtide_consumers.duckdb.owner_client import OwnerClient
 from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.duckdb.settings import DuckdbSettings
+from runtide_consumers.rebuild.code import hash_of_code
 from runtide_consumers.rebuild.comparison import EntityDigests
 from runtide_consumers.rebuild.store import Busy, Frozen, Halted, Positions
 from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
@@ -101,13 +102,9 @@ class DuckdbStore:
         """Keep the new file that ``made_by`` has begun, or make room for another.
 
         Raises:
-            FatalError: the owner runs another version of this program.
+            FatalError: the owner runs another version of this program, or folds by other code.
         """
-        if self._owner is not None and (health := await self._owner.health()) and health.format != self.layout_version:
-            raise FatalError(
-                f"the process that owns {self._settings.file} writes format {health.format}, this program {self.layout_version}: "
-                "stop it, and start this version's with --upgrade, which rebuilds first"
-            )
+        await self._check_owner()
         if await self._usable(made_by):
             return True
         for path in self._generations.unfinished:
@@ -138,6 +135,7 @@ class DuckdbStore:
     async def halted(self) -> AsyncIterator[Halted]:
         """Have the owner wait, at most so long; while there is none, keep the file from it."""
         if self._owner is not None and await self._owner.health():
+            await self._check_owner()  # it may have been started anew since
             positions = await self._owner.halt(_HALT_S)
             yield _HaltedFile(self, positions, self._owner)
             return
@@ -171,6 +169,22 @@ class DuckdbStore:
         else:
             with self._reading(self._generations.live):
                 await self.exchange(previous, None)
+
+    async def _check_owner(self) -> None:
+        health = await self._owner.health() if self._owner is not None else None
+        if health is None:
+            return
+        if health.format != self.layout_version:
+            raise FatalError(
+                f"the process that owns {self._settings.file} writes format {health.format}, this program {self.layout_version}: "
+                "stop it, and start this version's with --upgrade, which rebuilds first"
+            )
+        if self.code and health.code != hash_of_code(self.code):
+            raise FatalError(
+                f"the process that owns {self._settings.file} folds by other code than lies here ({', '.join(self.code)}, or "
+                "Runtide's own), and would go on with it in the rebuilt file: restart the projection with the new code first, "
+                "then rebuild"
+            )
 
     async def _usable(self, made_by: str) -> bool:
         path = self._generations.next()

@@ -72,8 +72,12 @@ def build_app(
     projection: DuckdbProjection,
     counters: Counters,
     served_hosts: frozenset[str],
+    code: str,
 ) -> ASGIApp:
-    """Return the application: every route behind the check of the host (``served_hosts``) and of the bearer token."""
+    """Return the application: every route behind the check of the host (``served_hosts``) and of the bearer token.
+
+    ``code`` is the hash of the code that this process folds by.
+    """
 
     async def query(request: Request) -> Response:
         body = QueryBody.model_validate_json(await request.body())
@@ -89,7 +93,7 @@ def build_app(
         reached = await projection.stands()
         version = projection.layout.format.version
         found = {"positions": positions_json(reached), "lag": positions_json(counters.lag), "format": version}
-        return JSONResponse(found, headers=_headers(reached))
+        return JSONResponse({**found, "code": code}, headers=_headers(reached))
 
     async def halt(request: Request) -> Response:
         body = HaltBody.model_validate_json(await request.body())

@@ -16,6 +16,7 @@ from runtide_consumers.duckdb.snapshots import Snapshots
 from runtide_consumers.metrics_port import exposed_counters
 from runtide_consumers.process import Ready, kafka_settings, once, progress_of, projector_settings
 from runtide_consumers.projector import run_projector
+from runtide_consumers.rebuild.code import hash_of_code
 from runtide_consumers.rebuild.upgrade import upgrade
 
 
@@ -44,7 +45,8 @@ async def own_file(
     queries = Queries(projection.owner, settings)
     snapshots = Snapshots(projection.owner, settings)
     token = read_or_make_token(settings.token_file)
-    app = build_app(token, queries, snapshots, projection, counters, settings.served_hosts)
+    loaded = hash_of_code(layout.code)  # now, while it was imported a moment ago: what lies there later may be another
+    app = build_app(token, queries, snapshots, projection, counters, settings.served_hosts, loaded)
     server = Server(app)
     serving = asyncio.create_task(server.serve([sock]))
     serving.add_done_callback(lambda _: stop.set())

@@ -10,16 +10,13 @@ Whatever ends a rebuild before the swap, the live store is as it was. Nothing is
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.resources import files
-from importlib.resources.abc import Traversable
-from pathlib import Path
 
 from runtide.kafka import KafkaSettings, cluster_id
 from runtide_consumers.log_reader import LogReader
 from runtide_consumers.projection import TopicPartition
+from runtide_consumers.rebuild.code import hash_of_code
 from runtide_consumers.rebuild.comparison import Comparison, compare
 from runtide_consumers.rebuild.folding import Folding
 from runtide_consumers.rebuild.store import Busy, Positions, RebuildableStore
@@ -31,8 +28,6 @@ NEAR_EVENTS = 500
 _MOST_ROUNDS = 20
 _SWAP_TRIES = 60
 _SWAP_PAUSE_S = 0.5
-_PACKAGES = ("runtide_consumers", "runtide_schemas")
-_CODE = (".py", ".sql", ".avsc")
 
 
 class StoresDiffer(FatalError):
@@ -107,27 +102,7 @@ async def made_by(kafka: KafkaSettings, code: Sequence[str] = ()) -> str:
         kafka: the log.
         code: modules or packages beside ours whose code folds.
     """
-    hashed = hashlib.sha256((await cluster_id(kafka)).encode())
-    for package in (*_PACKAGES, *code):
-        for name, content in _code_of(package):
-            hashed.update(f"{package}/{name}\0{len(content)}\0".encode() + content)
-    return hashed.hexdigest()
-
-
-def _code_of(module: str) -> Iterator[tuple[str, bytes]]:
-    found = import_module(module)
-    if hasattr(found, "__path__"):
-        yield from _code(files(module))
-    elif found.__file__:
-        yield "", Path(found.__file__).read_bytes()
-
-
-def _code(folder: Traversable, path: str = "") -> Iterator[tuple[str, bytes]]:
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if entry.is_dir():
-            yield from _code(entry, f"{path}{entry.name}/")
-        elif entry.name.endswith(_CODE):
-            yield f"{path}{entry.name}", entry.read_bytes()
+    return hashlib.sha256(f"{await cluster_id(kafka)}\0{hash_of_code(code)}".encode()).hexdigest()
 
 
 async def _check_whole(store: RebuildableStore, kafka: KafkaSettings) -> None:
