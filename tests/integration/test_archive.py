@@ -15,7 +15,7 @@ from runtide.direct import DirectPublisher
 from runtide.kafka import KafkaSettings, ensure_topics
 from runtide_consumers.archive import manifest
 from runtide_consumers.archive.bounds import log_bounds
-from runtide_consumers.archive.deleting import delete_archived
+from runtide_consumers.archive.deleting import OfSome, delete_archived
 from runtide_consumers.archive.manifest import Archive, ArchiveDamaged
 from runtide_consumers.archive.verifying import verify_archive
 from runtide_consumers.archive.writing import archive_log
@@ -252,7 +252,9 @@ async def test_only_what_every_projection_has_applied_is_deleted(kafka: KafkaSet
     catalog = TopicPartition(topics.CATALOG, 0)
     assert await delete_archived(kafka, to, TOPICS, [{RUNS0: 20}, {catalog: 20}]) == {}
     assert await delete_archived(kafka, to, TOPICS, [{RUNS0: 20, catalog: 20}, {RUNS0: 12}]) == {RUNS0: 12}
-    assert await delete_archived(kafka, to, TOPICS, [{RUNS0: 20, catalog: 20}]) == {RUNS0: 2}
+    behind: list[OfSome] = [({topics.RUNS}, {RUNS0: 13}), ({topics.METRICS}, {})]
+    assert await delete_archived(kafka, to, TOPICS, [{RUNS0: 20, catalog: 20}], behind) == {RUNS0: 1}
+    assert await delete_archived(kafka, to, TOPICS, [{RUNS0: 20, catalog: 20}]) == {RUNS0: 1}
     assert (await log_bounds(kafka, {topics.RUNS}))[RUNS0].begin == 14  # the last archived record stays: it is compared
     assert [
         len(records) for records in (await read_all(kafka.model_copy(update={"archive": to}), topics.RUNS)).values()

@@ -10,7 +10,7 @@ from runtide_consumers.archive.manifest import Archive
 from runtide_consumers.archive.record_file import RecordFileWriter, Tally, read_records
 from runtide_consumers.decoding import Record, StoredRecord, UnreadableRecord
 from runtide_consumers.projection import TopicPartition
-from runtide_deploy.cli.archive import bound_ms, chosen_topics
+from runtide_deploy.cli.archive import bound_ms, check_archive_setting, chosen_topics
 from runtide_schemas.errors import FatalError, InvalidRequest
 from tests.archived_log import BreakingFolder, Broken
 
@@ -91,6 +91,14 @@ def test_the_bound_is_a_time_or_an_age() -> None:
     for until, age in (("2026-01-31", "30d"), ("soon", None), (None, "30"), (None, "-1d"), (None, "3 d")):
         with pytest.raises(InvalidRequest):
             bound_ms(until, age)
+
+
+def test_nothing_is_deleted_that_nobody_would_look_for_in_the_archive(tmp_path: Path) -> None:
+    check_archive_setting(str(tmp_path), f"{tmp_path}/")
+    check_archive_setting(tmp_path.as_uri(), str(tmp_path))
+    for setting, message in (("", "RUNTIDE_ARCHIVE is not set"), ("s3://bucket/log", "names s3://bucket/log")):
+        with pytest.raises(InvalidRequest, match=message):
+            check_archive_setting(setting, str(tmp_path))
 
 
 def test_topics_are_ours() -> None:

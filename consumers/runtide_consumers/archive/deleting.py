@@ -20,10 +20,15 @@ DELETED_FROM = frozenset(topic.name for topic in TOPICS.values() if not topic.or
 """The small topics of one order stay: registrar and deployer read them from the beginning whenever they start."""
 
 Positions = Mapping[TopicPartition, int]
+OfSome = tuple[Collection[str], Positions]
 
 
 async def delete_archived(
-    kafka: KafkaSettings, location: str, topics: Collection[str], positions: Iterable[Positions]
+    kafka: KafkaSettings,
+    location: str,
+    topics: Collection[str],
+    positions: Iterable[Positions],
+    of_some: Iterable[OfSome] = (),
 ) -> dict[TopicPartition, int]:
     """Delete from the log what lies in an archive; return how many offsets went from each partition.
 
@@ -35,8 +40,9 @@ async def delete_archived(
         kafka: where the log is.
         location: path or URI of the archive.
         topics: which topics.
-        positions: the next offset of every partition, of each projection that counts. Nothing is known here of
-            others: one that is not named, and reads no archive, may find its next record gone.
+        positions: the next offset of every partition, of each projection that counts. Nothing is known here of others: one
+            that is not named, and reads no archive, may find its next record gone.
+        of_some: projections that follow some topics only: which, and where they stand.
 
     Raises:
         ArchiveDamaged: it is not whole; nothing was deleted.
@@ -46,10 +52,12 @@ async def delete_archived(
     archive = await asyncio.to_thread(Archive.load, location, await cluster_id(kafka))
     bounds = await log_bounds(kafka, DELETED_FROM & set(topics))
     await check_seams(kafka, archive, bounds)
-    needed = tuple(positions)
+    needed = [(topics, one) for one in positions] + list(of_some)
     wanted = {}
     for place, span in bounds.items():
-        end = min([_safe_end(archive, place), *(one.get(place, 0) for one in needed)])
+        end = min(
+            [_safe_end(archive, place), *(one.get(place, 0) for followed, one in needed if place.topic in followed)]
+        )
         if end > span.begin:
             await asyncio.to_thread(_check, archive, place, span.begin, end)
             wanted[place] = end

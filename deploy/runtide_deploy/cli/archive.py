@@ -18,10 +18,11 @@ from runtide.connection import Connection, as_uri
 from runtide_deploy.cli.extras import require_extra
 from runtide_deploy.cli.formatting import new_console, size
 from runtide_schemas.errors import FatalError, InvalidRequest
-from runtide_schemas.topics import TOPICS
+from runtide_schemas.topics import QUARANTINE, TOPICS
 
 if TYPE_CHECKING:
     from runtide.kafka import KafkaSettings
+    from runtide_consumers.archive.deleting import OfSome
     from runtide_consumers.archive.verifying import Verdict
     from runtide_consumers.projection import TopicPartition
 
@@ -183,10 +184,10 @@ def _delete(
     from runtide_consumers.archive.deleting import delete_archived
 
     async def delete() -> "Mapping[TopicPartition, int]":
-        positions, unknown = await applied_positions(data, postgres_dsn)
+        applied, unknown = await applied_positions(data, postgres_dsn)
         for why in unknown:
             console.print(f"[yellow]not counted: {escape(why)}[/]", highlight=False)
-        return await delete_archived(kafka, to, topics, positions)
+        return await delete_archived(kafka, to, topics, (), applied)
 
     gone = asyncio.run(delete())
     console.print(f"deleted from the log: {sum(gone.values()):,} offsets of {len(gone)} partitions", highlight=False)
@@ -196,10 +197,8 @@ def _delete(
         )
 
 
-async def applied_positions(
-    data: Path, postgres_dsn: str | None
-) -> "tuple[list[Mapping[TopicPartition, int]], list[str]]":
-    """Return where the projections stand that have a store in a data directory, and which ones cannot be asked and why.
+async def applied_positions(data: Path, postgres_dsn: str | None) -> "tuple[list[OfSome], list[str]]":
+    """Return where the projections stand that have a store in a data directory, and in which topics; and who cannot be asked.
 
     Raises:
         FatalError: one of our two has no store yet, or a projection that is installed cannot be used.
@@ -210,7 +209,8 @@ async def applied_positions(
     from runtide_deploy.standalone.data_directory import DataDirectory
     from runtide_deploy.standalone.rebuildable import rebuildable_store
 
-    found, unknown = [], []
+    found: list[OfSome] = []
+    unknown = []
     for name in (*_OURS, *(name for name in registrations() if name not in _OURS)):
         try:
             store = rebuildable_store(name, DataDirectory(data), postgres_dsn)
@@ -220,7 +220,7 @@ async def applied_positions(
             unknown.append(f"the projection {name}: {error}")
             continue
         if await store.live_version() is not None:
-            found.append(await store.live_positions())
+            found.append((store.new().topics | {QUARANTINE}, await store.live_positions()))
         elif name in _OURS:
             raise FatalError(f"nothing is deleted: there is no {name} store yet that has applied it")
     return found, unknown
