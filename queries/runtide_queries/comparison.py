@@ -13,7 +13,7 @@ MAX_CURVES = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedRun:
-    """What names a run in a comparison; times in Unix milliseconds."""
+    """What names a run in a comparison, deleted or not (``lifecycle_stage``); times in Unix milliseconds."""
 
     run_id: str
     name: str | None
@@ -21,6 +21,7 @@ class ComparedRun:
     status: str | None
     start_time: int | None
     end_time: int | None
+    lifecycle_stage: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,9 @@ def test_archived_deleted_and_rebuilt_with_kills_in_between(stack: RunningStack,
         killed.kill()
         killed.wait()
         assert stack.runtide("archive", "verify", to, check=False).returncode == 0
-    told = stack.runtide("archive", to, "--delete").stdout
+    refused = stack.runtide("archive", to, "--delete", check=False)
+    assert "RUNTIDE_ARCHIVE is not set" in refused.stderr.replace("\n", " ")
+    told = stack.runtide("archive", to, "--delete", "--without-archive-setting").stdout
     assert f"Set RUNTIDE_ARCHIVE={to}" in told.replace("\n", "")
     assert "is whole: the archive of the log" in stack.runtide("archive", "verify", to).stdout
     for store in ("postgres", "duckdb"):

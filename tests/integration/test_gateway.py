@@ -219,7 +219,10 @@ async def test_the_log_reader_tells_its_progress(stack: GatewayStack) -> None:
 
 def test_runs_are_compared_side_by_side(stack: GatewayStack) -> None:
     found = stack.get("/compare", runs=f"{BEST},{FINISHED}", keys="loss,val/accuracy", points=5)
-    assert [run["name"] for run in found["runs"]] == ["wider net", "first try"]
+    assert [(run["name"], run["lifecycle_stage"]) for run in found["runs"]] == [
+        ("wider net", "active"),
+        ("first try", "active"),
+    ]
     assert found["differing_params"] == ["learning rate"]
     assert found["params"]["learning rate"] == {BEST: "0.01", FINISHED: "0.1"}
     assert found["extremes"]["loss"]["lowest_run"] == BEST

@@ -22,18 +22,20 @@ from runtide_consumers.postgres.projection import PostgresProjection
 from runtide_consumers.postgres.rebuild import PostgresStore
 from runtide_consumers.projection import Batch, Projection
 from runtide_consumers.projector import run_projector
-from runtide_consumers.purge.job import Purged, PurgeOrder, purge
+from runtide_consumers.purge.job import Purged, PurgeOrder, Told, purge
 from runtide_consumers.rebuild.procedure import Wishes, rebuild
 from runtide_consumers.rebuild.store import RebuildableStore
 from runtide_consumers.rebuild.watch import LogWatch
 from runtide_queries.postgres import Postgres
 from runtide_queries.runs import get_run
 from runtide_queries.search.runs import RunSearch, search_runs
-from runtide_schemas.errors import InvalidRequest
+from runtide_schemas import topics
+from runtide_schemas.errors import InvalidRequest, TransientError
 from runtide_schemas.events.runs import (
     ArtifactLogged,
     ModelLogged,
     ParamsLogged,
+    RunArtifactsRemoved,
     RunDeleted,
     RunEnded,
     RunPurged,
@@ -127,11 +129,13 @@ async def test_a_purged_run_leaves_a_receipt_and_late_events_do_not_bring_it_bac
             TagsSet(run_id=RUN, tags={"late": "1"}),
             WriterClosed(run_id=RUN, writer_id="w", counts={}, at=AT),
             points(RUN, 100, 11),
+            RunArtifactsRemoved(run_id=RUN, at=AT, uri="", files=0, bytes=0),  # of another machine, whose clock is slow
         ):
             await publisher.publish(late)
     await fold(PostgresProjection(stack.dsn), kafka)
     await fold(DuckdbProjection(history), kafka)
     [receipt] = await stack.rows("select * from run_receipts")
+    assert receipt["files_removed_at"] > AT + 100
     assert receipt | {"purged_at": 0, "files_removed_at": 0, "checksum": ""} == {
         "run_id": RUN, "deleted_at": AT + 50, "deleted_by": "somebody", "purged_at": 0, "purged_by": "me",
         "reason": "old", "points": 40, "metrics": 2, "params": 2, "tags": 1, "inputs": 0, "artifacts": 1,
@@ -194,6 +198,24 @@ async def test_what_may_not_be_purged_is_refused_and_a_restored_run_stays(stack:
             )
         with pytest.raises(InvalidRequest, match="version 3 of the registered model digits came from it"):
             await purge(stack.dsn, kafka, order(artifacts, runs=[RUN], before_ms=AT + 200))
+        for source in (f"mlflow-artifacts:/{RUN}/artifacts/model", (artifacts / RUN / "artifacts" / "model").as_uri()):
+            async with stack.connection() as connection:
+                await connection.execute("update model_versions set run_id = $1, source = $2", OTHER, source)
+            with pytest.raises(InvalidRequest, match="version 3 of the registered model digits came from it"):
+                await purge(stack.dsn, kafka, order(artifacts, runs=[RUN], before_ms=AT + 200))
+        async with stack.connection() as connection:
+            await connection.execute("delete from model_versions")
+        for topic, entity in ((topics.CATALOG, "another"), (topics.RUNS, RUN)):
+            async with stack.connection() as connection:
+                await connection.execute("delete from quarantine")
+                await connection.execute(
+                    "insert into quarantine values ($1, 0, 7, $2, 'behind', '', null, null, '', 0)", topic, entity
+                )
+            assert (await purge(stack.dsn, kafka, order(artifacts, before_ms=AT + 200))).runs == ()
+            with pytest.raises(InvalidRequest, match=f"{topic}/0/7 is parked"):
+                await purge(stack.dsn, kafka, order(artifacts, runs=[RUN], before_ms=AT + 200))
+        async with stack.connection() as connection:
+            await connection.execute("delete from quarantine")
         await publisher.publish(RunRestored(run_id=RUN, at=AT + 110))
         await publisher.publish(RunPurged(run_id=RUN, at=AT + 111))
         await publisher.publish(TagsSet(run_id=RUN, tags={"last": "1"}))
@@ -201,6 +223,60 @@ async def test_what_may_not_be_purged_is_refused_and_a_restored_run_stays(stack:
     assert await stack.value("select lifecycle_stage from runs where run_id = $1", RUN) == "active"
     assert await stack.value("select count(*)::int from params") == 2
     assert (artifacts / RUN / "artifacts" / "b.txt").exists()
+
+
+async def test_shared_files_stay_and_one_that_cannot_be_removed_stops_no_other(
+    stack: PostgresStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts, kafka, third, child = tmp_path / "artifacts", stack.kafka, "c" * 32, "d" * 32
+    async with DirectPublisher(kafka, "writer") as publisher, projecting(PostgresProjection(stack.dsn), kafka):
+        for run_id in (RUN, OTHER):
+            await logged(publisher, run_id, artifacts)
+        (artifacts / third).write_bytes(b"no folder")
+        for run_id, uri in ((child, f"mlflow-artifacts:/{RUN}/artifacts"), (third, (artifacts / third).as_uri())):
+            await publisher.publish(RunStarted(run_id=run_id, name="", start_time=AT, artifact_uri=uri))
+        for number, run_id in enumerate((third, RUN, OTHER)):
+            await publisher.publish(RunDeleted(run_id=run_id, at=AT + number))
+            await stack.becomes("deleted", "select lifecycle_stage from runs where run_id = $1", run_id)
+        with pytest.raises(InvalidRequest, match="no folder of this machine"):
+            await purge(stack.dsn, kafka, order(tmp_path / "elsewhere"))
+        assert (await purge(stack.dsn, kafka, replace(order(artifacts), artifacts=""))).runs == (third, RUN, OTHER)
+        monkeypatch.setattr("runtide_consumers.purge.candidates.AT_ONCE", 1)
+        (tmp_path / "wrong").mkdir()
+        assert await purge(stack.dsn, kafka, order(tmp_path / "wrong", runs=())) == Purged((), 0, 0)
+        with pytest.raises(TransientError, match=f"files of 1 purged runs .* cannot remove .*{third}"):
+            await purge(stack.dsn, kafka, order(artifacts))
+        await stack.becomes([OTHER], "select array_agg(run_id) from run_receipts where files_removed_at is not null")
+        assert (sorted(path.name for path in artifacts.iterdir())) == [RUN, third]
+        (artifacts / third).unlink()
+        await publisher.publish(RunDeleted(run_id=child, at=AT))
+        await stack.becomes("deleted", "select lifecycle_stage from runs where run_id = $1", child)
+        assert await purge(stack.dsn, kafka, order(artifacts)) == Purged((child,), 2, 7)
+        await stack.becomes(3, "select count(files_removed_at)::int from run_receipts")  # not the child's: it had none
+    assert list(artifacts.iterdir()) == []
+
+
+async def test_what_was_told_and_is_not_applied_is_not_told_again_and_files_go_meanwhile(
+    stack: PostgresStack, tmp_path: Path
+) -> None:
+    artifacts, kafka, told = tmp_path / "artifacts", stack.kafka, Told()
+    async with DirectPublisher(kafka, "writer") as publisher:
+        async with projecting(PostgresProjection(stack.dsn), kafka):
+            for run_id in (RUN, OTHER):
+                await logged(publisher, run_id, artifacts)
+            await publisher.publish(RunDeleted(run_id=OTHER, at=AT))
+            await stack.becomes("deleted", "select lifecycle_stage from runs where run_id = $1", OTHER)
+            await purge(stack.dsn, kafka, replace(order(artifacts), artifacts=""))
+            await publisher.publish(RunDeleted(run_id=RUN, at=AT))
+            await stack.becomes("deleted", "select lifecycle_stage from runs where run_id = $1", RUN)
+        with pytest.raises(TransientError, match="has not applied it"):
+            await purge(stack.dsn, kafka, order(artifacts, wait_s=0.01), told=told)
+        assert [path.name for path in artifacts.iterdir()] == [RUN]
+        assert told.purges == {RUN: AT}
+        assert await purge(stack.dsn, kafka, order(artifacts, wait_s=0.01), told=told) == Purged((), 0, 0)
+        await fold(PostgresProjection(stack.dsn), kafka)
+        assert await purge(stack.dsn, kafka, order(artifacts), told=told) == Purged((), 2, 7)
+        assert told.purges == {}
 
 
 @pytest.mark.slow

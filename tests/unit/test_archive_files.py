@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from runtide_consumers.archive import manifest
 from runtide_consumers.archive.folder import LocalFolder
+from runtide_consumers.archive.manifest import Archive
 from runtide_consumers.archive.record_file import RecordFileWriter, Tally, read_records
 from runtide_consumers.decoding import Record, StoredRecord, UnreadableRecord
 from runtide_consumers.projection import TopicPartition
-from runtide_deploy.cli.archive import bound_ms, chosen_topics
+from runtide_deploy.cli.archive import bound_ms, check_archive_setting, chosen_topics
 from runtide_schemas.errors import FatalError, InvalidRequest
+from tests.archived_log import BreakingFolder, Broken
 
 PLACE = TopicPartition("runtide.runs", 3)
 RECORDS: tuple[Record, ...] = (
@@ -90,8 +93,78 @@ def test_the_bound_is_a_time_or_an_age() -> None:
             bound_ms(until, age)
 
 
+def test_nothing_is_deleted_that_nobody_would_look_for_in_the_archive(tmp_path: Path) -> None:
+    check_archive_setting(str(tmp_path), f"{tmp_path}/")
+    check_archive_setting(tmp_path.as_uri(), str(tmp_path))
+    for setting, message in (("", "RUNTIDE_ARCHIVE is not set"), ("s3://bucket/log", "names s3://bucket/log")):
+        with pytest.raises(InvalidRequest, match=message):
+            check_archive_setting(setting, str(tmp_path))
+
+
 def test_topics_are_ours() -> None:
     assert len(chosen_topics([])) == 6
     assert chosen_topics(["runtide.runs"]) == {"runtide.runs"}
     with pytest.raises(InvalidRequest, match="no topic of Runtide's"):
         chosen_topics(["runs"])
+
+
+def test_killed_twice_between_manifest_and_head_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(Broken):
+            patch.setattr(manifest, "archive_folder", lambda _: _KilledAfterManifest(tmp_path, 0, False))
+            Archive.load("", "x").add([])
+    assert Archive.load(str(tmp_path)).manifests == 2
+    Archive.load(str(tmp_path)).add([])
+    assert Archive.load(str(tmp_path)).manifests == 3
+
+
+class _KilledAfterManifest(BreakingFolder):
+    """Is killed at the next write after a manifest."""
+
+    def put_new(self, name: str, content: bytes) -> None:
+        """Store, and break at the next write."""
+        LocalFolder.put_new(self, name, content)
+        self.left = 1
+
+    def put(self, name: str, content: bytes) -> None:
+        """Store, or break."""
+        if self.left:
+            raise Broken
+        LocalFolder.put(self, name, content)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_who_loads_an_archive_while_it_grows_finds_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    if begun:
+        Archive.load(str(tmp_path), "x").add([])
+
+    class Growing(LocalFolder):
+        """Another command ends just when something else than before is looked at."""
+
+        def grow(self) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(manifest, "archive_folder", lambda _: LocalFolder(tmp_path))
+                for _ in range(2):
+                    Archive.load(str(tmp_path), "x").add([])
+
+        def read(self, name: str) -> bytes:
+            try:
+                return super().read(name)
+            finally:
+                if name == manifest.HEAD and not self.grown:
+                    self.grown = True
+                    self.grow()
+
+        def names(self, below: str) -> list[str]:
+            found = super().names(below)
+            if not self.grown:
+                self.grown = True
+                self.grow()
+            return found
+
+        grown = False
+
+    monkeypatch.setattr(manifest, "archive_folder", lambda _: Growing(tmp_path))
+    assert Archive.load(str(tmp_path)).manifests == 2 + begun

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runtide_consumers.purge.files import Removed, place_of_run, remove_files
-from runtide_schemas.errors import TransientError
+from runtide_consumers.purge.files import Places, Removed, check_root, place_of_run, remove_files
+from runtide_schemas.errors import InvalidRequest, TransientError
 
 RUN = "a" * 32
 
@@ -52,6 +52,10 @@ def test_what_a_gateway_keeps_is_found_below_its_root(root: Path) -> None:
         "{root}/" + RUN + "/../" + "b" * 32,
         "{root}/" + RUN + "/%2E%2E/" + "b" * 32,
         "{root}/" + RUN + "//x",
+        "{root}/" + RUN + "/artifacts/plots",
+        "{root}/" + RUN + "/x",
+        "{root}/%00/" + RUN,
+        "file://[/" + RUN,
         "{root}x/" + RUN,
         "file:///etc/" + RUN,
         "s3://bucket/" + RUN,
@@ -62,6 +66,48 @@ def test_what_a_gateway_keeps_is_found_below_its_root(root: Path) -> None:
 )
 def test_nothing_else_may_be_removed(root: Path, uri: str) -> None:
     assert place_of_run(str(root), uri.replace("{root}", root.as_uri()), RUN) == ""
+
+
+@pytest.mark.parametrize("run_id", ["0", "artifacts", "A" * 32, RUN + "\n"])
+def test_a_run_that_is_called_like_a_folder_has_no_place(root: Path, run_id: str) -> None:
+    for uri in (f"mlflow-artifacts:/{run_id}", f"{root.as_uri()}/{run_id}", f"{root.as_uri()}/{RUN}/artifacts"):
+        assert place_of_run(str(root), uri, run_id) == ""
+
+
+@pytest.mark.parametrize(
+    ("uri", "shares"),
+    [
+        ("{root}/{run}/artifacts", True),
+        ("{root}/{run}/artifacts/", True),
+        ("mlflow-artifacts:/{run}/artifacts", True),
+        ("{root}/%61" + RUN[1:] + "/artifacts/model", True),
+        ("{root}/link/model", True),
+        ("{root}/{run}", True),
+        ("{root}", True),
+        ("mlflow-artifacts:/", True),
+        ("{root}/{run}/other", False),
+        ("{root}/" + "b" * 32, False),
+        ("s3://bucket/{run}/artifacts", False),
+        ("models:/m-1", False),
+        ("file:///%00", False),
+    ],
+)
+def test_who_has_a_share_in_a_place_is_found_whichever_way_it_is_written(root: Path, uri: str, shares: bool) -> None:
+    (root / "link").symlink_to(root / RUN / "artifacts")
+    place = (root / RUN / "artifacts").as_uri()
+    places = Places(str(root), [place, (root / ("c" * 32)).as_uri()])
+    found = set(places.shared_with(uri.replace("{root}", root.as_uri()).replace("{run}", RUN)))
+    assert (place in found) == shares
+    remote = Places("s3://bucket/kept", [f"s3://bucket/kept/{RUN}"])
+    assert list(remote.shared_with(f"mlflow-artifacts:/{RUN}/artifacts")) == [f"s3://bucket/kept/{RUN}"]
+    assert list(remote.shared_with(f"s3://other/kept/{RUN}")) == []
+
+
+def test_a_root_that_is_not_here_is_refused(root: Path) -> None:
+    check_root(str(root))
+    check_root("s3://bucket/kept")
+    with pytest.raises(InvalidRequest, match="is no folder of this machine"):
+        check_root(str(root / "missing"))
 
 
 def test_a_link_is_not_followed_out_of_the_root_nor_to_another_run(root: Path) -> None:

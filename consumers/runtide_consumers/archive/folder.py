@@ -128,7 +128,8 @@ class RemoteFolder:
         """See ``ArchiveFolder``.
 
         A store that knows no conditional write is asked before, and read after: of two writers at one moment at most one
-        is told that it was the first.
+        is told that it was the first. A store that takes the condition and ignores it is no better than that, and of two
+        writers who both find nothing the later one wins: such a store needs one writer at a time.
         """
 
         def write(files: Any, path: str) -> None:

@@ -119,6 +119,7 @@ class Archive:
     def __init__(self, folder: ArchiveFolder, log_id: str) -> None:
         self.folder, self.log_id = folder, log_id
         self.manifests = 0
+        self._headed = 0
         self._sha256 = ""
         self._known: dict[int, str] = {}
         self._files: defaultdict[TopicPartition, list[ArchivedFile]] = defaultdict(list)
@@ -137,9 +138,10 @@ class Archive:
             TransientError: the store is away.
         """
         archive = cls(archive_folder(location), log_id)
+        head = archive._read_head()  # before the list: what it tells of is in that, whoever adds meanwhile
         for number, name in enumerate(archive.folder.names(MANIFESTS), start=1):
             archive._take(number, name)
-        archive._check_head()
+        archive._check_head(head)
         return archive
 
     @property
@@ -162,6 +164,8 @@ class Archive:
         Raises:
             InvalidRequest: another command has added to the archive meanwhile; nothing was changed.
         """
+        if self._headed < self.manifests:  # the command before was killed in between
+            self._write_head()
         manifest = Manifest(
             format=FORMAT,
             log=self.log_id,
@@ -180,7 +184,7 @@ class Archive:
                 "one has stored is not counted"
             ) from error
         self._add(manifest, content)
-        self.folder.put(HEAD, (Head(number=self.manifests, sha256=self._sha256).model_dump_json() + "\n").encode())
+        self._write_head()
 
     def _take(self, number: int, name: str) -> None:
         expected = f"{MANIFESTS}/{number:08d}.json"
@@ -217,12 +221,16 @@ class Archive:
         self._sha256 = hashlib.sha256(content).hexdigest()
         self._known[manifest.number] = self._sha256
 
-    def _check_head(self) -> None:
+    def _read_head(self) -> bytes | None:
         try:
-            content = self.folder.read(HEAD)
-        except FileNotFoundError as error:
-            if self.manifests > 1:
-                raise ArchiveDamaged(f"{self.folder.uri}/{HEAD} is missing") from error
+            return self.folder.read(HEAD)
+        except FileNotFoundError:
+            return None
+
+    def _check_head(self, content: bytes | None) -> None:
+        if content is None:
+            if self.manifests > 1 and self._read_head() is None:  # else the archive was begun since
+                raise ArchiveDamaged(f"{self.folder.uri}/{HEAD} is missing")
             return
         try:
             head = Head.model_validate_json(content)
@@ -233,6 +241,11 @@ class Archive:
                 f"{self.folder.uri}: {HEAD} tells of manifest {head.number} with SHA-256 {head.sha256}, which is missing or "
                 "altered"
             )
+        self._headed = head.number
+
+    def _write_head(self) -> None:
+        self.folder.put(HEAD, (Head(number=self.manifests, sha256=self._sha256).model_dump_json() + "\n").encode())
+        self._headed = self.manifests
 
 
 def _first(error: ValidationError) -> str:

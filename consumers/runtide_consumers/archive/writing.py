@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from runtide.kafka import KafkaSettings, cluster_id
 from runtide_consumers.archive.bounds import Bounds, log_bounds
 from runtide_consumers.archive.manifest import Archive, ArchivedFile, described
-from runtide_consumers.archive.record_file import RecordFileWriter, record_digest
-from runtide_consumers.decoding import Record
+from runtide_consumers.archive.record_file import RecordFileWriter
+from runtide_consumers.archive.seam import check_seams
 from runtide_consumers.log_reader import BatchLimits, LogReader
 from runtide_consumers.projection import TopicPartition
-from runtide_schemas.errors import InvalidRequest, LogTruncated
+from runtide_schemas.errors import LogTruncated
 
 FILE_BYTES = 64 * 1024 * 1024
 """Of records, before compression; what a file holds is in memory while it is written or read."""
@@ -49,14 +49,17 @@ async def archive_log(
         file_bytes: how much goes into a file.
 
     Raises:
-        InvalidRequest: the archive is another log's, or another command is at work on it.
+        InvalidRequest: the archive is another log's, or has records that this log has not; or another command is at work
+            on it.
         ArchiveDamaged: a manifest of it is missing or altered.
         LogTruncated: retention has removed what comes next.
         TransientError: the log or the store is away; call it again.
     """
     log_id = await cluster_id(kafka)
     archive = await asyncio.to_thread(Archive.load, location, log_id)
-    bounds = await log_bounds(kafka, topics, until_ms)
+    whole = await log_bounds(kafka, topics)
+    await check_seams(kafka, archive, whole)
+    bounds = whole if until_ms is None else await log_bounds(kafka, topics, until_ms)
     work = _Adding(kafka.model_copy(update={"archive": ""}), archive, bounds, file_bytes)
     for place in bounds:
         await work.add(place)
@@ -78,15 +81,11 @@ class _Adding:
         start, end = self._start(place), self._bounds[place].end
         if start >= end:
             return
-        overlap = self._overlap(place)
-        reader = await self._reader(place, start if overlap is None else overlap[0])
+        reader = await self._reader(place, start)
         try:
             writer = RecordFileWriter(self._archive.log_id, place, start)
             while not reader.read_to_end:
                 for record in await reader.read(_LIMITS, _AT_ONCE):
-                    if record.offset < start:
-                        self._check_same(record, overlap)
-                        continue
                     writer.add(record)
                     if writer.raw_bytes >= self._file_bytes:
                         writer = await self._roll(writer, record.offset + 1)
@@ -127,21 +126,6 @@ class _Adding:
                 f"begins at {begin}: retention has removed what lies between. An archive has no holes: begin another one"
             )
         return kept[1]
-
-    def _overlap(self, place: TopicPartition) -> tuple[int, str] | None:
-        """Return offset and digest of the last archived record, when the log still has it: both have to be the same."""
-        files = [file for file in self._archive.files(place) if file.last_record is not None]
-        last = files[-1].last_record if files else None
-        return last if last is not None and last[0] >= self._bounds[place].begin else None
-
-    def _check_same(self, record: Record, overlap: tuple[int, str] | None) -> None:
-        if overlap is None or record.offset != overlap[0]:
-            return
-        if record_digest(record) != overlap[1]:
-            raise InvalidRequest(
-                f"{self._archive.folder.uri} has another record at {record.topic}/{record.partition}/{record.offset} than "
-                "the log: the topic was made anew, or its end was lost. Begin another archive"
-            )
 
 
 _AT_ONCE = asyncio.Event()

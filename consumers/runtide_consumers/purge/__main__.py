@@ -12,7 +12,7 @@ from runtide.kafka import KafkaSettings
 from runtide_consumers.postgres.settings import PostgresSettings
 from runtide_consumers.process import Ready, argument_parser, kafka_settings, progress_of, run_process
 from runtide_consumers.progress import Progress
-from runtide_consumers.purge.job import PurgeOrder, purge
+from runtide_consumers.purge.job import PurgeOrder, Told, purge
 from runtide_consumers.purge.settings import PurgeSettings
 from runtide_schemas.errors import TransientError
 from runtide_schemas.identity import now_ms
@@ -44,15 +44,17 @@ def main() -> int:
 async def _serve(
     store: PostgresSettings, settings: PurgeSettings, arguments: argparse.Namespace, stop: asyncio.Event, ready: Ready
 ) -> None:
-    kafka, progress = kafka_settings(arguments), progress_of(arguments)
+    kafka, progress, told = kafka_settings(arguments), progress_of(arguments), Told()
     ready(f"purging what was deleted {settings.after_days:g} days ago")
     while not stop.is_set():
-        pause = await _look(store, settings, kafka, progress)
+        pause = await _look(store, settings, kafka, progress, told)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), pause)
 
 
-async def _look(store: PostgresSettings, settings: PurgeSettings, kafka: KafkaSettings, progress: Progress) -> float:
+async def _look(
+    store: PostgresSettings, settings: PurgeSettings, kafka: KafkaSettings, progress: Progress, told: Told
+) -> float:
     """Purge what is due and return how long to wait, in seconds."""
     order = PurgeOrder(
         before_ms=now_ms() - int(settings.after_days * _DAY_MS),
@@ -61,7 +63,7 @@ async def _look(store: PostgresSettings, settings: PurgeSettings, kafka: KafkaSe
         artifacts=settings.artifacts,
     )
     try:
-        done = await purge(store.address(), kafka, order, store.tables)
+        done = await purge(store.address(), kafka, order, store.tables, told)
     except TransientError as error:
         log.warning("%s; looking again in %g s", error, _AGAIN_S)
         return min(_AGAIN_S, settings.every_minutes * 60)

@@ -1,7 +1,7 @@
 """Which runs may be given up, what they have, and which purged ones still have files: asked of the state store."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from runtide_consumers.postgres.session import Session
 from runtide_consumers.postgres.statements import statements
@@ -17,26 +17,33 @@ class Candidates:
     def __init__(self, dsn: str, schema: str = "runtide") -> None:
         self._session = Session(dsn, schema)
 
-    async def purgeable(self, before_ms: int, wanted: Sequence[str] | None = None) -> list[str]:
-        """Return deleted runs that may be given up, those deleted first in front.
+    async def purgeable(
+        self, before_ms: int, wanted: Sequence[str] | None = None, told: Mapping[str, int] | None = None
+    ) -> dict[str, int]:
+        """Return deleted runs that may be given up, and when each was deleted; those deleted first in front.
 
         Args:
             before_ms: deleted no later than this, Unix milliseconds.
             wanted: only of these; None: of all.
+            told: not these, unless deleted at another time.
 
         Raises:
             TransientError: the store is away.
         """
         async with self._session.transaction() as connection:
             chosen = None if wanted is None else list(wanted)
-            rows = await connection.fetch(_STATEMENTS["purgeable"].sql, before_ms, chosen, AT_ONCE)
-        return [row["run_id"] for row in rows]
+            known = told or {}
+            rows = await connection.fetch(
+                _STATEMENTS["purgeable"].sql, before_ms, chosen, list(known), list(known.values()), AT_ONCE
+            )
+        return {row["run_id"]: row["deleted_at"] for row in rows}
 
     async def refusal(self, run_id: str) -> InvalidRequest:
         """Return why a run that was asked for is not among ``purgeable``."""
         async with self._session.transaction() as connection:
             row = await connection.fetchrow(_STATEMENTS["stage"].sql, run_id)
             kept_for = await connection.fetchrow(_STATEMENTS["kept_for"].sql, run_id)
+            parked = await connection.fetchrow(_STATEMENTS["parked_for"].sql, run_id)
         if row is None:
             return InvalidRequest(f"Run {run_id} cannot be purged: no event of it has arrived")
         if row["lifecycle_stage"] != "deleted":
@@ -45,6 +52,11 @@ class Candidates:
             return InvalidRequest(
                 f"Run {run_id} cannot be purged: version {kept_for['version']} of the registered model "
                 f"{kept_for['name']} came from it; delete that version first"
+            )
+        if parked is not None:
+            return InvalidRequest(
+                f"Run {run_id} cannot be purged: {parked['topic']}/{parked['partition']}/{parked['record_offset']} is parked, "
+                "and nobody knows what it would change; release or drop it first (`runtide quarantine`)"
             )
         return InvalidRequest(f"Run {run_id} cannot be purged yet: it was deleted too lately for --older-than")
 
@@ -64,10 +76,23 @@ class Candidates:
             row = await connection.fetchrow(_STATEMENTS["stage"].sql, run_id)
         return "" if row is None else str(row["lifecycle_stage"])
 
-    async def with_files(self) -> list[tuple[str, str]]:
-        """Return purged runs whose files nobody has removed yet, and the URIs of their artifacts."""
+    async def with_files(self) -> AsyncIterator[list[tuple[str, str]]]:
+        """Return purged runs whose files nobody has removed yet, and the URIs of their artifacts, some at a time."""
+        after = (-1, "")
+        while True:
+            async with self._session.transaction() as connection:
+                rows = await connection.fetch(_STATEMENTS["with_files"].sql, *after, AT_ONCE)
+            if rows:
+                after = (rows[-1]["purged_at"], rows[-1]["run_id"])
+                yield [(row["run_id"], row["artifact_uri"]) for row in rows]
+            if len(rows) < AT_ONCE:
+                return
+
+    async def kept_places(self) -> AsyncIterator[tuple[str, str]]:
+        """Return whose files lie where, of runs that are not purged and of registered versions."""
         async with self._session.transaction() as connection:
-            return [tuple(row) for row in await connection.fetch(_STATEMENTS["with_files"].sql, AT_ONCE)]
+            async for row in connection.cursor(_STATEMENTS["kept_places"].sql, prefetch=AT_ONCE):
+                yield row["whose"], row["uri"]
 
     async def close(self) -> None:
         """Let go of the connection."""

@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import os
+import re
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,6 +16,8 @@ from runtide_schemas.errors import InvalidRequest, TransientError
 
 log = logging.getLogger(__name__)
 
+_RUN_ID = re.compile(r"[0-9a-f]{32}\Z")
+
 
 @dataclass(frozen=True, slots=True)
 class Removed:
@@ -23,30 +27,76 @@ class Removed:
     bytes: int
 
 
+def check_root(root: str) -> None:
+    """Refuse a root of this machine that is not there: what lies nowhere would pass for removed.
+
+    Raises:
+        InvalidRequest: it is no folder.
+    """
+    local = local_path(as_uri(root))
+    if local is not None and not local.is_dir():
+        raise InvalidRequest(
+            f"the artifact root {local} is no folder of this machine, so nothing is purged: name the one that the stack's "
+            "artifacts are kept below (--artifacts, RUNTIDE_PURGE_ARTIFACTS)"
+        )
+
+
 def place_of_run(root: str, uri: str, run_id: str) -> str:
     """Return the URI of what may be removed for a run; "" when its artifacts are not below the root, or not its own.
 
     Args:
         root: folder or URI that the stack's artifacts are kept below.
         uri: where the run said that its artifacts are.
-        run_id: the run: a part of the path below the root has to be called so.
+        run_id: the run, 32 hexadecimal digits: the path below the root has to end in it, or in it and ``artifacts``. Any
+            other id may be a folder's name by chance, or by malice.
     """
     base = as_uri(root)
     try:
         found = resolve_proxied(uri, root) if is_proxied(uri) else uri.rstrip("/")
-    except InvalidRequest as error:
+        parsed = urlsplit(found)
+    except (InvalidRequest, ValueError, OSError) as error:
         log.warning("the files of run %s stay: %s", run_id, error)
         return ""
-    if urlsplit(found).query or urlsplit(found).fragment or not found.startswith(f"{base}/"):
+    if parsed.query or parsed.fragment or not found.startswith(f"{base}/"):
         return ""
     parts = unquote(found.removeprefix(f"{base}/")).split("/")
-    if run_id not in parts or any(part in {"", ".", ".."} for part in parts):
+    own = parts[-1] == run_id or parts[-2:] == [run_id, "artifacts"]
+    if not own or not _RUN_ID.match(run_id) or any(part in {"", ".", ".."} or "\0" in part for part in parts):
         return ""
     local, below = local_path(found), local_path(base)
     if local is not None and below is not None and local.resolve() != below.resolve().joinpath(*parts):
         log.warning("the files of run %s stay: %s leads elsewhere by a link", run_id, local)
         return ""
     return found
+
+
+class Places:
+    """Places that are to be removed, asked which of them something else has a share in."""
+
+    def __init__(self, root: str, places: Iterable[str]) -> None:
+        self._root = root
+        self._keys = {key: place for place in places if (key := self._key(place))}
+        self._above = {key[:length] for key in self._keys for length in range(1, len(key))}
+
+    def shared_with(self, uri: str) -> Iterator[str]:
+        """Return the places that are what lies at a URI, or that lie below or above it."""
+        key = self._key(uri)
+        for length in range(1, len(key) + 1):
+            if place := self._keys.get(key[:length]):
+                yield place
+        if key in self._above:
+            yield from (place for one, place in self._keys.items() if len(one) > len(key) and one[: len(key)] == key)
+
+    def _key(self, uri: str) -> tuple[str, ...]:
+        """Return a place's parts from its store down, links followed; () of what is no place."""
+        try:
+            found = resolve_proxied(uri, self._root) if is_proxied(uri) else as_uri(uri)
+            local, parsed = local_path(found), urlsplit(found)
+            if local is not None:
+                return ("file", *local.resolve().parts)
+        except (InvalidRequest, ValueError, OSError, RuntimeError):  # a loop of links, say: nothing can lie there
+            return ()
+        return (parsed.scheme, parsed.netloc, *(part for part in unquote(parsed.path).split("/") if part))
 
 
 def remove_files(uri: str) -> Removed:

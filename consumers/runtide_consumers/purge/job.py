@@ -6,13 +6,13 @@ told yet are looked for again. Nothing is removed before the state store itself 
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from runtide.direct import DirectPublisher
 from runtide.kafka import KafkaSettings
 from runtide_consumers.purge.candidates import Candidates
-from runtide_consumers.purge.files import place_of_run, remove_files
+from runtide_consumers.purge.files import Places, Removed, check_root, place_of_run, remove_files
 from runtide_schemas.errors import TransientError
 from runtide_schemas.events.runs import RunArtifactsRemoved, RunPurged
 from runtide_schemas.identity import now_ms
@@ -52,7 +52,22 @@ class Purged:
     bytes: int
 
 
-async def purge(dsn: str, kafka: KafkaSettings, order: PurgeOrder, schema: str = "runtide") -> Purged:
+@dataclass(slots=True)
+class Told:
+    """What one process has told already, from round to round.
+
+    Attributes:
+        purges: runs whose purge is in the log and not in the state store yet, and when they were deleted.
+        kept: runs of which it was said that their files stay.
+    """
+
+    purges: dict[str, int] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+
+
+async def purge(
+    dsn: str, kafka: KafkaSettings, order: PurgeOrder, schema: str = "runtide", told: Told | None = None
+) -> Purged:
     """Purge what is asked for.
 
     Args:
@@ -60,52 +75,116 @@ async def purge(dsn: str, kafka: KafkaSettings, order: PurgeOrder, schema: str =
         kafka: the log.
         order: what is to go.
         schema: PostgreSQL schema of the state.
+        told: what was told before by who asks again and again; it is brought up to date.
 
     Raises:
-        InvalidRequest: a run that was named cannot be purged; nothing was.
+        InvalidRequest: a run that was named cannot be purged, or the artifact root is not there; nothing was purged.
         TransientError: the store, the log or the artifacts are away; call it again.
     """
+    if order.artifacts:
+        check_root(order.artifacts)
     candidates = Candidates(dsn, schema)
     try:
         async with DirectPublisher(kafka, service="purge") as publisher:
-            chosen = await candidates.purgeable(order.before_ms, order.runs)
-            for run_id in order.runs or ():
-                if run_id not in chosen:
-                    raise await candidates.refusal(run_id)
-            for run_id in chosen:
-                counts, checksum = await candidates.has(run_id)
-                fact = RunPurged(run_id=run_id, at=now_ms(), reason=order.reason, checksum=checksum, **counts)
-                await publisher.publish(fact, actor=order.actor)
-            await _until_applied(candidates, chosen, order.wait_s)
-            files, size = await _remove_files(candidates, publisher, order) if order.artifacts else (0, 0)
+            job = _Purging(candidates, publisher, order, told or Told())
+            runs = await job.tell()
+            late = await job.until_applied(runs)
+            if order.artifacts:
+                await job.remove_files()
+            if late is not None:
+                raise late
     finally:
         await candidates.close()
-    return Purged(tuple(chosen), files, size)
+    return Purged(tuple(runs), job.files, job.bytes)
 
 
-async def _until_applied(candidates: Candidates, runs: Sequence[str], wait_s: float) -> None:
-    """Wait until no run of these is deleted any more: it is purged, or was restored just before."""
-    try:
-        async with asyncio.timeout(wait_s):
-            for run_id in runs:
-                while await candidates.stage(run_id) == "deleted":  # noqa: ASYNC110 - another process's table has no event
-                    await asyncio.sleep(_POLL_S)
-    except TimeoutError as error:
-        raise TransientError(
-            f"{len(runs)} runs were purged in the log, and the projector has not applied it within {wait_s:g} s: is it "
-            "running? Their files are removed by the next purge"
-        ) from error
+class _Purging:
+    def __init__(self, candidates: Candidates, publisher: DirectPublisher, order: PurgeOrder, told: Told) -> None:
+        self._candidates, self._publisher, self._order, self._told = candidates, publisher, order, told
+        self.files = self.bytes = 0
 
+    async def tell(self) -> list[str]:
+        """Publish the fact for every run that is due and was not told of yet; return those runs."""
+        await self._forget_applied()
+        order, told = self._order, self._told.purges
+        chosen = await self._candidates.purgeable(order.before_ms, order.runs, told)
+        for run_id in order.runs or ():
+            if run_id not in chosen and run_id not in told:
+                raise await self._candidates.refusal(run_id)
+        for run_id, deleted_at in chosen.items():
+            counts, checksum = await self._candidates.has(run_id)
+            fact = RunPurged(run_id=run_id, at=now_ms(), reason=order.reason, checksum=checksum, **counts)
+            await self._publisher.publish(fact, actor=order.actor)
+            told[run_id] = deleted_at
+        return list(chosen)
 
-async def _remove_files(candidates: Candidates, publisher: DirectPublisher, order: PurgeOrder) -> tuple[int, int]:
-    files = size = 0
-    for run_id, uri in await candidates.with_files():
-        place = place_of_run(order.artifacts, uri, run_id) if uri else ""
+    async def _forget_applied(self) -> None:
+        for run_id in list(self._told.purges):
+            if await self._candidates.stage(run_id) != "deleted":
+                del self._told.purges[run_id]
+        if self._told.purges:
+            log.warning("%d runs were purged in the log, and the projector has not applied it", len(self._told.purges))
+
+    async def until_applied(self, runs: Sequence[str]) -> TransientError | None:
+        """Wait until no run of these is deleted any more: it is purged, or was restored just before; return why not."""
+        try:
+            async with asyncio.timeout(self._order.wait_s):
+                for run_id in runs:
+                    while await self._candidates.stage(run_id) == "deleted":  # noqa: ASYNC110 - another process's table has no event
+                        await asyncio.sleep(_POLL_S)
+                    self._told.purges.pop(run_id, None)
+        except TimeoutError:
+            return TransientError(
+                f"{len(runs)} runs were purged in the log, and the projector has not applied it within "
+                f"{self._order.wait_s:g} s: is it running? Their files are removed by the next purge"
+            )
+        return None
+
+    async def remove_files(self) -> None:
+        """Remove the files of purged runs, and say so of each.
+
+        Raises:
+            TransientError: those of some could not be removed; all others were.
+        """
+        failed: list[TransientError] = []
+        async for runs in self._candidates.with_files():
+            places = {run_id: place_of_run(self._order.artifacts, uri, run_id) for run_id, uri in runs if uri}
+            shared = await self._shared(places)
+            for run_id, uri in runs:
+                if why := self._why_kept(uri, places.get(run_id, ""), shared):
+                    self._say_kept(run_id, uri, why)
+                    continue
+                try:
+                    await self._remove(run_id, places.get(run_id, ""))
+                except TransientError as error:
+                    log.warning("the files of run %s are not removed yet: %s", run_id, error)
+                    failed.append(error)
+        if failed:
+            raise TransientError(
+                f"the files of {len(failed)} purged runs are not removed yet: {failed[0]}"
+            ) from failed[0]
+
+    async def _shared(self, places: Mapping[str, str]) -> dict[str, str]:
+        """Return which of these places somebody has a share in who was not purged, and who."""
+        found: dict[str, str] = {}
+        wanted = Places(self._order.artifacts, filter(None, places.values()))
+        if any(places.values()):
+            async for whose, uri in self._candidates.kept_places():
+                found |= dict.fromkeys(wanted.shared_with(uri), whose)
+        return found
+
+    def _why_kept(self, uri: str, place: str, shared: Mapping[str, str]) -> str:
         if uri and not place:
-            log.warning("the files of run %s stay where they are, %s: not below %s", run_id, uri, order.artifacts)
-        removed = await asyncio.to_thread(remove_files, place) if place else None
-        count, total = (removed.files, removed.bytes) if removed else (0, 0)
-        fact = RunArtifactsRemoved(run_id=run_id, at=now_ms(), uri=place, files=count, bytes=total)
-        await publisher.publish(fact, actor=order.actor)
-        files, size = files + count, size + total
-    return files, size
+            return f"this is no folder of that run alone below {self._order.artifacts}"
+        return f"{shared[place]} has files there, too" if place in shared else ""
+
+    def _say_kept(self, run_id: str, uri: str, why: str) -> None:
+        if run_id not in self._told.kept:
+            log.warning("the files of run %s stay where they are, %s: %s", run_id, uri, why)
+            self._told.kept.add(run_id)
+
+    async def _remove(self, run_id: str, place: str) -> None:
+        removed = await asyncio.to_thread(remove_files, place) if place else Removed(0, 0)
+        fact = RunArtifactsRemoved(run_id=run_id, at=now_ms(), uri=place, files=removed.files, bytes=removed.bytes)
+        await self._publisher.publish(fact, actor=self._order.actor)
+        self.files, self.bytes = self.files + removed.files, self.bytes + removed.bytes

@@ -14,14 +14,15 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from runtide.connection import Connection
+from runtide.connection import Connection, as_uri
 from runtide_deploy.cli.extras import require_extra
 from runtide_deploy.cli.formatting import new_console, size
 from runtide_schemas.errors import FatalError, InvalidRequest
-from runtide_schemas.topics import TOPICS
+from runtide_schemas.topics import QUARANTINE, TOPICS
 
 if TYPE_CHECKING:
     from runtide.kafka import KafkaSettings
+    from runtide_consumers.archive.deleting import OfSome
     from runtide_consumers.archive.verifying import Verdict
     from runtide_consumers.projection import TopicPartition
 
@@ -41,6 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 _PROBLEM = 3
+_OURS = ("postgres", "duckdb")
 _AGES = {"d": 86_400, "h": 3_600, "m": 60}
 TO = typer.Argument(help="A folder, or a URI that fsspec knows (s3://bucket/log).")
 DATA = typer.Option(None, help="The stack's directory; default: RUNTIDE_DATA, or ~/.local/share/runtide.")
@@ -58,7 +60,13 @@ def write(
     delete: bool = typer.Option(
         False,
         "--delete",
-        help="Then delete from the log what was read back and what both stores have applied; runs and metrics only.",
+        help="Then delete from the log what was read back and what both stores have applied, and projections of your own "
+        "with a file in --data; runs, metrics and quarantine decisions only. Needs RUNTIDE_ARCHIVE to name this archive.",
+    ),
+    without_archive_setting: bool = typer.Option(
+        False,
+        "--without-archive-setting",
+        help="Delete though RUNTIDE_ARCHIVE does not name this archive here: it is set where the stack runs, or will be.",
     ),
     file_mib: int = typer.Option(64, min=1, max=1024, help="How much goes into a file, before compression."),
     data: Path = DATA,
@@ -78,6 +86,8 @@ def write(
     quiet_loggers()
     kafka, console = _log(broker, data), new_console()
     wanted = chosen_topics(topics)
+    if delete and not without_archive_setting:
+        check_archive_setting(kafka.archive, to)
     added = asyncio.run(archive_log(kafka, to, wanted, bound_ms(until, older_than), file_mib * 1024 * 1024))
     console.print(
         f"{escape(to)}: {added.files:,} files with {added.records:,} records added ({size(added.bytes)})",
@@ -142,6 +152,21 @@ def bound_ms(until: str | None, older_than: str | None, now_s: float | None = No
     return None
 
 
+def check_archive_setting(setting: str, to: str) -> None:
+    """Refuse to delete what whoever has to read the log again would not find.
+
+    Raises:
+        InvalidRequest: the setting names no archive, or another one.
+    """
+    if not setting or as_uri(setting) != as_uri(to):
+        has = f"names {setting}" if setting else "is not set"
+        raise InvalidRequest(
+            f"nothing is archived or deleted: RUNTIDE_ARCHIVE {has}, and a projector or rebuild that has to read again what "
+            f"--delete removes looks only there. Set RUNTIDE_ARCHIVE={to} for the stack and here; or, if the stack has it, "
+            "give --without-archive-setting"
+        )
+
+
 def _log(broker: str | None, data: Path | None) -> "KafkaSettings":
     from runtide.kafka_settings import read_kafka_settings
 
@@ -159,7 +184,10 @@ def _delete(
     from runtide_consumers.archive.deleting import delete_archived
 
     async def delete() -> "Mapping[TopicPartition, int]":
-        return await delete_archived(kafka, to, topics, await _positions(data, postgres_dsn))
+        applied, unknown = await applied_positions(data, postgres_dsn)
+        for why in unknown:
+            console.print(f"[yellow]not counted: {escape(why)}[/]", highlight=False)
+        return await delete_archived(kafka, to, topics, (), applied)
 
     gone = asyncio.run(delete())
     console.print(f"deleted from the log: {sum(gone.values()):,} offsets of {len(gone)} partitions", highlight=False)
@@ -169,17 +197,33 @@ def _delete(
         )
 
 
-async def _positions(data: Path, postgres_dsn: str | None) -> "list[Mapping[TopicPartition, int]]":
+async def applied_positions(data: Path, postgres_dsn: str | None) -> "tuple[list[OfSome], list[str]]":
+    """Return where the projections stand that have a store in a data directory, and in which topics; and who cannot be asked.
+
+    Raises:
+        FatalError: one of our two has no store yet, or a projection that is installed cannot be used.
+        InvalidRequest: the directory is no stack's.
+        TransientError: a store is away.
+    """
+    from runtide_consumers.registered import registrations
     from runtide_deploy.standalone.data_directory import DataDirectory
     from runtide_deploy.standalone.rebuildable import rebuildable_store
 
-    found = []
-    for name in ("postgres", "duckdb"):
-        store = rebuildable_store(name, DataDirectory(data), postgres_dsn)
-        if await store.live_version() is None:
+    found: list[OfSome] = []
+    unknown = []
+    for name in (*_OURS, *(name for name in registrations() if name not in _OURS)):
+        try:
+            store = rebuildable_store(name, DataDirectory(data), postgres_dsn)
+        except InvalidRequest as error:
+            if name in _OURS:
+                raise
+            unknown.append(f"the projection {name}: {error}")
+            continue
+        if await store.live_version() is not None:
+            found.append((store.new().topics | {QUARANTINE}, await store.live_positions()))
+        elif name in _OURS:
             raise FatalError(f"nothing is deleted: there is no {name} store yet that has applied it")
-        found.append(await store.live_positions())
-    return found
+    return found, unknown
 
 
 def _print_verdict(console: Console, to: str, verdict: "Verdict") -> None:

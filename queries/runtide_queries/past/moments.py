@@ -81,8 +81,13 @@ class Moments:
         later = await self._log.first_after(places, by)
         found = {place: spans[place].end if (first := later[place]) is None else first[0] for place in places}
         for (topic, partition), offset in found.items():
-            first = later[topic, partition]
-            if first is not None and 0 < offset == spans[topic, partition].begin:
+            first, span = later[topic, partition], spans[topic, partition]
+            if first is None and 0 < span.begin == span.end:
+                raise InvalidRequest(
+                    f"{text[:100]!r} cannot be placed in {topic}-{partition}: retention has removed all its {span.end:,} records, "
+                    "so nobody knows which of them came by then. Ask for now, or name a whole position"
+                )
+            if first is not None and 0 < offset == span.begin:
                 raise InvalidRequest(
                     f"{text[:100]!r} lies before what is left of {topic}-{partition}: retention has removed its beginning, "
                     f"the first record left is of {format_time(first[1])}. Ask for a later moment, or name a whole position"

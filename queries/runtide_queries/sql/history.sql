@@ -53,7 +53,7 @@ GROUP BY ALL
 ORDER BY w.rank NULLS LAST, w.opened_at NULLS LAST, p.writer_id, bucket
 
 -- name: compare_runs
-SELECT run_id, name, experiment_id, status, start_time, end_time
+SELECT run_id, name, experiment_id, status, start_time, end_time, lifecycle_stage
 FROM runs
 WHERE run_id IN (SELECT unnest($run_ids::VARCHAR[]))
 

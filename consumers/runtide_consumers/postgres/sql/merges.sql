@@ -163,7 +163,8 @@ where r.run_id = l.run_id;
 
 -- name: artifacts_removed
 update run_receipts r
-set files_removed_at = l.at, files_removed = r.files_removed + l.files, bytes_removed = r.bytes_removed + l.bytes
+set files_removed_at = greatest(r.files_removed_at, l.at), files_removed = r.files_removed + l.files,
+    bytes_removed = r.bytes_removed + l.bytes
 from (
     select run_id, max(at) as at, sum(files) as files, sum(bytes) as bytes
     from unnest($run_id::text[], $offset::bigint[], $at::bigint[], $files::bigint[], $bytes::bigint[])

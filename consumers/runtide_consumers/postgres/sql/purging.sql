@@ -1,11 +1,23 @@
--- What the purge job asks. Deleted runs that a registered model version came from are kept: it may be served.
+-- What the purge job asks. Deleted runs that a registered model version came from are kept: it may be served. While facts of
+-- the catalogue or of the run are parked, nobody knows that; and a purge would wait behind the run's.
 
 -- name: purgeable
-select r.run_id
+select r.run_id, r.deleted_at
 from runs r
 where r.lifecycle_stage = 'deleted' and r.deleted_at <= $before::bigint
     and ($wanted::text[] is null or r.run_id = any($wanted::text[]))
+    and not exists (
+        select from unnest($told_runs::text[], $told_at::bigint[]) as t (run_id, deleted_at)
+        where t.run_id = r.run_id and t.deleted_at = r.deleted_at
+    )
     and not exists (select from model_versions v where v.run_id = r.run_id and not v.deleted)
+    and not exists (
+        select from model_versions v
+        where not v.deleted and (strpos(v.source, r.run_id) > 0
+            or (r.artifact_uri <> '' and starts_with(v.source, rtrim(r.artifact_uri, '/') || '/')))
+    )
+    and not exists (select from quarantine q where q.entity = r.run_id and q.kind <> 'dropped')
+    and not exists (select from quarantine q where q.topic = 'runtide.catalog' and q.kind <> 'dropped')
 order by r.deleted_at, r.run_id
 limit $most::bigint;
 
@@ -13,7 +25,18 @@ limit $most::bigint;
 select lifecycle_stage, deleted_at from runs where run_id = $run_id::text;
 
 -- name: kept_for
-select name, version from model_versions where run_id = $run_id::text and not deleted order by name, version limit 1;
+select v.name, v.version
+from model_versions v left join runs r on r.run_id = $run_id::text
+where not v.deleted and (v.run_id = $run_id::text or strpos(v.source, $run_id::text) > 0
+    or (r.artifact_uri <> '' and starts_with(v.source, rtrim(r.artifact_uri, '/') || '/')))
+order by v.name, v.version
+limit 1;
+
+-- name: parked_for
+select topic, partition, record_offset from quarantine
+where (entity = $run_id::text or topic = 'runtide.catalog') and kind <> 'dropped'
+order by topic, partition, record_offset
+limit 1;
 
 -- name: counts
 select
@@ -41,8 +64,15 @@ select t.name, t.row from (
 order by t.name collate "C", t.row collate "C";
 
 -- name: with_files
-select r.run_id, r.artifact_uri
+select r.run_id, r.artifact_uri, p.purged_at
 from run_receipts p join runs r using (run_id)
-where p.files_removed_at is null
+where p.files_removed_at is null and (p.purged_at, p.run_id) > ($after_at::bigint, $after_run::text)
 order by p.purged_at, p.run_id
 limit $most::bigint;
+
+-- Where something is kept that nobody has given up.
+-- name: kept_places
+select 'run ' || run_id as whose, artifact_uri as uri from runs where lifecycle_stage <> 'purged' and artifact_uri <> ''
+union all
+select 'version ' || version || ' of the registered model ' || name, source
+from model_versions where not deleted and source <> '';
