@@ -35,22 +35,25 @@ class Live:
     @property
     def trouble(self) -> str:
         """Why nothing that is logged gets to the broker; empty when it does."""
-        if self.writer is None:
+        writer = self.writer  # another thread may let go of it
+        if writer is None:
             return ""
-        return "no broker is configured" if self.writer.connection.offline else self.writer.publisher.trouble
+        return "no broker is configured" if writer.connection.offline else writer.publisher.trouble
 
     def note(self, writer: Writer, *facts: Fact) -> None:
         """Remember who wrote last, and that facts are written."""
-        if writer is not self.writer:
-            self.count_events()
-            self.writer = writer
+        with self.memory.lock:
+            if writer is not self.writer:
+                self.count_events()
+                self.writer = writer
         self.memory.note((writer.id, writer.spool.counts.get(topics.RUNS, 0)), *facts)
 
     def count_events(self) -> None:
         """Keep the number of the last writer's events, beyond its life."""
-        if self.writer is not None:
-            self.memory.events[self.writer.id] = self.writer.spool.counts
-            self.writer = None
+        with self.memory.lock:
+            writer, self.writer = self.writer, None
+            if writer is not None:
+                self.memory.events[writer.id] = writer.spool.counts
 
     def missing(self, projections: Projections, deadline: float) -> int:
         """Return how many events of what was written here are not in the projections at the deadline; 0 when all are.

@@ -311,8 +311,9 @@ class Runs:
         live = self._writable(run_id)
         writer = live.log.writer
         writer.publish(event)
-        live.memory.stage = stage
-        live.note(writer, STAGE)
+        with live.memory.lock:
+            live.memory.stage = stage
+            live.note(writer, STAGE)
 
     def _say_alone(self, run_id: str, error: Exception) -> None:
         if isinstance(error, TransientError) and time.monotonic() >= self._quiet_until:
@@ -335,20 +336,24 @@ class Runs:
 
     def _writable(self, run_id: str) -> Live:
         live = self._lives.get(run_id)
-        if live is not None and not live.log.ended:
+        if live is not None and not live.joined and not live.log.ended:
             return live
         with self._lock:
             live = self._lives.get(run_id)
+            if live is not None and live.ended_by_exit:
+                raise MlflowException(f"run {run_id} has ended with this process", error_code=INVALID_STATE)
+            joins = live is None or live.log.ended
             if live is None:
                 memory = self._unseen.pop(run_id, None) or RunMemory(run_id=check_run_id(run_id))
                 self._lives[run_id] = live = Live(memory, self._joined(run_id), joined=True)
-                self._forget_some()
-            elif live.ended_by_exit:
-                raise MlflowException(f"run {run_id} has ended with this process", error_code=INVALID_STATE)
             elif live.log.ended:
                 live.log, live.joined, live.concluded = self._joined(run_id), True, False
+            self._lives.move_to_end(run_id)
+            if joins:
                 self._forget_some()
-            return live
+        if joins:
+            self._settle()
+        return live
 
     def _joined(self, run_id: str) -> RunLog:
         return RunLog(plan_attachment(self._configuration, run_id))
@@ -357,9 +362,10 @@ class Runs:
         with self._lock:
             live = self._writable(run_id)
             writer = live.log.writer
-            live.memory.status, live.memory.end_time = status, end_time
             self._conclude(live, status, end_time)
-            live.note(writer, STATUS)
+            with live.memory.lock:
+                live.memory.status, live.memory.end_time = status, end_time
+                live.note(writer, STATUS)
         self._settle()
 
     def _go_on(self, run_id: str, status: str) -> None:
@@ -375,8 +381,9 @@ class Runs:
             writer = live.log.writer
             if status != (_RUNNING if resumed else live.memory.status):
                 writer.publish(RunUpdated(run_id=run_id, status=status))
-            live.memory.status, live.memory.end_time = status, None
-            live.note(writer, STATUS)
+            with live.memory.lock:
+                live.memory.status, live.memory.end_time = status, None
+                live.note(writer, STATUS)
 
     def _conclude(self, live: Live, status: EndStatus | None, end_time: int = 0) -> None:
         live.concluded = True
@@ -396,7 +403,7 @@ class Runs:
             say_leftover(f"run {log.run_id}", log.close("FINISHED", "", 0.0))
 
     def _forget_some(self) -> None:
-        """Keep memories and open files within bounds: close the writers of other processes' runs, forget ended runs."""
+        """Keep memories and open files within bounds: forget ended runs, and close the writers of others' that rested longest."""
         joined = [live for live in self._lives.values() if live.joined and not live.log.ended]
         for live in joined[:-_MOST_JOINED]:
             self._conclude(live, None)
