@@ -21,7 +21,7 @@ from runtide.mlflow_plugin.joined import describe_joined, may_exist
 from runtide.mlflow_plugin.live import Live
 from runtide.mlflow_plugin.memory import NAME, STAGE, STARTED, STATUS, Fact, RunMemory, tag_of
 from runtide.mlflow_plugin.merging import merged_run
-from runtide.mlflow_plugin.projections import Projections
+from runtide.mlflow_plugin.projections import Projections, Waiting
 from runtide.tracking.configuration import Configuration
 from runtide.tracking.leftovers import say_leftover
 from runtide.tracking.plan import Part, RunPlan, plan_attachment
@@ -272,15 +272,17 @@ class Runs:
         """Wait until projections have everything that this process wrote to runs.
 
         Args:
-            wait: seconds at most; none where nothing gets to the broker.
+            wait: seconds at most, for all runs together; none where nothing gets to the broker.
 
         Returns:
-            What is missing at the end: the number of runs, that of events, and why, if that is known.
+            What is not known to be there at the end: the number of runs, that of events, and why, if that is known.
         """
-        deadline = time.monotonic() + wait
+        waiting = Waiting(wait)
         runs, events, why = 0, 0, ""
-        for live in list(self._lives.values()):
-            if live.memory.stale and (missing := live.missing(self._projections, deadline)):
+        with self._lock:
+            lives = list(self._lives.values())
+        for live in lives:
+            if live.memory.stale and (missing := live.missing(self._projections, waiting)):
                 runs, events, why = runs + 1, events + missing, why or live.trouble
         return runs, events, why
 
