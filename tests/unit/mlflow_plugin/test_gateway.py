@@ -108,6 +108,17 @@ def test_a_run_is_joined_unheard_of_only_while_projections_are_behind(
         store.get_run(run_id)
 
 
+def test_a_refused_connection_is_tried_again(double: GatewayDouble) -> None:
+    double.answers["runs"] = {"runs": []}
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        asked = Gateway(f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        with pytest.raises(TransientError, match="no answer"):
+            asked.get("runs")
+        asked._url = double.url  # as if the stack had come up
+        assert asked.get("runs") == {"runs": []}
+
+
 def test_an_answer_that_trickles_is_late(double: GatewayDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway, "_ANSWER_S", 0.5)
     double.answers["runs"] = {"runs": []}
