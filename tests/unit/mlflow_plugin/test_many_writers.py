@@ -15,7 +15,7 @@ from runtide.mlflow_plugin.live import Live
 from runtide.mlflow_plugin.memory import Fact, RunMemory
 from runtide.mlflow_plugin.tracking_store import RuntideTrackingStore
 from runtide.tracking.writer import Writer
-from runtide_schemas.events.runs import TagsSet, WriterOpened
+from runtide_schemas.events.runs import RunUpdated, TagsSet, WriterOpened
 from tests.unit.mlflow_plugin.gateway_double import GatewayDouble
 from tests.unit.mlflow_plugin.spooled import events
 
@@ -52,6 +52,12 @@ def test_the_run_that_rested_longest_is_closed(uri: str, tmp_path: Path) -> None
         store.set_tag(run_id, RunTag("t", "v"))
     opened = [body.run_id for body in events(tmp_path, WriterOpened)]
     assert sorted(opened) == ["a" * 32, "b" * 32, "c" * 32]
+
+
+def test_a_foreign_run_is_taken_up_once(client: MlflowClient, tmp_path: Path) -> None:
+    for _ in range(2):
+        client.update_run("a" * 32, status="RUNNING")
+    assert [body.status for body in events(tmp_path, RunUpdated)] == ["RUNNING"]
 
 
 CHANGES: dict[str, tuple[Callable[[MlflowClient, str], None], str, str]] = {
