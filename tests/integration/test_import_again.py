@@ -105,11 +105,27 @@ def test_a_damaged_ledger_of_a_killed_import_is_named_and_stops_neither_imports_
     assert (spool.directory, spool.state) == (place, "not sent") and "Restore it, or delete it" in spool.problem
     listed = CliRunner().invoke(app, ["spool", "ls", str(here.spool)])
     assert listed.exit_code == 0, listed.output
-    other = two_runs(tmp_path / "other")
-    (other / "123" / RUNS[0]).rename(tmp_path / "gone")
-    report = mlflow.import_store(other, here)
+    report = mlflow.import_store(two_runs(tmp_path / "other"), here)
     assert report.new == [RUNS[1]] and "Restore it, or delete it" in said(report)
     assert len(list(place.iterdir())) == 2, "nothing of it is lost"
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("text", ["{", '{"format": 99}', '{"format": 1, "series": {"m": 5}}'])
+def test_a_run_whose_ledger_is_damaged_is_left_out_and_the_others_go_on(
+    tmp_path: Path, text: str, dry_run: bool
+) -> None:
+    here = connection_to(None, tmp_path)
+    store = two_runs(tmp_path)
+    mlflow.import_store(store, here)
+    damaged = here.spool / "imports" / f"{RUNS[0]}.json"
+    damaged.write_text(text)
+    spools = sorted(here.spool.rglob(MANIFEST_FILE))
+    report = mlflow.import_store(store, here, ImportOptions(dry_run=dry_run))
+    assert (report.new, report.grown, report.unchanged) == ([], [], [RUNS[1]]), said(report)
+    assert f"{RUNS[0]}: the run" in said(report) and str(damaged) in said(report)
+    assert sorted(here.spool.rglob(MANIFEST_FILE)) == spools
+    assert damaged.read_text() == text
 
 
 def test_spools_that_a_killed_import_had_noted_are_found_although_the_source_is_gone(tmp_path: Path) -> None:

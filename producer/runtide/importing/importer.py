@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runtide.artifacts.store import ArtifactStore
 from runtide.connection import Connection
-from runtide.importing.ledger import Imported, Ledger
+from runtide.importing.ledger import DamagedLedger, Imported, Ledger
 from runtide.importing.progress import Progress
 from runtide.importing.records import LeftOut, Source, SourceRun
 from runtide.importing.staging import StagedRun
@@ -130,17 +130,14 @@ class _Import:
     def run(self) -> ImportReport:
         runs = list(self._distinct_runs())
         if not self._options.dry_run:
-            swept = self._ledger.sweep()
-            self._waiting += swept.unsent
-            for place, why in swept.damaged.items():
-                self._leave_out(place.name, "what a killed import had left of it", why)
+            self._sweep()
         self._progress.found(len(runs), sum(run.size for run in runs))
         for run in runs:
             self._progress.reading(run.label)
-            if not self._options.dry_run:
-                self._ledger.clear(run.run_id)
             try:
                 self._import(run)
+            except DamagedLedger as error:
+                self._leave_out(run.label, "the run", str(error))
             except OSError as error:
                 if error.errno in _FULL:
                     raise FatalError(f"{error}: make room for {self._connection.spool} and import again") from error
@@ -171,7 +168,15 @@ class _Import:
             seen[found.run_id] = found.label
             yield dataclasses.replace(found, label=_storable(found.label), origin=_storable(found.origin))
 
+    def _sweep(self) -> None:
+        swept = self._ledger.sweep()
+        self._waiting += swept.unsent
+        for place, why in swept.damaged.items():
+            self._leave_out(place.name, "what a killed import had left of it", why)
+
     def _import(self, run: SourceRun) -> None:
+        if not self._options.dry_run:
+            self._ledger.clear(run.run_id)
         known = self._ledger.read(run.run_id)
         place = self._ledger.workplace(run.run_id)
         if self._options.dry_run:

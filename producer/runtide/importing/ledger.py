@@ -22,6 +22,10 @@ _UNFINISHED = "unfinished"
 _FORMAT = 1
 
 
+class DamagedLedger(FatalError):
+    """What is imported of one run cannot be read. Nothing of that run is imported until it can be; others are."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
     """The state of a run at its source, as far as it is imported.
@@ -96,13 +100,13 @@ class Ledger:
         """Return what is imported of a run; nothing when there is no ledger.
 
         Raises:
-            FatalError: it is damaged.
+            DamagedLedger: it is damaged, or of another version.
         """
         path = self.path(run_id)
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             if fields.pop("format") != _FORMAT:
-                raise FatalError(f"{path} is of another version of Runtide; import with that one")
+                raise DamagedLedger(f"{path} is of another version of Runtide; import with that one")
             series = {name: (int(count), str(digest)) for name, (count, digest) in fields.pop("series").items()}
             return Imported(
                 series=series, inputs=tuple(fields.pop("inputs")), writers=tuple(fields.pop("writers")), **fields
@@ -110,7 +114,7 @@ class Ledger:
         except FileNotFoundError:
             return Imported()
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FatalError(
+            raise DamagedLedger(
                 f"cannot read {path}: {error!r}. Restore it, or delete it if the source has not grown since its import"
             ) from error
 
@@ -153,7 +157,7 @@ class Ledger:
             try:
                 self.clear(place.name)
                 swept.unsent.extend(self.unsent(place.name))
-            except FatalError as error:
+            except DamagedLedger as error:
                 swept.damaged[place] = str(error)
         return swept
 
@@ -173,7 +177,7 @@ class Ledger:
     def _is_noted(self, place: Path) -> bool:
         try:
             return place.name in self.read(place.parent.name).writers
-        except FatalError:
+        except DamagedLedger:
             return False
 
     def _move(self, run_id: str, directory: Path) -> None:

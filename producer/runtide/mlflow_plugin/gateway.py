@@ -22,6 +22,9 @@ _SOON_S = 5.0
 _AWAY_S = 10.0
 """For so long nobody waits again for a gateway that is not there, or hangs."""
 
+_OURS = ("postgres", "duckdb")
+"""The projections that runs are read from."""
+
 Parameters = Mapping[str, str | int | bool | Sequence[str]]
 
 
@@ -51,7 +54,7 @@ class Gateway:
         Raises:
             NotFound: there is no such thing.
             InvalidRequest: the gateway refused, with its code.
-            AnswerLate: it works, and has not answered in 30 s.
+            AnswerLate: it works, and has not begun to answer in 30 s, or not come to the end in as many more.
             TransientError: there is no gateway, or it does not answer.
             FatalError: the file of its token cannot be used.
         """
@@ -61,11 +64,18 @@ class Gateway:
         """Return the answer to a question that this process has an answer of its own to: see ``get``, waits 5 s."""
         return self._asked(path, parameters, _SOON_S)
 
+    def within(self, patience: float, *path: str) -> Any:
+        """Return the answer to such a question when it comes in so many seconds, 5 at most; see ``soon``."""
+        return self._asked(path, {}, min(patience, _SOON_S))
+
     def behind(self) -> bool:
-        """Return whether projections lack events of the log, or nobody can say that they do not."""
+        """Return whether our projections lack events of the log, or nobody can say that they do not.
+
+        Those of operators (``runtide project``) have no say: no run is read from them.
+        """
         try:
-            projections = self.soon("ready")["projections"].values()
-            return any(told["events_behind"] != 0 for told in projections)
+            projections = self.soon("ready")["projections"]
+            return any(projections[name]["events_behind"] != 0 for name in _OURS)
         except (RuntideError, KeyError, TypeError, AttributeError):
             return True
 
@@ -82,7 +92,7 @@ class Gateway:
         alive = f"{self._url}{API}/health"
         try:
             with open_patiently(url, _headers(), patience, alive) as answer:
-                return json.load(answer)
+                return json.loads(answer.whole(time.monotonic() + patience))
         except HTTPError as error:
             raise _refusal(error) from error
         except TimeoutError as error:

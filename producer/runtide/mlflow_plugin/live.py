@@ -1,9 +1,7 @@
 """A run that this process writes to: its writer, its memory, and what of it the projections may not have yet."""
 
-import time
-
 from runtide.mlflow_plugin.memory import Fact, RunMemory
-from runtide.mlflow_plugin.projections import Projections
+from runtide.mlflow_plugin.projections import Projections, Waiting
 from runtide.tracking.run_log import RunLog
 from runtide.tracking.writer import Writer
 from runtide_schemas import topics
@@ -35,40 +33,42 @@ class Live:
     @property
     def trouble(self) -> str:
         """Why nothing that is logged gets to the broker; empty when it does."""
-        if self.writer is None:
+        writer = self.writer  # another thread may let go of it
+        if writer is None:
             return ""
-        return "no broker is configured" if self.writer.connection.offline else self.writer.publisher.trouble
+        return "no broker is configured" if writer.connection.offline else writer.publisher.trouble
 
     def note(self, writer: Writer, *facts: Fact) -> None:
         """Remember who wrote last, and that facts are written."""
-        if writer is not self.writer:
-            self.count_events()
-            self.writer = writer
+        with self.memory.lock:
+            if writer is not self.writer:
+                self.count_events()
+                self.writer = writer
         self.memory.note((writer.id, writer.spool.counts.get(topics.RUNS, 0)), *facts)
 
     def count_events(self) -> None:
         """Keep the number of the last writer's events, beyond its life."""
-        if self.writer is not None:
-            self.memory.events[self.writer.id] = self.writer.spool.counts
-            self.writer = None
+        with self.memory.lock:
+            writer, self.writer = self.writer, None
+            if writer is not None:
+                self.memory.events[writer.id] = writer.spool.counts
 
-    def missing(self, projections: Projections, deadline: float) -> int:
-        """Return how many events of what was written here are not in the projections at the deadline; 0 when all are.
+    def missing(self, projections: Projections, waiting: Waiting) -> int:
+        """Return how many events of what was written here are not known to be in the projections; 0 when all are there.
 
         Args:
             projections: asked for them.
-            deadline: of ``time.monotonic``; there is no waiting where nothing gets to the broker.
+            waiting: how long at most; they are asked once where nothing gets to the broker.
         """
         self.memory.stale = False  # before the events are counted: what is logged from now on is the next read's
-        if self.trouble:
-            deadline = 0.0
+        stuck = bool(self.trouble)
         writer, sent = self.writer, True
         if writer is not None and not self.log.ended:
-            sent = writer.publisher.delivered(writer.spool, max(0.0, deadline - time.monotonic()))
+            sent = writer.publisher.delivered(writer.spool, 0.0 if stuck else waiting.left)
         wanted = dict(self.memory.events)
         if writer is not None:
             wanted[writer.id] = writer.spool.counts
-        missing = projections.lacking(self.memory.run_id, wanted, deadline)
+        missing = projections.lacking(self.memory.run_id, wanted, waiting, once=stuck)
         if not missing and sent:
             return 0
         self.memory.stale = True

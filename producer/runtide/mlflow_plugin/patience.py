@@ -1,9 +1,11 @@
 """HTTP requests that tell a server that is slow from one that is away: the first is waited for, the second is not."""
 
 import selectors
+import time
 from collections.abc import Mapping
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from socket import socket
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import HTTPHandler, HTTPSHandler, Request, build_opener, urlopen
@@ -12,6 +14,7 @@ _THERE_S = 3.0
 """So long may a connection take, and a sign of life."""
 _SILENCE_S = 3.0
 """After so long without the first byte of an answer, the server is asked for one."""
+_PIECE_BYTES = 64 * 1024
 
 
 class Hung(OSError):
@@ -19,7 +22,7 @@ class Hung(OSError):
 
 
 def open_patiently(url: str, headers: Mapping[str, str], patience: float, alive: str) -> Any:
-    """Return the response to a request; the caller closes it.
+    """Return the response to a request, a ``Response``; the caller closes it.
 
     Args:
         url: of a question.
@@ -39,8 +42,39 @@ def open_patiently(url: str, headers: Mapping[str, str], patience: float, alive:
     return build_opener(_Http(sign), _Https(sign)).open(question, timeout=patience)
 
 
+class Response(HTTPResponse):
+    """One whose body can be read with a deadline: a timeout of its connection is for each piece, however small."""
+
+    def __init__(self, sock: socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        self._connected = sock
+
+    def whole(self, deadline: float) -> bytes:
+        """Return the rest of the body.
+
+        Args:
+            deadline: of ``time.monotonic``.
+
+        Raises:
+            TimeoutError: it is not there by then.
+            OSError, HTTPException: the connection broke.
+        """
+        pieces: list[bytes] = []
+        while not self.isclosed():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the answer began, and does not come to its end")
+            self._connected.settimeout(left)
+            if not (piece := self.read1(_PIECE_BYTES)):
+                break
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
 class _Patient(HTTPConnection):
     """Has one timeout for connecting, and another for answers."""
+
+    response_class = Response
 
     def __init__(self, *arguments: Any, alive: Request, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -1,10 +1,11 @@
 """How far the projections have come with what this process wrote, so that a read knows what it may lack."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from runtide.mlflow_plugin.gateway import Gateway
+from runtide.mlflow_plugin.gateway import AnswerLate, Gateway
 from runtide.mlflow_plugin.memory import RunMemory
 from runtide_schemas import topics
 from runtide_schemas.errors import NotFound, TransientError
@@ -16,6 +17,26 @@ _FOLDED = (topics.RUNS, topics.METRICS)
 
 Counts = Mapping[str, Mapping[str, int]]
 """Number of events by writer and topic."""
+
+
+class Waiting:
+    """How long one read waits for projections, for all runs together; it ends early when the gateway is slow.
+
+    Args:
+        seconds: at most.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds; 0 when nobody is asked any more."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def give_up(self) -> None:
+        """Ask nothing more."""
+        self._deadline = 0.0
 
 
 class Projections:
@@ -58,28 +79,28 @@ class Projections:
                 }
         return self._gateway.soon("runs", memory.run_id) if memory.whole else self.run(memory.run_id, wait)
 
-    def lacking(self, run_id: str, wanted: Counts, deadline: float) -> int:
-        """Return how many events of a run are not in the projections at the deadline; 0 as soon as all are.
+    def lacking(self, run_id: str, wanted: Counts, waiting: Waiting, *, once: bool) -> int:
+        """Return how many events of a run are not known to be in the projections; 0 as soon as all are.
 
         Args:
             run_id: of the run.
             wanted: the events that there are.
-            deadline: of ``time.monotonic``; asked once when it has passed.
+            waiting: until it is over, the gateway is asked; one that is there and slow ends it.
+            once: ask once, as nothing is on its way.
         """
+        passed: Mapping[tuple[str, str], int] = {}
         while True:
-            try:
-                passed = self._passed(run_id)
-            except TransientError:
-                passed = {}
-            missing = sum(
-                max(0, count - passed.get((writer, topic), 0))
-                for writer, counts in wanted.items()
-                for topic, count in counts.items()
-                if topic in _FOLDED
-            )
-            if not missing or time.monotonic() >= deadline:
+            if left := waiting.left:
+                try:
+                    passed = self._passed(run_id, left)
+                except AnswerLate:
+                    waiting.give_up()
+                except TransientError:
+                    passed = {}
+            missing = _missing(wanted, passed)
+            if not missing or once or not waiting.left:
                 return missing
-            time.sleep(_POLL_S)
+            time.sleep(min(_POLL_S, waiting.left))
 
     def points(self, run_id: str, key: str) -> dict[str, int]:
         """Return how many points of a metric are there of each writer.
@@ -93,13 +114,22 @@ class Projections:
             return {}
         return {one["writer_id"]: sum(bucket["points"] for bucket in one["buckets"]) for one in told["writers"]}
 
-    def _passed(self, run_id: str) -> dict[tuple[str, str], int]:
+    def _passed(self, run_id: str, patience: float = math.inf) -> dict[tuple[str, str], int]:
         """Return the number after the last event that the state store has seen, by writer and topic."""
         try:
-            told = self._gateway.soon("runs", run_id, "completeness")["sequences"]
+            told = self._gateway.within(patience, "runs", run_id, "completeness")["sequences"]
         except NotFound:
             return {}
         return {(one["writer_id"], one["topic"]): _next_number(one) for one in told}
+
+
+def _missing(wanted: Counts, passed: Mapping[tuple[str, str], int]) -> int:
+    return sum(
+        max(0, count - passed.get((writer, topic), 0))
+        for writer, counts in wanted.items()
+        for topic, count in counts.items()
+        if topic in _FOLDED
+    )
 
 
 def _next_number(sequence: Mapping[str, Any]) -> int:

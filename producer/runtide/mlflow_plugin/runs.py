@@ -21,7 +21,7 @@ from runtide.mlflow_plugin.joined import describe_joined, may_exist
 from runtide.mlflow_plugin.live import Live
 from runtide.mlflow_plugin.memory import NAME, STAGE, STARTED, STATUS, Fact, RunMemory, tag_of
 from runtide.mlflow_plugin.merging import merged_run
-from runtide.mlflow_plugin.projections import Projections
+from runtide.mlflow_plugin.projections import Projections, Waiting
 from runtide.tracking.configuration import Configuration
 from runtide.tracking.leftovers import say_leftover
 from runtide.tracking.plan import Part, RunPlan, plan_attachment
@@ -272,15 +272,17 @@ class Runs:
         """Wait until projections have everything that this process wrote to runs.
 
         Args:
-            wait: seconds at most; none where nothing gets to the broker.
+            wait: seconds at most, for all runs together; none where nothing gets to the broker.
 
         Returns:
-            What is missing at the end: the number of runs, that of events, and why, if that is known.
+            What is not known to be there at the end: the number of runs, that of events, and why, if that is known.
         """
-        deadline = time.monotonic() + wait
+        waiting = Waiting(wait)
         runs, events, why = 0, 0, ""
-        for live in list(self._lives.values()):
-            if live.memory.stale and (missing := live.missing(self._projections, deadline)):
+        with self._lock:
+            lives = list(self._lives.values())
+        for live in lives:
+            if live.memory.stale and (missing := live.missing(self._projections, waiting)):
                 runs, events, why = runs + 1, events + missing, why or live.trouble
         return runs, events, why
 
@@ -311,8 +313,9 @@ class Runs:
         live = self._writable(run_id)
         writer = live.log.writer
         writer.publish(event)
-        live.memory.stage = stage
-        live.note(writer, STAGE)
+        with live.memory.lock:
+            live.memory.stage = stage
+            live.note(writer, STAGE)
 
     def _say_alone(self, run_id: str, error: Exception) -> None:
         if isinstance(error, TransientError) and time.monotonic() >= self._quiet_until:
@@ -335,20 +338,24 @@ class Runs:
 
     def _writable(self, run_id: str) -> Live:
         live = self._lives.get(run_id)
-        if live is not None and not live.log.ended:
+        if live is not None and not live.joined and not live.log.ended:
             return live
         with self._lock:
             live = self._lives.get(run_id)
+            if live is not None and live.ended_by_exit:
+                raise MlflowException(f"run {run_id} has ended with this process", error_code=INVALID_STATE)
+            joins = live is None or live.log.ended
             if live is None:
                 memory = self._unseen.pop(run_id, None) or RunMemory(run_id=check_run_id(run_id))
                 self._lives[run_id] = live = Live(memory, self._joined(run_id), joined=True)
-                self._forget_some()
-            elif live.ended_by_exit:
-                raise MlflowException(f"run {run_id} has ended with this process", error_code=INVALID_STATE)
             elif live.log.ended:
                 live.log, live.joined, live.concluded = self._joined(run_id), True, False
+            self._lives.move_to_end(run_id)
+            if joins:
                 self._forget_some()
-            return live
+        if joins:
+            self._settle()
+        return live
 
     def _joined(self, run_id: str) -> RunLog:
         return RunLog(plan_attachment(self._configuration, run_id))
@@ -357,9 +364,10 @@ class Runs:
         with self._lock:
             live = self._writable(run_id)
             writer = live.log.writer
-            live.memory.status, live.memory.end_time = status, end_time
             self._conclude(live, status, end_time)
-            live.note(writer, STATUS)
+            with live.memory.lock:
+                live.memory.status, live.memory.end_time = status, end_time
+                live.note(writer, STATUS)
         self._settle()
 
     def _go_on(self, run_id: str, status: str) -> None:
@@ -375,8 +383,9 @@ class Runs:
             writer = live.log.writer
             if status != (_RUNNING if resumed else live.memory.status):
                 writer.publish(RunUpdated(run_id=run_id, status=status))
-            live.memory.status, live.memory.end_time = status, None
-            live.note(writer, STATUS)
+            with live.memory.lock:
+                live.memory.status, live.memory.end_time = status, None
+                live.note(writer, STATUS)
 
     def _conclude(self, live: Live, status: EndStatus | None, end_time: int = 0) -> None:
         live.concluded = True
@@ -396,7 +405,7 @@ class Runs:
             say_leftover(f"run {log.run_id}", log.close("FINISHED", "", 0.0))
 
     def _forget_some(self) -> None:
-        """Keep memories and open files within bounds: close the writers of other processes' runs, forget ended runs."""
+        """Keep memories and open files within bounds: forget ended runs, and close the writers of others' that rested longest."""
         joined = [live for live in self._lives.values() if live.joined and not live.log.ended]
         for live in joined[:-_MOST_JOINED]:
             self._conclude(live, None)

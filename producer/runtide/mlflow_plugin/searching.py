@@ -133,8 +133,8 @@ class Searching:
         runs, events, why = self._runs.not_shown(SHOWN_WAIT_S)
         if runs:
             log.warning(
-                "this search may lack what this process logged last: %d events or more of %d runs are not in the projections "
-                "(%s). Nothing is lost; search again in a moment, or look at the lag with `runtide status`",
+                "this search may lack what this process logged last: %d events or more of %d runs are not known to be in the "
+                "projections (%s). Nothing is lost; search again in a moment, or look at the lag with `runtide status`",
                 events,
                 runs,
                 why or f"after {SHOWN_WAIT_S:g} s",

@@ -1,5 +1,6 @@
 """A gateway whose answers a test writes down: how late a real one is, and what it lacks, no test could say beforehand."""
 
+import contextlib
 import json
 import threading
 from collections import Counter
@@ -21,12 +22,14 @@ class GatewayDouble:
     Attributes:
         answers: JSON by path below the API's root; what is not there is not found.
         silent: paths that are answered only when ``let_go`` is set.
+        trickling: paths whose answers begin at once, and come blank by blank for 5 s.
         asked: how often each path was.
         url: where it listens.
     """
 
     answers: dict[str, Any] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
+    trickling: set[str] = field(default_factory=set)
     asked: Counter[str] = field(default_factory=Counter)
     let_go: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -75,10 +78,15 @@ def gateway_double() -> Iterator[GatewayDouble]:
                 answer = answer(parse_qs(parts.query))
             missing = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"no {path}"}
             body = json.dumps(missing if answer is None else answer).encode()
+            blanks = 100 if path in double.trickling else 0
             self.send_response(404 if answer is None else 200)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(blanks + len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # nobody waits for it any more
+                for _ in range(blanks):
+                    double.let_go.wait(0.05)
+                    self.wfile.write(b" ")
+                self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None: ...
 

@@ -79,7 +79,12 @@ def test_an_answer_that_takes_its_time_is_the_answer(double: GatewayDouble, monk
     [
         ({"projections": {"postgres": {"events_behind": 0}, "duckdb": {"events_behind": 0}}}, False),
         ({"projections": {"postgres": {"events_behind": 0}, "duckdb": {"events_behind": 3}}}, True),
-        ({"projections": {"postgres": {"events_behind": None}}}, True),
+        ({"projections": {"postgres": {"events_behind": None}, "duckdb": {"events_behind": 0}}}, True),
+        ({"projections": {"postgres": {"events_behind": 0}}}, True),
+        (
+            {"projections": {name: {"events_behind": int(name == "mine")} for name in ("postgres", "duckdb", "mine")}},
+            False,
+        ),
         ({"surprise": 1}, True),
         (None, True),
     ],
@@ -95,12 +100,31 @@ def test_a_run_is_joined_unheard_of_only_while_projections_are_behind(
 ) -> None:
     monkeypatch.setattr(runs, "_VISIBLE_WAIT_S", 0.0)
     run_id, told = "e" * 32, {"events_behind": 2}
-    double.answers["ready"] = {"projections": {"duckdb": told}}
+    double.answers["ready"] = {"projections": {"postgres": {"events_behind": 0}, "duckdb": told}}
     store = RuntideTrackingStore(f"{uri}&gateway={double.url}")
     assert store.get_run(run_id).info.status == "RUNNING"
     told["events_behind"] = 0
     with refused("RESOURCE_DOES_NOT_EXIST", "not found"):
         store.get_run(run_id)
+
+
+def test_a_refused_connection_is_tried_again(double: GatewayDouble) -> None:
+    double.answers["runs"] = {"runs": []}
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        asked = Gateway(f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        with pytest.raises(TransientError, match="no answer"):
+            asked.get("runs")
+        asked._url = double.url  # as if the stack had come up
+        assert asked.get("runs") == {"runs": []}
+
+
+def test_an_answer_that_trickles_is_late(double: GatewayDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_ANSWER_S", 0.5)
+    double.answers["runs"] = {"runs": []}
+    double.trickling.add("runs")
+    with pytest.raises(AnswerLate, match="has not answered runs"):
+        Gateway(double.url).get("runs")
 
 
 def test_what_is_not_there_is_not_found(double: GatewayDouble) -> None:

@@ -9,8 +9,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from runtide.mlflow_plugin import projections, searching
+from runtide.mlflow_plugin import gateway, projections, searching
 from runtide.mlflow_plugin.memory import KEPT_POINTS
+from runtide_schemas import topics
 from runtide_schemas.events.runs import TagsDeleted, WriterOpened
 from tests.unit.mlflow_plugin.gateway_double import GatewayDouble
 from tests.unit.mlflow_plugin.spooled import events, refused
@@ -173,11 +174,33 @@ def test_a_search_that_may_lack_own_writes_says_so(
     client.log_batch(run_id, tags=[RunTag("t", "v")])
     double.answers["runs"] = {"runs": [], "next_page_token": ""}
     assert client.search_runs(["0"]) == []
-    assert "events or more of 1 runs are not in the projections (no broker is configured)" in caplog.text
+    assert "events or more of 1 runs are not known to be in the projections (no broker is configured)" in caplog.text
     caplog.clear()
     double.has_passed(run_id, {writer: ALL})
     assert client.search_runs(["0"]) == []
-    assert "not in the projections" in caplog.text, "offline nothing that is open is ever wholly there"
+    assert "not known to be in the projections" in caplog.text, "offline nothing that is open is ever wholly there"
+
+
+@pytest.mark.parametrize(("slow", "questions"), [(True, 1), (False, 3)])
+def test_a_slow_gateway_is_asked_for_one_run_of_many(
+    client: MlflowClient, double: GatewayDouble, monkeypatch: pytest.MonkeyPatch, slow: bool, questions: int
+) -> None:
+    monkeypatch.setattr(gateway, "_SOON_S", 0.2 if slow else 60.0)
+    monkeypatch.setattr(searching, "SHOWN_WAIT_S", 600.0)
+    run_ids = [client.create_run("0").info.run_id for _ in range(3)]
+    double.answers["runs"] = {"runs": [], "next_page_token": ""}
+    if slow:
+        double.silent |= {f"runs/{run_id}/completeness" for run_id in run_ids}
+    assert client.search_runs(["0"]) == []
+    assert sum(double.asked[f"runs/{run_id}/completeness"] for run_id in run_ids) == questions
+
+
+def test_nobody_is_asked_when_the_time_is_up(double: GatewayDouble, run_id: str, writer: str) -> None:
+    waiting = projections.Waiting(600.0)
+    waiting.give_up()
+    asked = projections.Projections(gateway.Gateway(double.url))
+    assert asked.lacking(run_id, {writer: {topics.RUNS: 2, topics.METRICS: 1}}, waiting, once=True) == 3
+    assert not double.asked[f"runs/{run_id}/completeness"]
 
 
 def test_a_forked_child_reads_its_own_points_and_its_parents(
