@@ -17,6 +17,7 @@ from runtide_schemas.errors import InvalidRequest
 
 _COLUMNS = ("time", "event", "writer", "seq", "where")
 _HISTORY = ("time", "event", "who", "where", "what", "why")
+_WHOLE = ("time", "event")
 _LEAST_WHAT = 20
 _PAGE = 1000
 MAX_EVENTS = 10_000
@@ -85,7 +86,7 @@ def _print_from_the_log(entity: Entity, as_json: bool, gateway: str) -> None:
 
 
 def history_table(events: list[dict[str, Any]], width: int) -> Table:
-    """Return a table of events as the gateway's history gives them; only the last two columns give way to the width."""
+    """Return a table of events as the gateway's history gives them; when and what they are is whole, however narrow it is."""
     rows = [
         (
             when(event["event_time"]),
@@ -98,9 +99,9 @@ def history_table(events: list[dict[str, Any]], width: int) -> Table:
         for event in events
     ]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in _HISTORY:
-        table.add_column(column, no_wrap=True)
     widest = [max(len(row[at]) for row in [_HISTORY, *rows]) for at in range(len(_HISTORY))]
+    for column, width_of in zip(_HISTORY, widest, strict=True):
+        table.add_column(column, no_wrap=True, min_width=width_of if column in _WHOLE else None)
     room = max(2 * _LEAST_WHAT, width - sum(widest[:-2]) - 2 * len(_HISTORY))
     why = min(widest[-1], max(_LEAST_WHAT, room - widest[-2]), room // 2)
     for *place, what, led in rows:
