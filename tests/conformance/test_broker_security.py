@@ -1,6 +1,7 @@
 """The foreign clients on a secured log: what gets in, what does not, and what it is told. On both brokers."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -21,6 +22,12 @@ from tests.kafka_clients import aiokafka_consumer, aiokafka_producer
 from tests.secured_kafka import MECHANISMS, Secured, secured_broker
 
 REFUSED_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def what_aiokafka_says(caplog: pytest.LogCaptureFixture) -> None:
+    """Hear its errors, whatever a test before had our programs say of its loggers."""
+    caplog.set_level(logging.ERROR, "aiokafka")
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,10 @@ from runtide_queries.statements import load
 from runtide_schemas.errors import InvalidRequest, NotFound, TransientError
 from tests.postgres import PostgresServer
 
-RUN = "INSERT INTO runtide.runs VALUES ($1, $2, $3, '', '', '', '', '', '', '', $4, $5, null, '', '', $6, true)"
+RUN = """
+INSERT INTO runtide.runs VALUES
+    ($1, $2, $3, '', '', '', '', '', '', '', $4::text, $5, null, '', '', $6, true, $4::text, 0, 0, null, null, '')
+"""
 METRIC = "INSERT INTO runtide.metric_summaries VALUES ($1, $2, $3, 1, 1, $3, 1, 1, $3, $3, 1, 0)"
 PARAM = "INSERT INTO runtide.params VALUES ($1, $2, $3)"
 
@@ -223,7 +226,7 @@ async def test_what_a_page_brings_comes_from_indexes(store: Any) -> None:
     await store.execute("SET search_path = runtide")
     await store.execute(
         "INSERT INTO runs SELECT md5(i::text), '', (i % 50)::text, '', '', '', '', '', '', '', 'FINISHED', i, null, '', '', "
-        "'active', true FROM generate_series(1, 20000) i"
+        "'active', true, 'FINISHED', 0, 0, null, null, '' FROM generate_series(1, 20000) i"
     )
     for table in ("params", "tags"):
         await store.execute(f"INSERT INTO {table} SELECT md5(i::text), 'k', 'v' FROM generate_series(1, 20000) i")

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import fcntl
 import json
+import math
 import os
 import platform
 import shutil
@@ -37,7 +38,7 @@ LOG = "the.log:9092"
 
 @pytest.fixture
 def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriterSpool:
-    monkeypatch.setattr(topic_log, "SEGMENT_BYTES", 14_000)
+    monkeypatch.setattr(topic_log, "SEGMENT_BYTES", 17_000)
     return WriterSpool.create(tmp_path / "spool", RUN, LIMITS, creator=True)
 
 
@@ -103,6 +104,7 @@ def test_only_what_its_owner_calls_durable_is_sent(spool: WriterSpool) -> None:
 def test_an_owner_without_a_broker_settles_now_and_then_and_says_what_it_does(
     spool: WriterSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("runtide.spool.durability.SETTLE_EVERY_S", math.inf)
     log_params(spool, 3)
     spool.maintain("none")
     assert read_state(spool.directory).durable[topics.RUNS] == 0

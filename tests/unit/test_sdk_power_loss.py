@@ -334,7 +334,7 @@ def life(tmp_path: Path, steps: int, dice: random.Random, monkeypatch: pytest.Mo
         clock = SimpleNamespace(monotonic=ticks.__next__)
         patch.setattr(durability, "time", clock)
         patch.setattr(acknowledgement, "time", clock)
-        patch.setattr(topic_log, "SEGMENT_BYTES", dice.choice((3_500, 13_000)))
+        patch.setattr(topic_log, "SEGMENT_BYTES", dice.choice((3_500, 17_000)))
         patch.setattr(owner_state, "_EVERY_S", 0.0)
         writer = Life(recorded, live / "home" / "spool", dice)
         history = writer.live(steps)

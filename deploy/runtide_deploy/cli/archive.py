@@ -18,7 +18,7 @@ from runtide.connection import Connection, as_uri
 from runtide_deploy.cli.extras import require_extra
 from runtide_deploy.cli.formatting import new_console, size
 from runtide_schemas.errors import FatalError, InvalidRequest
-from runtide_schemas.topics import QUARANTINE, TOPICS
+from runtide_schemas.topics import LIVENESS, QUARANTINE, TOPICS
 
 if TYPE_CHECKING:
     from runtide.kafka import KafkaSettings
@@ -119,7 +119,7 @@ def verify(
 
 
 def chosen_topics(named: list[str]) -> frozenset[str]:
-    """Return the topics that are meant: all of ours when none is named.
+    """Return the topics that are meant: all of ours when none is named, but for signs of life, which nobody folds later.
 
     Raises:
         InvalidRequest: one is not ours.
@@ -127,7 +127,7 @@ def chosen_topics(named: list[str]) -> frozenset[str]:
     for name in named:
         if name not in TOPICS:
             raise InvalidRequest(f"{name!r} is no topic of Runtide's; there are {', '.join(sorted(TOPICS))}")
-    return frozenset(named or TOPICS)
+    return frozenset(named or TOPICS.keys() - {LIVENESS})
 
 
 def bound_ms(until: str | None, older_than: str | None, now_s: float | None = None) -> int | None:
