@@ -101,6 +101,7 @@ class LogReader:
         until: Mapping[TopicPartition, int] | None = None,
         *,
         first: frozenset[str] = frozenset(),
+        from_begin: frozenset[str] = frozenset(),
         from_end: frozenset[str] = frozenset(),
     ) -> Self:
         """Return a reader of all partitions of ``topics``, each from its position on (0 when it has none).
@@ -109,7 +110,8 @@ class LogReader:
 
         Topics of ``first`` are read to the end that they have now before the others are begun. With ``until`` it hands over
         no record at or past these offsets (0 of a partition that is not named): its end is there, whatever else the log
-        holds. Of topics of ``from_end`` only what comes after now is read.
+        holds. Topics of ``from_begin`` are read from where the log begins now, whatever it has held before and no archive; of
+        those of ``from_end`` only what comes after now.
 
         Raises:
             TransientError: the broker is away, or a topic does not exist yet.
@@ -123,6 +125,7 @@ class LogReader:
             await consumer.start()
             partitions = await _partitions(consumer, topics)
             starts = {partition: positions.get(partition, 0) for partition in partitions}
+            starts |= await _begins_now(consumer, [place for place in partitions if place.topic in from_begin])
             starts |= await _ends_now(consumer, [place for place in partitions if place.topic in from_end])
             ends, missing = await _checked_ends(consumer, starts)
             beginning = await ArchivedBeginning.of(settings, missing)
@@ -379,6 +382,11 @@ async def _partitions(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> list
             raise TransientError(f"topic {topic} does not exist yet")
         partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
     return partitions
+
+
+async def _begins_now(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    found = await consumer.beginning_offsets([KafkaPartition(*place) for place in partitions]) if partitions else {}
+    return {TopicPartition(*place): begin for place, begin in found.items()}
 
 
 async def _ends_now(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:

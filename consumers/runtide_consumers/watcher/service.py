@@ -60,7 +60,14 @@ async def _watch(
 ) -> None:
     silence, read, wanted = Silence(), dict[TopicPartition, int](), asyncio.Event()
     wanted.set()
-    reader = await LogReader.open(settings, {topics.RUNS, topics.LIVENESS}, {}, from_end=frozenset({topics.LIVENESS}))
+    # What retention has removed is about writers that have been silent for long: they are nobody's to watch any more.
+    reader = await LogReader.open(
+        settings,
+        {topics.RUNS, topics.LIVENESS},
+        {},
+        from_begin=frozenset({topics.RUNS}),
+        from_end=frozenset({topics.LIVENESS}),
+    )
     read |= reader.positions_at_start()
     try:
         while True:
