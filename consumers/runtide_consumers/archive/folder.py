@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 from runtide.artifacts.uris import for_fsspec, local_path
 from runtide.connection import as_uri
@@ -187,8 +186,3 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def is_location(text: str) -> bool:
-    """Return whether a text can be the place of an archive: a path, or a URI of a store that holds files."""
-    return bool(text.strip()) and urlsplit(as_uri(text)).scheme not in {"http", "https", "mlflow-artifacts"}

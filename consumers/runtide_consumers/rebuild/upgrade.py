@@ -8,6 +8,7 @@ from runtide.kafka import KafkaSettings
 from runtide_consumers.rebuild.procedure import Wishes, rebuild
 from runtide_consumers.rebuild.store import RebuildableStore
 from runtide_consumers.rebuild.watch import LogWatch
+from runtide_consumers.stopping import until_stopped
 from runtide_schemas.errors import TransientError
 
 log = logging.getLogger(__name__)
@@ -26,16 +27,7 @@ async def upgrade(
     Raises:
         FatalError: the log does not go back to its beginning, say.
     """
-    working = asyncio.create_task(_until_upgraded(store, kafka, begins))
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            await working
-    finally:
-        working.cancel()
-        stopping.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)
+    await until_stopped(_until_upgraded(store, kafka, begins), stop)
 
 
 async def _until_upgraded(store: RebuildableStore, kafka: KafkaSettings, begins: Callable[[], Awaitable[None]]) -> None:

@@ -19,6 +19,7 @@ from runtide_consumers.registrar.deciding import decide, reject
 from runtide_consumers.registrar.folding import apply
 from runtide_consumers.registrar.state import Catalogue
 from runtide_consumers.sequences import Admission, Sequence, admit
+from runtide_consumers.stopping import until_stopped
 from runtide_schemas import topics
 from runtide_schemas.codec import encode
 from runtide_schemas.confluent import DecoderById, no_registry
@@ -46,17 +47,7 @@ async def run_registrar(
     Raises:
         LogTruncated: the log lacks requests that have no answer.
     """
-    registrar = Registrar(settings, ready, progress)
-    serving = asyncio.create_task(registrar.run())
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():
-            await serving
-    finally:
-        serving.cancel()
-        stopping.cancel()
-        await asyncio.gather(serving, stopping, return_exceptions=True)
+    await until_stopped(Registrar(settings, ready, progress).run(), stop)
 
 
 class Registrar:

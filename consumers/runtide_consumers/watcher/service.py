@@ -9,8 +9,10 @@ from runtide.direct import DirectPublisher
 from runtide.kafka import KafkaSettings
 from runtide_consumers.decoding import decode_record
 from runtide_consumers.log_reader import BatchLimits, LogReader
+from runtide_consumers.process import once
 from runtide_consumers.progress import Progress
 from runtide_consumers.projection import Parked, TopicPartition
+from runtide_consumers.stopping import until_stopped
 from runtide_consumers.watcher.silence import TELLING, Silence
 from runtide_schemas import topics
 from runtide_schemas.confluent import DecoderById, no_registry
@@ -31,21 +33,12 @@ _TELLING = frozenset(kind.__name__ for kind in TELLING)
 async def run_watcher(
     settings: KafkaSettings, *, stop: asyncio.Event, ready: Callable[[], None], progress: Progress
 ) -> None:
-    """Watch until ``stop`` is set. ``ready`` is called whenever all that the log held at first is folded."""
-    serving = asyncio.create_task(_run(settings, ready, progress))
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():
-            await serving
-    finally:
-        serving.cancel()
-        stopping.cancel()
-        await asyncio.gather(serving, stopping, return_exceptions=True)
+    """Watch until ``stop`` is set. ``ready`` is called once, when all that the log held at first is folded."""
+    await until_stopped(_run(settings, ready, progress), stop)
 
 
 async def _run(settings: KafkaSettings, ready: Callable[[], None], progress: Progress) -> None:
-    announce = _once(ready)
+    announce = once(ready)
     async with DirectPublisher(settings, service="watcher", deadline=_FOR_EVER_S) as publisher:
         while True:
             try:
@@ -106,13 +99,3 @@ def fold_record(silence: Silence, record: Any, by_id: DecoderById = no_registry)
         log.error("record %d of %s/%d is skipped: %s", record.offset, record.topic, record.partition, event.reason)
     else:
         silence.fold(envelope.writer, envelope.time, event.body)
-
-
-def _once(work: Callable[[], None]) -> Callable[[], None]:
-    waiting = [work]
-
-    def announce() -> None:
-        if waiting:
-            waiting.pop()()
-
-    return announce
