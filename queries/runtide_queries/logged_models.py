@@ -16,8 +16,8 @@ MOST_METRICS = 100_000
 class LoggedModelInfo:
     """A logged model; times in Unix milliseconds, ``size`` in bytes.
 
-    ``run_id`` is the run that its events belong to in the log; ``source_run_id`` is the same, and empty when the model was
-    made outside of any run. ``status`` is PENDING, READY or FAILED. ``uri`` is where its files are.
+    ``run_id`` is what its events belong to in the log, ``source_run_id`` the run that it came from: mostly the same, but empty
+    when the model was made outside of any run. ``status`` is PENDING, READY or FAILED. ``uri`` is where its files are.
     """
 
     model_id: str

@@ -54,7 +54,7 @@ def created(work: Workspace, event: Event) -> None:
         "logged_models",
         body.run_id,
         body.model_id,
-        source_run_id=body.run_id if belongs_to_run(body) else "",
+        source_run_id=body.source_run_id or (body.run_id if belongs_to_run(body) else ""),
         experiment_id=body.experiment_id,
         name=body.name,
         model_type=body.model_type,

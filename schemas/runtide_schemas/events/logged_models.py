@@ -38,6 +38,7 @@ class LoggedModelCreated:
     run_id: str
     model_id: str
     name: str
+    source_run_id: str = ""
     experiment_id: str = ""
     model_type: str = ""
     artifact_uri: str = ""
