@@ -44,9 +44,9 @@ WHERE run_id = $run_id
 ORDER BY path
 
 -- name: get_logged_models
-SELECT model_id, name, artifact_path, uri, digest, size, flavors, signature, created_at
+SELECT model_id, name, artifact_path, uri, digest, size, flavors, signature, created_at, status
 FROM logged_models
-WHERE run_id = $run_id
+WHERE run_id = $run_id AND announced AND NOT deleted
 ORDER BY created_at, model_id
 
 -- name: get_writers
