@@ -10,7 +10,22 @@ from tests.conformance.mlflow_rest.checking import check
 from tests.conformance.mlflow_rest.server import Server
 from tests.conformance.mlflow_rest.table import rows
 
-NOT_YET: Mapping[str, str] = {}
+NOT_YET: Mapping[str, str] = dict.fromkeys(
+    (
+        "inputs and outputs of models",
+        "search of datasets",
+        "search of runs",
+        "search of experiments",
+        "logged models",
+        "search of logged models",
+        "registered models",
+        "model versions",
+        "search of the registry",
+        "artifacts",
+        "webhooks",
+    ),
+    "its routes are being built",
+)
 """Areas that the gateway does not serve yet, with the reason that a skipped test prints."""
 
 

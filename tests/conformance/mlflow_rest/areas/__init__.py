@@ -29,6 +29,8 @@ AREAS: Mapping[str, tuple[Case, ...]] = {
     "batches": batches.CASES,
     "metrics": metrics.CASES,
     "inputs": inputs.CASES,
+    "inputs and outputs of models": inputs.MODELS,
+    "search of datasets": inputs.SEARCH,
     "search of runs": search_runs.CASES,
     "search of experiments": search_experiments.CASES,
     "logged models": logged_models.CASES,

@@ -38,7 +38,7 @@ def _too_long(field: str, most: int) -> Case:
 
 
 _FULL = dataset(schema='{"a": 1}', profile='{"rows": 3}')
-_INPUTS = (
+CASES: tuple[Case, ...] = (
     ok("a dataset", INPUTS, logs(_FULL), EMPTY, then=_reads(_FULL)),
     ok(
         "two datasets",
@@ -105,7 +105,7 @@ _INPUTS = (
     ),
 )
 _MODEL = {"model_id": "$new_logged_model"}
-_OUTPUTS = (
+MODELS: tuple[Case, ...] = (
     ok(
         "a model that the run made",
         OUTPUTS,
@@ -135,7 +135,7 @@ _OUTPUTS = (
     bad("a deleted run", OUTPUTS, {"run_id": "$deleted_run", "models": [_MODEL]}, IS_DELETED),
 )
 _HERE = call("POST runs/create", {"experiment_id": "$new_experiment"}, saves={"new_run": "run.info.run_id"})
-_DATASETS = (
+SEARCH: tuple[Case, ...] = (
     ok(
         "those of an experiment",
         DATASETS,
@@ -160,4 +160,3 @@ _DATASETS = (
         "cannot specify more than 20 experiment_ids. Received 21",
     ),
 )
-CASES: tuple[Case, ...] = (*_INPUTS, *_OUTPUTS, *_DATASETS)
