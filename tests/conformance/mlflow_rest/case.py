@@ -83,12 +83,21 @@ class Ours:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What many cases only look at: made once a server. What its calls save is filled in for all those cases."""
+
+    name: str
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
 class Case:
     """A row of the table.
 
     Attributes:
         name: what is tried, in words; with the area and the endpoint it is the test's name.
         call, wanted: the call and MLflow's answer.
+        setting: what has to be there, and is not changed.
         before, then: calls that have to work before and after it; each may say what it answers.
         ours: our answer, where it is another one on purpose.
     """
@@ -99,6 +108,7 @@ class Case:
     before: tuple[Call, ...] = ()
     then: tuple[Call, ...] = ()
     ours: Ours | None = None
+    setting: Setting | None = None
 
     @property
     def endpoint(self) -> str:
@@ -127,13 +137,14 @@ def ok(
     before: tuple[Call, ...] = (),
     then: tuple[Call, ...] = (),
     ours: Ours | None = None,
+    setting: Setting | None = None,
     **more: Any,
 ) -> Case:
     """Return a case that works. ``more``: attributes of `Call` and `Wanted` (``text``, ``headers_wanted``, ``status``)."""
     wanted = Wanted(
         more.pop("status", 200), answer=answer, text=more.pop("text", None), headers=more.pop("headers_wanted", {})
     )
-    return Case(name, call(endpoint, payload, **more), wanted, before, then, ours)
+    return Case(name, call(endpoint, payload, **more), wanted, before, then, ours, setting)
 
 
 def bad(
@@ -147,10 +158,11 @@ def bad(
     before: tuple[Call, ...] = (),
     then: tuple[Call, ...] = (),
     ours: Ours | None = None,
+    setting: Setting | None = None,
     **more: Any,
 ) -> Case:
     """Return a case that is refused. ``more``: attributes of `Call`."""
-    return Case(name, call(endpoint, payload, **more), Wanted(status, error, message), before, then, ours)
+    return Case(name, call(endpoint, payload, **more), Wanted(status, error, message), before, then, ours, setting)
 
 
 def missing(endpoint: str, payload: Mapping[str, Any], parameter: str, **more: Any) -> Case:

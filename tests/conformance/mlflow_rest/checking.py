@@ -16,6 +16,8 @@ def check(server: Server, case: Case, *, ours: bool = False) -> None:
     """
     scene = Scene(server)
     wanted = case.ours.wanted if ours and case.ours else case.wanted
+    if case.setting:
+        scene.enter(case.setting)
     for needed in case.before:
         scene.done(needed)
     answer = scene.perform(case.call)

@@ -11,14 +11,11 @@
 
 from typing import Any
 
-from tests.conformance.mlflow_rest.case import Call, call
+from tests.conformance.mlflow_rest.case import Call, Setting, call
 from tests.conformance.mlflow_rest.entities import tag
 
-RUNS = ("a", "b", "c", "d", "gone")
 
-
-def steps() -> tuple[Call, ...]:
-    """Return the calls that make the library; they save the ids of the experiment and of every run under its name."""
+def _calls() -> tuple[Call, ...]:
     experiment = call("POST experiments/create", {"name": "$name"}, saves={"library": "experiment_id"})
     runs = (
         *_run(
@@ -68,3 +65,7 @@ def _run(
 def _dataset(name: str, digest: str) -> dict[str, Any]:
     described = {"name": name, "digest": digest, "source_type": "local", "source": "{}"}
     return {"tags": [tag("mlflow.data.context", "train")], "dataset": described}
+
+
+LIBRARY = Setting("library", _calls())
+"""Saves the id of its experiment as ``library``, and of every run under its name."""

@@ -6,8 +6,7 @@
 | `$experiment`, `$run`, `$model`, `$version`, `$logged_model` | shared by cases that change nothing: an id, or a registered model's name (``$version``: of one that has version 1) |
 | `$new_experiment`, `$new_run`, `$new_model`, `$new_version`, `$new_logged_model` | of this case alone |
 | `$deleted_experiment`, `$deleted_run`, `$deleted_logged_model` | shared |
-| `$library`, `$a`, `$b`, `$c`, `$d`, `$gone` | the experiment of ``library.py`` and its runs, shared |
-| any other | what a call of the case saved under this name |
+| any other | what a call of the case or of its setting saved under this name |
 """
 
 import re
@@ -16,8 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tests.conformance.mlflow_rest.case import Call, call
-from tests.conformance.mlflow_rest.library import RUNS, steps
+from tests.conformance.mlflow_rest.case import Call, Setting, call
 from tests.conformance.mlflow_rest.server import Answer, Server
 from tests.conformance.mlflow_rest.shapes import Each, Maybe, Unordered, mismatches
 
@@ -70,10 +68,14 @@ class Scene:
         """Return a regular expression with the places filled in, letter by letter."""
         return _PLACE.sub(lambda place: re.escape(self[place[1]]), pattern)
 
-    def share(self, *names: str) -> None:
-        """Let all cases find what this one saved under these names."""
-        for name in names:
-            self._server.shared(name, lambda name=name: self._values[name])  # type: ignore[misc]
+    def enter(self, setting: Setting) -> None:
+        """Have what a setting has; it is made when the first case needs it."""
+        self._values |= self._server.setting(setting.name, lambda: Scene(self._server)._made(setting))
+
+    def _made(self, setting: Setting) -> dict[str, str]:
+        for needed in setting.calls:
+            self.done(needed)
+        return self._values
 
     def __getitem__(self, name: str) -> str:
         """Return what is filled in for a name."""
@@ -138,16 +140,6 @@ def _deleted_logged_model(scene: Scene) -> str:
     return scene["new_logged_model"]
 
 
-def _in_library(name: str) -> Callable[[Scene], str]:
-    def find(scene: Scene) -> str:
-        for step in steps():
-            scene.done(step)
-        scene.share("library", *RUNS)
-        return scene[name]
-
-    return find
-
-
 NEW: Mapping[str, Callable[[Scene], str]] = {
     "name": lambda _: f"n-{uuid.uuid4().hex}",
     "new_experiment": _experiment,
@@ -165,5 +157,4 @@ SHARED: Mapping[str, Callable[[Scene], str]] = {
     "deleted_experiment": _deleted_experiment,
     "deleted_run": _deleted_run,
     "deleted_logged_model": _deleted_logged_model,
-    **{name: _in_library(name) for name in ("library", *RUNS)},
 }

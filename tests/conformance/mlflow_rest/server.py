@@ -42,6 +42,7 @@ class Server:
         self._netloc = urlsplit(url).netloc
         self._connection = HTTPConnection(self._netloc, timeout=_SECONDS)
         self._shared: dict[str, str] = {}
+        self._settings: dict[str, dict[str, str]] = {}
 
     def send(self, call: Call) -> Answer:
         """Send a call as it is: no header, escape or retry is added to it."""
@@ -59,6 +60,12 @@ class Server:
         if name not in self._shared:
             self._shared[name] = make()
         return self._shared[name]
+
+    def setting(self, name: str, make: Callable[[], dict[str, str]]) -> dict[str, str]:
+        """Return what the calls of a setting saved; ``make`` performs them when it is first asked for."""
+        if name not in self._settings:
+            self._settings[name] = make()
+        return self._settings[name]
 
     def close(self) -> None:
         """Close the connection."""

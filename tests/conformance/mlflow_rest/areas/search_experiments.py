@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.conformance.mlflow_rest.case import Call, Case, bad, call, ok
+from tests.conformance.mlflow_rest.case import Call, Case, Setting, bad, call, ok
 from tests.conformance.mlflow_rest.entities import EMPTY, experiment, tag
 from tests.conformance.mlflow_rest.shapes import Unordered, with_others
 
@@ -15,7 +15,7 @@ def _made(suffix: str, **tags: str) -> Call:
     return call("POST experiments/create", body, saves={suffix: "experiment_id"})
 
 
-THREE = (_made("x", team="blue", note="it's"), _made("y", team="red"), _made("z"))
+THREE = Setting("experiments", (_made("x", team="blue", note="it's"), _made("y", team="red"), _made("z")))
 
 
 def _page(*suffixes: str) -> dict[str, Any]:
@@ -29,11 +29,11 @@ def _any(*suffixes: str) -> dict[str, Any]:
 def _found(name: str, filter_: str, suffixes: str) -> Case:
     """The experiments of this case that a filter finds (``$name-x`` ...)."""
     full = f"name LIKE '$name%' AND {filter_}"
-    return ok(f"{name}: {filter_}", SEARCH, {"max_results": 100, "filter": full}, _any(*suffixes), before=THREE)
+    return ok(f"{name}: {filter_}", SEARCH, {"max_results": 100, "filter": full}, _any(*suffixes), setting=THREE)
 
 
 def _ordered(order: list[str], suffixes: str) -> Case:
-    return ok(f"order {order}", SEARCH, {**_MINE, "order_by": order}, _page(*suffixes), before=THREE)
+    return ok(f"order {order}", SEARCH, {**_MINE, "order_by": order}, _page(*suffixes), setting=THREE)
 
 
 _GONE = call("POST experiments/delete", {"experiment_id": "$y"})
@@ -45,15 +45,15 @@ CASES: tuple[Case, ...] = (
         SEARCH,
         {"max_results": 5, "filter": "name = '$name-y'"},
         {"experiments": [experiment(name="$name-y", tags=[tag("team", "red")])]},
-        before=THREE,
+        setting=THREE,
     ),
-    ok("by GET", GET_SEARCH, _MINE | {"order_by": "name"}, _page("x", "y", "z"), before=THREE),
+    ok("by GET", GET_SEARCH, _MINE | {"order_by": "name"}, _page("x", "y", "z"), setting=THREE),
     ok(
         "by GET with two orders",
         GET_SEARCH,
         _MINE | {"order_by": ["last_update_time", "name DESC"]},
         _any("x", "y", "z"),
-        before=THREE,
+        setting=THREE,
     ),
     _found("name", "name = '$name-x'", "x"),
     _found("name unequal", "name != '$name-x'", "yz"),
@@ -75,26 +75,27 @@ CASES: tuple[Case, ...] = (
     _ordered(["name DESC"], "zyx"),
     _ordered(["experiment_id ASC"], "xyz"),
     _ordered(["attribute.name desc"], "zyx"),
-    ok("active ones", SEARCH, {**_MINE, "view_type": "ACTIVE_ONLY"}, _any("x", "z"), before=(*THREE, _GONE)),
-    ok("deleted ones", SEARCH, {**_MINE, "view_type": "DELETED_ONLY"}, _any("y"), before=(*THREE, _GONE)),
-    ok("all", SEARCH, {**_MINE, "view_type": "ALL"}, _any("x", "y", "z"), before=(*THREE, _GONE)),
-    ok("views have numbers too", SEARCH, {**_MINE, "view_type": 2}, _any("y"), before=(*THREE, _GONE)),
-    ok("no view is active ones", SEARCH, _MINE, _any("x", "z"), before=(*THREE, _GONE)),
+    ok("active ones", SEARCH, {**_MINE, "view_type": "ACTIVE_ONLY"}, _any("x", "z"), before=(*THREE.calls, _GONE)),
+    ok("deleted ones", SEARCH, {**_MINE, "view_type": "DELETED_ONLY"}, _any("y"), before=(*THREE.calls, _GONE)),
+    ok("all", SEARCH, {**_MINE, "view_type": "ALL"}, _any("x", "y", "z"), before=(*THREE.calls, _GONE)),
+    ok("views have numbers too", SEARCH, {**_MINE, "view_type": 2}, _any("y"), before=(*THREE.calls, _GONE)),
+    ok("no view is active ones", SEARCH, _MINE, _any("x", "z"), before=(*THREE.calls, _GONE)),
     ok(
         "the first page",
         SEARCH,
         {**_MINE, "max_results": 2, "order_by": ["name"]},
         {**_page("x", "y"), "next_page_token": str},
-        before=THREE,
+        setting=THREE,
     ),
     ok(
         "the last page has no token",
         SEARCH,
         {**_MINE, "max_results": 2, "order_by": ["name"], "page_token": "$token"},
         _page("z"),
-        before=(*THREE, _FIRST),
+        setting=THREE,
+        before=(_FIRST,),
     ),
-    ok("a page that holds all has no token", SEARCH, {**_MINE, "max_results": 3}, _page("z", "y", "x"), before=THREE),
+    ok("a page that holds all has no token", SEARCH, {**_MINE, "max_results": 3}, _page("z", "y", "x"), setting=THREE),
     bad("no size", SEARCH, {}, "Invalid value 0 for parameter 'max_results'"),
     bad("pages of 50001", SEARCH, {"max_results": 50001}, "Invalid value 50001 for parameter 'max_results'"),
     bad("pages of -1", SEARCH, {"max_results": -1}, "Invalid value -1 for parameter 'max_results'"),

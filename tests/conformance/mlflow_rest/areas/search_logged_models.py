@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.conformance.mlflow_rest.case import Call, Case, bad, call, differs, ok
+from tests.conformance.mlflow_rest.case import Call, Case, Setting, bad, call, differs, ok
 from tests.conformance.mlflow_rest.entities import EMPTY, logged_model, tag
 from tests.conformance.mlflow_rest.shapes import Unordered, with_others
 
@@ -20,28 +20,31 @@ def _made(name: str, **more: Any) -> Call:
     )
 
 
-THREE = (
-    call("POST runs/create", {"experiment_id": "$new_experiment"}, saves={"run_of": "run.info.run_id"}),
-    _made("x", model_type="agent", source_run_id="$run_of", tags=[tag("team", "blue")], params=[tag("lr", "0.1")]),
-    _made("y", model_type="agent", tags=[tag("team", "red")], params=[tag("lr", "0.2")]),
-    _made("z", model_type="tree"),
-    call("PATCH logged-models/$y", {"model_id": "$y", "status": "LOGGED_MODEL_READY"}),
-    call(
-        "POST runs/log-batch",
-        {
-            "run_id": "$run_of",
-            "metrics": [
-                {
-                    "key": "acc",
-                    "value": value,
-                    "timestamp": 1,
-                    "model_id": f"${name}",
-                    "dataset_name": "iris",
-                    "dataset_digest": digest,
-                }
-                for name, value, digest in (("x", 0.5, "a"), ("y", 0.9, "b"))
-            ],
-        },
+THREE = Setting(
+    "logged models",
+    (
+        call("POST runs/create", {"experiment_id": "$new_experiment"}, saves={"run_of": "run.info.run_id"}),
+        _made("x", model_type="agent", source_run_id="$run_of", tags=[tag("team", "blue")], params=[tag("lr", "0.1")]),
+        _made("y", model_type="agent", tags=[tag("team", "red")], params=[tag("lr", "0.2")]),
+        _made("z", model_type="tree"),
+        call("PATCH logged-models/$y", {"model_id": "$y", "status": "LOGGED_MODEL_READY"}),
+        call(
+            "POST runs/log-batch",
+            {
+                "run_id": "$run_of",
+                "metrics": [
+                    {
+                        "key": "acc",
+                        "value": value,
+                        "timestamp": 1,
+                        "model_id": f"${name}",
+                        "dataset_name": "iris",
+                        "dataset_digest": digest,
+                    }
+                    for name, value, digest in (("x", 0.5, "a"), ("y", 0.9, "b"))
+                ],
+            },
+        ),
     ),
 )
 
@@ -55,11 +58,11 @@ def _any(*names: str) -> dict[str, Any]:
 
 
 def _found(name: str, filter_: str, names: str) -> Case:
-    return ok(f"{name}: {filter_}", SEARCH, {**_HERE, "filter": filter_}, _any(*names), before=THREE)
+    return ok(f"{name}: {filter_}", SEARCH, {**_HERE, "filter": filter_}, _any(*names), setting=THREE)
 
 
 def _ordered(order: dict[str, Any], names: str) -> Case:
-    return ok(f"order {order}", SEARCH, {**_HERE, "order_by": [order]}, _page(*names), before=THREE)
+    return ok(f"order {order}", SEARCH, {**_HERE, "order_by": [order]}, _page(*names), setting=THREE)
 
 
 def _refused(name: str, filter_: str) -> Case:
@@ -103,9 +106,9 @@ CASES: tuple[Case, ...] = (
                 }
             ]
         },
-        before=THREE,
+        setting=THREE,
     ),
-    ok("no filter: newest first", SEARCH, _HERE, _page("z", "y", "x"), before=THREE),
+    ok("no filter: newest first", SEARCH, _HERE, _page("z", "y", "x"), setting=THREE),
     _found("name", "name = 'x'", "x"),
     _found("name, as an attribute", "attributes.name = 'x'", "x"),
     _found("name like", "name LIKE 'x%'", "x"),
@@ -119,7 +122,7 @@ CASES: tuple[Case, ...] = (
         SEARCH,
         {**_HERE, "filter": "status = 'READY'"},
         EMPTY,
-        before=THREE,
+        setting=THREE,
         ours=differs("MLflow compares it with the number that its table keeps", answer=_any("y")),
     ),
     _found("source run, as loading by run does", "source_run_id = '$run_of' AND name = 'x'", "x"),
@@ -136,7 +139,7 @@ CASES: tuple[Case, ...] = (
         SEARCH,
         {**_HERE, "filter": "metrics.acc > 0", "datasets": [{"dataset_name": "iris", "dataset_digest": "a"}]},
         _any("x"),
-        before=THREE,
+        setting=THREE,
     ),
     _ordered({"field_name": "name"}, "xyz"),
     _ordered({"field_name": "name", "ascending": False}, "zyx"),
@@ -144,16 +147,27 @@ CASES: tuple[Case, ...] = (
     _ordered({"field_name": "metrics.acc", "ascending": True}, "xyz"),
     _ordered({"field_name": "metrics.acc", "ascending": False}, "yxz"),
     ok(
-        "the first page", SEARCH, {**_HERE, "max_results": 2}, {**_page("z", "y"), "next_page_token": str}, before=THREE
+        "the first page",
+        SEARCH,
+        {**_HERE, "max_results": 2},
+        {**_page("z", "y"), "next_page_token": str},
+        setting=THREE,
     ),
     ok(
         "the last page has no token",
         SEARCH,
         {**_HERE, "max_results": 2, "page_token": "$token"},
         _page("x"),
-        before=(*THREE, _FIRST),
+        setting=THREE,
+        before=(_FIRST,),
     ),
-    ok("deleted ones are not found", SEARCH, _HERE, _any("y", "z"), before=(*THREE, call("DELETE logged-models/$x"))),
+    ok(
+        "deleted ones are not found",
+        SEARCH,
+        _HERE,
+        _any("y", "z"),
+        before=(*THREE.calls, call("DELETE logged-models/$x")),
+    ),
     ok("an unknown experiment", SEARCH, {"experiment_ids": ["987654321"]}, EMPTY),
     bad("no experiment", SEARCH, {"filter": "name = 'x'"}, "Missing value for required parameter 'experiment_ids'"),
     bad(
@@ -167,7 +181,8 @@ CASES: tuple[Case, ...] = (
         SEARCH,
         {**_HERE, "filter": "name = 'x'", "page_token": "$token"},
         "(?i)token|filter",
-        before=(*THREE, _FIRST),
+        setting=THREE,
+        before=(_FIRST,),
     ),
     ok(
         "a token that is none",
@@ -192,7 +207,7 @@ CASES: tuple[Case, ...] = (
         SEARCH,
         {**_HERE, "filter": "name = 'x' OR name = 'y'"},
         _REFUSAL,
-        before=THREE,
+        setting=THREE,
         ours=differs("OR is served by ours", answer=_any("x", "y")),
     ),
 )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.conformance.mlflow_rest.areas.registered_models import SOURCE
-from tests.conformance.mlflow_rest.case import Call, Case, bad, call, differs, ok
+from tests.conformance.mlflow_rest.case import Call, Case, Setting, bad, call, differs, ok
 from tests.conformance.mlflow_rest.entities import EMPTY, model_version, registered_model, tag
 from tests.conformance.mlflow_rest.shapes import Unordered, with_others
 
@@ -21,7 +21,7 @@ def _version(suffix: str, **more: Any) -> Call:
     return call("POST model-versions/create", {"name": f"${{name}}-{suffix}", "source": SOURCE, **more})
 
 
-THREE = (_model("x", team="blue"), _model("y", team="red"), _model("z"))
+THREE = Setting("models", (_model("x", team="blue"), _model("y", team="red"), _model("z")))
 _MINE = {"filter": "name LIKE '$name%'"}
 _BY_NAME = {**_MINE, "order_by": "name"}
 
@@ -44,7 +44,7 @@ def _found_models(name: str, filter_: str, suffixes: str) -> Case:
         MODELS,
         {"filter": f"name LIKE '$name%' AND {filter_}"},
         _any_models(*suffixes),
-        before=THREE,
+        setting=THREE,
     )
 
 
@@ -56,7 +56,7 @@ _SEARCH_MODELS = (
         MODELS,
         {"filter": "name = '$name-y'"},
         {"registered_models": [registered_model(name="$name-y", tags=[tag("team", "red")])]},
-        before=THREE,
+        setting=THREE,
     ),
     ok(
         "a model with its latest versions",
@@ -67,9 +67,9 @@ _SEARCH_MODELS = (
                 registered_model(tags=[tag("team", "blue")], latest_versions=[model_version(version="2")])
             ]
         },
-        before=(*THREE, _version("x"), _version("x")),
+        before=(*THREE.calls, _version("x"), _version("x")),
     ),
-    ok("by name", MODELS, _MINE, _models("x", "y", "z"), before=THREE),
+    ok("by name", MODELS, _MINE, _models("x", "y", "z"), setting=THREE),
     _found_models("name", "name = '$name-x'", "x"),
     _found_models("name unequal", "name != '$name-x'", "yz"),
     _found_models("name ilike", "name ILIKE '%-X'", "x"),
@@ -85,29 +85,32 @@ _SEARCH_MODELS = (
         _any_models("x"),
         before=(_PROMPT,),
     ),
-    ok("order by name down", MODELS, {**_MINE, "order_by": "name DESC"}, _models("z", "y", "x"), before=THREE),
+    ok("order by name down", MODELS, {**_MINE, "order_by": "name DESC"}, _models("z", "y", "x"), setting=THREE),
     ok(
         "order by the last update",
         MODELS,
         {**_MINE, "order_by": ["last_updated_timestamp DESC"]},
         _any_models("x", "y", "z"),
-        before=THREE,
+        setting=THREE,
     ),
     ok(
         "the first page",
         MODELS,
         {**_MINE, "max_results": 2},
         {**_models("x", "y"), "next_page_token": str},
-        before=THREE,
+        setting=THREE,
     ),
     ok(
         "the last page has no token",
         MODELS,
         {**_MINE, "max_results": 2, "page_token": "$token"},
         _models("z"),
-        before=(*THREE, _FIRST),
+        setting=THREE,
+        before=(_FIRST,),
     ),
-    ok("a page that holds all has no token", MODELS, {**_MINE, "max_results": 3}, _models("x", "y", "z"), before=THREE),
+    ok(
+        "a page that holds all has no token", MODELS, {**_MINE, "max_results": 3}, _models("x", "y", "z"), setting=THREE
+    ),
     bad("pages of 1001", MODELS, {"max_results": 1001}, "Invalid value \"?1001\"? for parameter 'max_results'"),
     ok(
         "pages of 0",
@@ -138,16 +141,19 @@ def _versions(*wanted: tuple[str, str]) -> dict[str, Any]:
 
 def _found_versions(name: str, filter_: str, *wanted: tuple[str, str]) -> Case:
     shape = {"model_versions": Unordered(tuple(_versions(*wanted)["model_versions"]))} if wanted else EMPTY
-    return ok(f"{name}: {filter_}", VERSIONS, {"filter": f"name LIKE '$name%' AND {filter_}"}, shape, before=_FOUR)
+    return ok(f"{name}: {filter_}", VERSIONS, {"filter": f"name LIKE '$name%' AND {filter_}"}, shape, setting=_FOUR)
 
 
 _X1, _X2, _X3, _Y1 = ("x", "1"), ("x", "2"), ("x", "3"), ("y", "1")
-_FOUR = (
-    *THREE,
-    _version("x", run_id="$run", source="s3://bucket/$run/a"),
-    _version("x", tags=[tag("team", "blue")]),
-    _version("x", tags=[tag("team", "red")]),
-    _version("y", source="s3://other/b"),
+_FOUR = Setting(
+    "versions",
+    (
+        *THREE.calls,
+        _version("x", run_id="$run", source="s3://bucket/$run/a"),
+        _version("x", tags=[tag("team", "blue")]),
+        _version("x", tags=[tag("team", "red")]),
+        _version("y", source="s3://other/b"),
+    ),
 )
 _FIRST_VERSIONS = call(VERSIONS, {**_BY_NAME, "max_results": 2}, saves={"token": "next_page_token"})
 _SEARCH_VERSIONS = (
@@ -156,9 +162,9 @@ _SEARCH_VERSIONS = (
         VERSIONS,
         {"filter": "name = '$name-x' AND version_number = 2"},
         {"model_versions": [model_version(name="$name-x", version="2", source=SOURCE, tags=[tag("team", "blue")])]},
-        before=_FOUR,
+        setting=_FOUR,
     ),
-    ok("by name, newest version first", VERSIONS, _BY_NAME, _versions(_X3, _X2, _X1, _Y1), before=_FOUR),
+    ok("by name, newest version first", VERSIONS, _BY_NAME, _versions(_X3, _X2, _X1, _Y1), setting=_FOUR),
     _found_versions("name", "name = '$name-y'", _Y1),
     _found_versions("number", "version_number >= 2", _X2, _X3),
     _found_versions("run", "run_id = '$run'", _X1),
@@ -172,7 +178,7 @@ _SEARCH_VERSIONS = (
         VERSIONS,
         _BY_NAME,
         _versions(_X3, _X1, _Y1),
-        before=(*_FOUR, call("DELETE model-versions/delete", {"name": "$name-x", "version": "2"})),
+        before=(*_FOUR.calls, call("DELETE model-versions/delete", {"name": "$name-x", "version": "2"})),
     ),
     ok(
         "no order: the last one to change first",
@@ -180,7 +186,7 @@ _SEARCH_VERSIONS = (
         {"filter": "name = '$name-x'"},
         _versions(_X1, _X3, _X2),
         before=(
-            *_FOUR,
+            *_FOUR.calls,
             call("GET model-versions/get", {"name": "$name-x", "version": "1"}),
             call("PATCH model-versions/update", {"name": "$name-x", "version": "1", "description": "changed"}),
         ),
@@ -190,28 +196,29 @@ _SEARCH_VERSIONS = (
         VERSIONS,
         {"filter": "name = '$name-x'", "order_by": "version_number ASC"},
         _versions(_X1, _X2, _X3),
-        before=_FOUR,
+        setting=_FOUR,
     ),
     ok(
         "order by name down",
         VERSIONS,
         {**_MINE, "order_by": ["name DESC"]},
         _versions(_Y1, _X3, _X2, _X1),
-        before=_FOUR,
+        setting=_FOUR,
     ),
     ok(
         "the first page",
         VERSIONS,
         {**_BY_NAME, "max_results": 2},
         {**_versions(_X3, _X2), "next_page_token": str},
-        before=_FOUR,
+        setting=_FOUR,
     ),
     ok(
         "the last page has no token",
         VERSIONS,
         {**_BY_NAME, "max_results": 2, "page_token": "$token"},
         _versions(_X1, _Y1),
-        before=(*_FOUR, _FIRST_VERSIONS),
+        setting=_FOUR,
+        before=(_FIRST_VERSIONS,),
     ),
     ok("of an unknown model", VERSIONS, {"filter": "name = '$name'"}, EMPTY),
     bad(

@@ -1,9 +1,11 @@
 """Searches of runs: the grammar of filters and orders, views, pages."""
 
+from dataclasses import replace
 from typing import Any
 
 from tests.conformance.mlflow_rest.case import Case, Ours, bad, call, differs, ok
 from tests.conformance.mlflow_rest.entities import EMPTY, run_info, tag
+from tests.conformance.mlflow_rest.library import LIBRARY
 from tests.conformance.mlflow_rest.shapes import Each, Maybe, Unordered, with_others
 
 SEARCH = "POST runs/search"
@@ -290,4 +292,7 @@ _VIEWS_AND_PAGES = (
         "Invalid value \"0\" for parameter 'experiment_ids' supplied",
     ),
 )
-CASES: tuple[Case, ...] = (*_METRICS, *_TEXTS, *_ATTRIBUTES, *_TOGETHER, *_BAD, *_ORDERS, *_VIEWS_AND_PAGES)
+CASES: tuple[Case, ...] = tuple(
+    replace(case, setting=LIBRARY)
+    for case in (*_METRICS, *_TEXTS, *_ATTRIBUTES, *_TOGETHER, *_BAD, *_ORDERS, *_VIEWS_AND_PAGES)
+)
