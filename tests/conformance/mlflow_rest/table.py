@@ -1,6 +1,7 @@
 """The whole table, by area."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -8,11 +9,13 @@ from tests.conformance.mlflow_rest.areas import AREAS
 from tests.conformance.mlflow_rest.case import Case
 
 
-def rows() -> Iterator[object]:
-    """Yield every row for ``pytest.mark.parametrize("area, case", ...)``, and twins of the endpoints that have one."""
-    for area, cases in AREAS.items():
-        for case in (*cases, *twins(cases)):
-            yield pytest.param(area, case, id=f"{area}: {case.endpoint}: {case.name}")
+def rows() -> "list[Any]":
+    """Return every row for ``pytest.mark.parametrize("area, case", ...)``, and twins of the endpoints that have one."""
+    return [
+        pytest.param(area, case, id=f"{area}: {case.endpoint}: {case.name}")
+        for area, cases in AREAS.items()
+        for case in (*cases, *twins(cases))
+    ]
 
 
 def twins(cases: tuple[Case, ...]) -> tuple[Case, ...]:
