@@ -9,7 +9,7 @@ from tests.conformance.mlflow_rest.areas import AREAS
 from tests.conformance.mlflow_rest.case import Case
 
 
-def rows() -> "list[Any]":
+def rows() -> list[Any]:
     """Return every row for ``pytest.mark.parametrize("area, case", ...)``, and twins of the endpoints that have one."""
     return [
         pytest.param(area, case, id=f"{area}: {case.endpoint}: {case.name}")
