@@ -100,6 +100,11 @@ FROM runs r
 LEFT JOIN experiments e ON e.experiment_id = r.experiment_id
 WHERE r.run_id = $run_id
 
+-- name: list_deleted_runs
+SELECT run_id
+FROM runs
+WHERE experiment_id = $experiment_id AND lifecycle_stage = 'deleted'
+
 -- name: get_params_of
 SELECT key, value
 FROM params

@@ -56,6 +56,11 @@ class Fields:
             raise self._wrong(name, value)
         return value
 
+    def is_number(self, name: str) -> bool:
+        """Say whether a field is a whole number, as an enumeration's value may be."""
+        value = self._values.get(name)
+        return isinstance(value, int) and not isinstance(value, bool)
+
     def optional_text(self, name: str) -> str | None:
         """Return text, or None where none is given."""
         return self.text(name) if name in self else None

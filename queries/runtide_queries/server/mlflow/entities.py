@@ -82,7 +82,7 @@ def run(
     )
     tags = {**found.tags, RUN_NAME: state.name} if state.name else found.tags
     data = given(
-        metrics=[latest(summary, info.run_id) for summary in found.metrics.values()],
+        metrics=[latest(summary) for summary in found.metrics.values()],
         params=tags_of(found.params),
         tags=tags_of(tags),
     )
@@ -94,15 +94,15 @@ def run(
     return {"info": run_info(state), "data": data, "inputs": used} | ({"outputs": made} if made else {})
 
 
-def latest(summary: MetricSummary, run_id: str) -> dict[str, Any]:
+def latest(summary: MetricSummary) -> dict[str, Any]:
     """Return a metric's latest value."""
-    return metric(summary.key, summary.last_value, summary.last_timestamp, summary.last_step, run_id)
+    return metric(summary.key, summary.last_value, summary.last_timestamp, summary.last_step)
 
 
-def metric(key: str, value: float, timestamp: int, step: int, run_id: str) -> dict[str, Any]:
-    """Return a metric's value. Infinities are the largest doubles, as MLflow's SQL store has them; NaN is the text "NaN"."""
+def metric(key: str, value: float, timestamp: int, step: int, run_id: str | None = None) -> dict[str, Any]:
+    """Return a metric's value; ``run_id``: where points of several runs stand together. Infinities are the largest doubles, as MLflow's SQL store has them; NaN is the text "NaN"."""
     shown = max(-_LARGEST, min(_LARGEST, value)) if value == value else "NaN"  # NaN is not itself
-    return {"key": key, "value": shown, "timestamp": timestamp, "step": step, "run_id": run_id}
+    return given(key=key, value=shown, timestamp=timestamp, step=step, run_id=run_id)
 
 
 def logged_model(found: LoggedModelDetail) -> dict[str, Any]:
