@@ -170,7 +170,7 @@ async def test_a_model_as_it_was(postgres_dsn: str, tmp_path: Path) -> None:
     whole = {(part.topic, part.partition): len(events) for part, events in log.partitions.items()}
 
     def until(kind: str) -> Moment:
-        positions = {**whole, tuple(place): said.index(kind)}
+        positions = {**whole, (place.topic, place.partition): said.index(kind)}
         return Moment(asked="then", positions={**positions, (topics.CATALOG, 0): 0})
 
     async with opened(tmp_path / "history.duckdb") as projection, Postgres(postgres_dsn) as live:
