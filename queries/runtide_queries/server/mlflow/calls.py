@@ -23,6 +23,8 @@ from runtide_schemas.errors import InvalidRequest
 MOST_BODY_BYTES = 16 * 1024 * 1024
 """Largest body of a call: a dataset's profile may have 16 million characters, all else is far smaller."""
 MOST_FIELDS = 2_000
+_TYPED = ("POST", "PUT")
+"""Methods whose bodies must say what they are; of the others some have none."""
 _DOCS = "See the API docs for more information about request parameters."
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}\Z")
 _NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -234,7 +236,9 @@ def call_routes(
 
 
 async def _body(request: Request) -> Mapping[str, Any]:
-    kind = request.headers.get("content-type")
+    kind = request.headers.get("content-type", "")
+    if request.method not in _TYPED:
+        return parsed(await request.body())
     if not kind:
         raise InvalidRequest("Bad Request. Content-Type header is missing.")
     if kind.partition(";")[0].strip().lower() != "application/json":
