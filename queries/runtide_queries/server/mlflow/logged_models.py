@@ -1,6 +1,6 @@
 """Logged models: announced, finalised, described and deleted by facts in the log, beside those of the run that made them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,11 +30,15 @@ from runtide_schemas.events.logged_models import (
 from runtide_schemas.identity import new_model_id, now_ms
 from runtide_schemas.limits import check_text
 
-STATUSES = {
+STATUSES: Mapping[str | int, str] = {
     "LOGGED_MODEL_PENDING": "PENDING",
     "LOGGED_MODEL_READY": "READY",
     "LOGGED_MODEL_UPLOAD_FAILED": "FAILED",
+    1: "PENDING",
+    2: "READY",
+    3: "FAILED",
 }
+"""``LoggedModelStatus`` of MLflow's ``service.proto``, by name and by number."""
 _NOT_IN_NAMES = ("/", ":", ".", "%", '"', "'")
 _LONGEST_NAME, _LONGEST_KEY, _LONGEST_VALUE = 500, 255, 65_535
 _LONGEST_TYPE = 500
@@ -103,7 +107,7 @@ async def set_tags(call: Call) -> Any:
     if tags:
         body = LoggedModelTagsSet(run_id=found.info.run_id, model_id=found.info.model_id, tags=tags, at=now_ms())
         await call.stores.commands.state(body, actor=call.actor)
-    return _answer(replace(found, tags={**found.tags, **tags}))
+    return {}
 
 
 async def delete_tag(call: Call) -> Any:
