@@ -1,6 +1,6 @@
 """Logged models: announced, finalised, described and deleted by facts in the log, beside those of the run that made them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,15 +30,11 @@ from runtide_schemas.events.logged_models import (
 from runtide_schemas.identity import new_model_id, now_ms
 from runtide_schemas.limits import check_text
 
-STATUSES: Mapping[str | int, str] = {
+STATUSES = {
     "LOGGED_MODEL_PENDING": "PENDING",
     "LOGGED_MODEL_READY": "READY",
     "LOGGED_MODEL_UPLOAD_FAILED": "FAILED",
-    1: "PENDING",
-    2: "READY",
-    3: "FAILED",
 }
-"""``LoggedModelStatus`` of MLflow's ``service.proto``, by name and by number."""
 _NOT_IN_NAMES = ("/", ":", ".", "%", '"', "'")
 _LONGEST_NAME, _LONGEST_KEY, _LONGEST_VALUE = 500, 255, 65_535
 _LONGEST_TYPE = 500
@@ -79,7 +75,7 @@ async def finalize(call: Call) -> Any:
     if "status" not in call:
         raise missing("status")
     status, message = call.choice("status", STATUSES, None), call.text("status_message")
-    found = await _found(call)
+    found = await _found(call, allow_deleted=True)
     body = LoggedModelFinalized(
         run_id=found.info.run_id,
         model_id=found.info.model_id,
