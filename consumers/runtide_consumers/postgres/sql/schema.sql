@@ -149,8 +149,8 @@ create table if not exists artifacts (
 -- What a run says of a model. Of several runs that claim a model id the lesser run id has it. source_run_id is '' for a
 -- model outside of any run, whose run_id is the rest of its own id; experiment_id is '' when it is that of the run.
 create table if not exists logged_models (
-    model_id text not null,
     run_id text not null,
+    model_id text not null,
     source_run_id text not null,
     experiment_id text not null,
     name text not null,
