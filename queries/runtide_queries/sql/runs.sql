@@ -60,34 +60,3 @@ SELECT deleted_at, deleted_by, purged_at, purged_by, reason, points, metrics, pa
     artifact_bytes, models, checksum, points_seen, late_events, files_removed_at, files_removed, bytes_removed
 FROM run_receipts
 WHERE run_id = $run_id
-
--- name: search_runs
--- The marks /*…*/ are filled by search/compile.py from fixed tables; every value is bound.
-WITH page AS MATERIALIZED (
-    SELECT r.* /*sort_keys*/
-    FROM runs r
-    /*joins*/
-    WHERE /*conditions*/
-    ORDER BY /*order*/
-    LIMIT /*page_size*/
-)
-SELECT page.*, e.name AS resolved_name, p.param_keys, p.param_values, t.tag_keys, t.tag_values, m.metric_rows
-FROM page
-LEFT JOIN experiments e ON e.experiment_id = page.experiment_id
-LEFT JOIN LATERAL (
-    SELECT array_agg(key ORDER BY key) AS param_keys, array_agg(value ORDER BY key) AS param_values
-    FROM params
-    WHERE params.run_id = page.run_id
-) p ON true
-LEFT JOIN LATERAL (
-    SELECT array_agg(key ORDER BY key) AS tag_keys, array_agg(value ORDER BY key) AS tag_values
-    FROM tags
-    WHERE tags.run_id = page.run_id
-) t ON true
-LEFT JOIN LATERAL (
-    SELECT array_agg((key, last_value, last_step, last_timestamp, first_value, first_step, first_timestamp, min_value,
-        max_value, point_count, nan_count) ORDER BY key) AS metric_rows
-    FROM metric_summaries
-    WHERE metric_summaries.run_id = page.run_id
-) m ON true
-ORDER BY /*page_order*/
