@@ -77,8 +77,9 @@ create table if not exists runs (
     deleted_at bigint,
     deleted_by text not null default ''
 );
-create index if not exists runs_by_experiment on runs (experiment_id, lifecycle_stage, start_time desc, run_id);
-create index if not exists runs_by_start on runs (start_time desc, run_id);
+create index if not exists runs_by_experiment
+    on runs (experiment_id, lifecycle_stage, start_time desc nulls last, run_id collate "C");
+create index if not exists runs_by_start on runs (start_time desc nulls last, run_id collate "C");
 create index if not exists runs_unresolved on runs (experiment_request) where experiment_id = '' and experiment_request <> '';
 
 create table if not exists params (
@@ -87,6 +88,7 @@ create table if not exists params (
     value text not null,
     primary key (run_id, key)
 );
+create index if not exists params_by_value on params (key, left(value, 64));
 
 create table if not exists param_conflicts (
     run_id text not null,
@@ -103,6 +105,7 @@ create table if not exists tags (
     value text not null,
     primary key (run_id, key)
 );
+create index if not exists tags_by_value on tags (key, left(value, 64));
 
 -- One row per run and key, merged without regard to order: last is the greatest (step, timestamp, value), first the
 -- least; NaN sorts above all numbers; min and max ignore NaN.
@@ -134,6 +137,7 @@ create table if not exists inputs (
     tags text not null,
     primary key (run_id, name, digest)
 );
+create index if not exists inputs_by_name on inputs (name, digest);
 
 create table if not exists artifacts (
     run_id text not null,
