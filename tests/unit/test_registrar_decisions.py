@@ -120,7 +120,7 @@ def test_every_request_has_a_decision_and_every_fact_a_fold() -> None:
         (M1, SetModelVersionTags(name="m", version=2, tags={}), "RESOURCE_DOES_NOT_EXIST", "version=2"),
         (M1, DeleteModelVersionTags(name="m", version=2, keys=()), "RESOURCE_DOES_NOT_EXIST", "version=2"),
         (M1, SetAlias(name="m", alias="v1", version=1), "INVALID_PARAMETER_VALUE", "reserved"),
-        (M1, SetAlias(name="m", alias="a b", version=1), "INVALID_PARAMETER_VALUE", "letters"),
+        (M1, SetAlias(name="m", alias="a b", version=1), "INVALID_PARAMETER_VALUE", "may only contain alphanumerics"),
         (M1, SetAlias(name="m", alias="a", version=2), "RESOURCE_DOES_NOT_EXIST", "version=2"),
         (M1, SetAlias(name="m", alias="a", version=1, expected_version=1), "RESOURCE_CONFLICT", "is not set"),
         (
@@ -140,7 +140,7 @@ def test_every_request_has_a_decision_and_every_fact_a_fold() -> None:
         (M1, TransitionStage(name="m", version=2, stage="Staging"), "RESOURCE_DOES_NOT_EXIST", "version=2"),
         ((), RequestDeployment(endpoint="No_Label", model="m"), "INVALID_PARAMETER_VALUE", "Endpoint"),
         (M1, RequestDeployment(endpoint="e", model="m", follow="x"), "INVALID_PARAMETER_VALUE", "follow"),
-        (M1, RequestDeployment(endpoint="e", model="m", follow="alias"), "INVALID_PARAMETER_VALUE", "Alias"),
+        (M1, RequestDeployment(endpoint="e", model="m", follow="alias"), "INVALID_PARAMETER_VALUE", "alias"),
         (M1, RequestDeployment(endpoint="e", model="m", target=" "), "INVALID_PARAMETER_VALUE", "target"),
         (
             M1,

@@ -149,6 +149,8 @@ def model_version_registered(work: Workspace, event: Event) -> None:
         created_at=body.at,
         updated_at=body.at,
         deleted=False,
+        run_link=body.run_link,
+        location=body.location,
     )
     _set_tags(work, "model_version_tags", (body.name, body.version), body.tags)
     for alias in body.aliases:

@@ -87,6 +87,8 @@ TABLES: dict[str, Table] = {
             "created_at": 0,
             "updated_at": 0,
             "deleted": False,
+            "run_link": "",
+            "location": "",
         },
     ),
     "endpoints": Table(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from runtide_consumers.answers import is_news
-from runtide_consumers.registrar.state import Catalogue, Endpoint, Experiment, Model, Version
+from runtide_consumers.registrar.state import PROMPT_TAG, Catalogue, Endpoint, Experiment, Model, Version, is_prompt
 from runtide_consumers.sequences import Sequence, admit
 from runtide_schemas.events.catalog import (
     AliasDeleted,
@@ -84,6 +84,19 @@ def experiment_tags_deleted(state: Catalogue, fact: ExperimentTagsDeleted) -> No
 def registered_model_created(state: Catalogue, fact: RegisteredModelCreated) -> None:
     """A new model, perhaps under the name of a former one."""
     _create_model(state, fact.name)
+    state.models[fact.name].prompt = is_prompt(fact.tags)
+
+
+def registered_model_tags_set(state: Catalogue, fact: RegisteredModelTagsSet) -> None:
+    """One tag makes a prompt of it."""
+    if PROMPT_TAG in fact.tags:
+        state.models[fact.name].prompt = is_prompt(fact.tags)
+
+
+def registered_model_tags_deleted(state: Catalogue, fact: RegisteredModelTagsDeleted) -> None:
+    """A prompt no longer, when that tag is among them."""
+    if PROMPT_TAG in fact.keys:
+        state.models[fact.name].prompt = False
 
 
 def registered_model_renamed(state: Catalogue, fact: RegisteredModelRenamed) -> None:
@@ -165,8 +178,8 @@ FOLDS: dict[type, Fold] = {
     RegisteredModelUpdated: nothing,
     RegisteredModelRenamed: registered_model_renamed,
     RegisteredModelDeleted: registered_model_deleted,
-    RegisteredModelTagsSet: nothing,
-    RegisteredModelTagsDeleted: nothing,
+    RegisteredModelTagsSet: registered_model_tags_set,
+    RegisteredModelTagsDeleted: registered_model_tags_deleted,
     ModelVersionRegistered: model_version_registered,
     ModelVersionUpdated: nothing,
     ModelVersionDeleted: model_version_deleted,

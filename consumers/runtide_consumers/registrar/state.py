@@ -1,6 +1,6 @@
 """What the registrar knows: the catalogue, as far as decisions depend on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,8 @@ from runtide_schemas.errors import InvalidRequest, NotFound
 from runtide_schemas.events.catalog import Answer
 
 DEFAULT_EXPERIMENT_ID = "0"
+PROMPT_TAG = "mlflow.prompt.is_prompt"
+"""A registered model with this tag is a prompt: MLflow keeps both in one table."""
 
 
 @dataclass(slots=True)
@@ -42,12 +44,14 @@ class Model:
         versions: its versions that have not been deleted.
         aliases: version by alias.
         issued: every version number it was ever given.
+        prompt: it is a prompt.
     """
 
     number: int
     versions: dict[int, Version] = field(default_factory=dict)
     aliases: dict[str, int] = field(default_factory=dict)
     issued: set[int] = field(default_factory=set)
+    prompt: bool = False
 
 
 @dataclass(slots=True)
@@ -131,3 +135,8 @@ class Catalogue:
 
 Decision = Callable[[Catalogue, Any, Answer, int], Any]
 """State, body of the request, what the fact answers, time of the request -> fact. Raises InvalidRequest to reject."""
+
+
+def is_prompt(tags: Mapping[str, str]) -> bool:
+    """Say whether tags are those of a prompt."""
+    return tags.get(PROMPT_TAG, "false").lower() == "true"

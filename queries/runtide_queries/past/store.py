@@ -42,7 +42,7 @@ LATEST: dict[str, tuple[str, str]] = {
         "name",
         (
             "version bigint, source text, run_id text, model_id text, digest text, flavors text[], description text, "
-            "stage text, created_at bigint, updated_at bigint, deleted boolean"
+            "stage text, created_at bigint, updated_at bigint, deleted boolean, run_link text, location text"
         ),
     ),
     "model_version_tags": ("name", "version bigint, key text, value text"),

@@ -164,6 +164,8 @@ class ModelVersionRegistered:
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     model_created: bool = False
+    run_link: str = ""
+    location: str = ""
     at: int
 
 

@@ -211,6 +211,8 @@ create table if not exists model_versions (
     created_at bigint not null,
     updated_at bigint not null,
     deleted boolean not null,
+    run_link text not null default '',
+    location text not null default '',
     primary key (name, version)
 );
 create index if not exists model_versions_by_run on model_versions (run_id) where run_id <> '';
