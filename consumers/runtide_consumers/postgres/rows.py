@@ -91,6 +91,20 @@ TABLES: dict[str, Table] = {
             "location": "",
         },
     ),
+    "webhooks": Table(
+        ("webhook_id",),
+        {
+            "name": "",
+            "url": "",
+            "events": "[]",
+            "description": "",
+            "secret": "",
+            "status": "ACTIVE",
+            "created_at": 0,
+            "updated_at": 0,
+            "deleted": False,
+        },
+    ),
     "endpoints": Table(
         ("endpoint",),
         {

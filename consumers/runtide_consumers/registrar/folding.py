@@ -1,6 +1,7 @@
 """``apply(state, fact)``: what a fact changes. Deterministic, no I/O; the state belongs to whoever folds."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from runtide_consumers.answers import is_news
@@ -31,6 +32,9 @@ from runtide_schemas.events.catalog import (
     RegisteredModelUpdated,
     RequestRejected,
     StageTransitioned,
+    WebhookCreated,
+    WebhookDeleted,
+    WebhookUpdated,
 )
 
 Fold = Callable[[Catalogue, Any], None]
@@ -157,6 +161,16 @@ def deployment_removed(state: Catalogue, fact: DeploymentRemoved) -> None:
     state.endpoints[fact.endpoint].removed = True
 
 
+def webhook_stated(state: Catalogue, fact: WebhookCreated | WebhookUpdated) -> None:
+    """It is what the fact says."""
+    state.webhooks[fact.webhook_id] = WebhookUpdated(**{one.name: getattr(fact, one.name) for one in fields(fact)})
+
+
+def webhook_deleted(state: Catalogue, fact: WebhookDeleted) -> None:
+    """It is gone."""
+    del state.webhooks[fact.webhook_id]
+
+
 def nothing(state: Catalogue, fact: Any) -> None:
     """No decision depends on it."""
 
@@ -190,5 +204,8 @@ FOLDS: dict[type, Fold] = {
     StageTransitioned: stage_transitioned,
     DeploymentRequested: deployment_requested,
     DeploymentRemoved: deployment_removed,
+    WebhookCreated: webhook_stated,
+    WebhookUpdated: webhook_stated,
+    WebhookDeleted: webhook_deleted,
     RequestRejected: nothing,
 }

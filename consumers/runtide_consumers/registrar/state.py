@@ -6,7 +6,7 @@ from typing import Any
 
 from runtide_consumers.sequences import Sequence
 from runtide_schemas.errors import InvalidRequest, NotFound
-from runtide_schemas.events.catalog import Answer
+from runtide_schemas.events.catalog import Answer, WebhookUpdated
 
 DEFAULT_EXPERIMENT_ID = "0"
 PROMPT_TAG = "mlflow.prompt.is_prompt"
@@ -74,6 +74,7 @@ class Catalogue:
             once meant something never mean something else.
         models_created: how many models there ever were.
         endpoints: by name, removed ones included.
+        webhooks: by id, those that have not been deleted, as they are.
         last_request_offset: offset of the last request answered; -1 before the first.
         writers: which requests of each writer were answered.
     """
@@ -86,6 +87,7 @@ class Catalogue:
     issued: dict[str, dict[int, int]] = field(default_factory=dict)
     models_created: int = 0
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    webhooks: dict[str, WebhookUpdated] = field(default_factory=dict)
     last_request_offset: int = -1
     writers: dict[str, Sequence] = field(default_factory=dict)
 
@@ -122,6 +124,16 @@ class Catalogue:
         model = self.models.get(name)
         if model is None or (found := model.versions.get(version)) is None:
             raise NotFound(f"Model Version (name={name}, version={version}) not found")
+        return found
+
+    def webhook(self, webhook_id: str) -> WebhookUpdated:
+        """Return a webhook as it is.
+
+        Raises:
+            NotFound: there is none of that id, or it was deleted.
+        """
+        if (found := self.webhooks.get(webhook_id)) is None:
+            raise NotFound(f"Webhook with ID {webhook_id[:80]} not found.")
         return found
 
     def next_experiment_id(self) -> str:

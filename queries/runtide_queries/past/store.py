@@ -54,6 +54,13 @@ LATEST: dict[str, tuple[str, str]] = {
             "requested_at bigint, removed boolean"
         ),
     ),
+    "webhooks": (
+        "webhook_id",
+        (
+            "name text, url text, events text, description text, secret text, status text, created_at bigint, "
+            "updated_at bigint, deleted boolean"
+        ),
+    ),
     "deployments": (
         "endpoint",
         (

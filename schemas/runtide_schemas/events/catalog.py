@@ -273,6 +273,45 @@ class DeploymentRemoved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookCreated:
+    """An address is told of what happens in the model registry from now on."""
+
+    answer: Answer
+    webhook_id: str
+    name: str
+    url: str
+    events: tuple[str, ...]
+    description: str = ""
+    secret: str = ""
+    status: str = "ACTIVE"
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookUpdated:
+    """A webhook changed; this is all that it is now."""
+
+    answer: Answer
+    webhook_id: str
+    name: str
+    url: str
+    events: tuple[str, ...]
+    description: str = ""
+    secret: str = ""
+    status: str = "ACTIVE"
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookDeleted:
+    """A webhook is told nothing more."""
+
+    answer: Answer
+    webhook_id: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRejected:
     """A request was refused; nothing changed."""
 

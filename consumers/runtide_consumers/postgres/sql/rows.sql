@@ -115,6 +115,25 @@ on conflict (name, version) do update set
     run_link = excluded.run_link,
     location = excluded.location;
 
+-- name: load_webhooks
+select t.* from unnest($webhook_id::text[]) as k (webhook_id) join webhooks t using (webhook_id);
+
+-- name: save_webhooks
+insert into webhooks
+select * from unnest(
+    $webhook_id::text[], $name::text[], $url::text[], $events::text[], $description::text[], $secret::text[],
+    $status::text[], $created_at::bigint[], $updated_at::bigint[], $deleted::boolean[])
+on conflict (webhook_id) do update set
+    name = excluded.name,
+    url = excluded.url,
+    events = excluded.events,
+    description = excluded.description,
+    secret = excluded.secret,
+    status = excluded.status,
+    created_at = excluded.created_at,
+    updated_at = excluded.updated_at,
+    deleted = excluded.deleted;
+
 -- name: load_endpoints
 select t.* from unnest($endpoint::text[]) as k (endpoint) join endpoints t using (endpoint);
 

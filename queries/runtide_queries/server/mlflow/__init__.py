@@ -14,6 +14,7 @@ from runtide_queries.server.mlflow import (
     registered_models,
     runs,
     server_info,
+    webhooks,
 )
 
 ROUTES = (
@@ -24,5 +25,6 @@ ROUTES = (
     *inputs.ROUTES,
     *registered_models.ROUTES,
     *model_versions.ROUTES,
+    *webhooks.ROUTES,
     *server_info.ROUTES,
 )
