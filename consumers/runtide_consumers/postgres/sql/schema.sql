@@ -271,6 +271,8 @@ create table if not exists model_versions (
     created_at bigint not null,
     updated_at bigint not null,
     deleted boolean not null,
+    run_link text not null default '',
+    location text not null default '',
     primary key (name, version)
 );
 create index if not exists model_versions_by_run on model_versions (run_id) where run_id <> '';
@@ -289,6 +291,21 @@ create table if not exists model_aliases (
     version bigint not null,
     primary key (name, alias)
 );
+
+-- secret is encrypted; whoever delivers has the key.
+create table if not exists webhooks (
+    webhook_id text primary key,
+    name text not null,
+    url text not null,
+    events text not null,
+    description text not null,
+    secret text not null,
+    status text not null,
+    created_at bigint not null,
+    updated_at bigint not null,
+    deleted boolean not null
+);
+create index if not exists webhooks_by_age on webhooks (created_at desc, webhook_id) where not deleted;
 
 create table if not exists rejected_requests (
     request_id text primary key,
