@@ -81,3 +81,9 @@ ORDER BY v.version
 SELECT model_id, run_id, uri, digest, flavors
 FROM logged_models
 WHERE model_id = $model_id
+
+-- name: list_versions_of_logged_model
+SELECT name, version
+FROM model_versions
+WHERE model_id = $model_id AND NOT deleted
+ORDER BY created_at, name, version

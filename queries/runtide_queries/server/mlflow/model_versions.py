@@ -4,6 +4,7 @@ from typing import Any
 
 from runtide_queries.models import ModelVersion, get_model_version
 from runtide_queries.server.mlflow.calls import Call, call_routes
+from runtide_queries.server.mlflow.logged_models import note_versions
 from runtide_queries.server.mlflow.registry_entities import created_version, model_version
 from runtide_queries.server.mlflow.registry_names import checked_tags, model_name, tag_key, version_number
 from runtide_queries.server.mlflow.version_sources import PROMPT_TAG, check_prompt_source, checked_source
@@ -37,6 +38,8 @@ async def create(call: Call) -> Any:
         location=source.location,
     )
     fact = await call.stores.commands.ask(request, actor=call.actor)
+    if fact.model_id:
+        await note_versions(call, fact.model_id)
     return {"model_version": created_version(fact)}
 
 
