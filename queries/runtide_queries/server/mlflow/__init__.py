@@ -17,6 +17,7 @@ from runtide_queries.server.mlflow import (
     runs,
     searches,
     server_info,
+    unsupported,
     webhooks,
 )
 
@@ -33,4 +34,5 @@ ROUTES = (
     *model_versions.ROUTES,
     *webhooks.ROUTES,
     *server_info.ROUTES,
+    *unsupported.ROUTES,
 )
