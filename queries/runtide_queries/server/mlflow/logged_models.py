@@ -1,6 +1,5 @@
 """Logged models: announced, finalised, described and deleted by facts in the log, beside those of the run that made them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +20,6 @@ from runtide_queries.server.mlflow.experiments import experiment_id, known
 from runtide_queries.server.mlflow.runs import active
 from runtide_queries.server.mlflow.validation import check_run_id
 from runtide_queries.server.policy import Policy
-from runtide_queries.statements import load
 from runtide_schemas.errors import InvalidRequest, NotFound
 from runtide_schemas.events.logged_models import (
     LoggedModelCreated,
@@ -42,7 +40,6 @@ STATUSES = {
     "LOGGED_MODEL_READY": "READY",
     "LOGGED_MODEL_UPLOAD_FAILED": "FAILED",
 }
-_VERSIONS = "mlflow.modelVersions"
 _NOT_IN_NAMES = ("/", ":", ".", "%", '"', "'")
 _LONGEST_NAME, _LONGEST_KEY, _LONGEST_VALUE = 500, 255, 65_535
 _LONGEST_TYPE = 500
@@ -178,19 +175,6 @@ async def link_models(call: Call, run_id: str, links: Sequence[ModelLink]) -> No
         check_text(link.model_id, "model_id", _LONGEST_KEY)
     if links:
         await call.stores.commands.state(RunModelsLinked(run_id=run_id, links=tuple(links)), actor=call.actor)
-
-
-async def note_versions(call: Call, model_id: str) -> None:
-    """Have a model's tag list the versions that were registered of it; nothing of a model that is not known here."""
-    await call.stores.fresh.everything()
-    try:
-        found = await get_logged_model(call.stores.postgres, model_id)
-    except NotFound:
-        return
-    rows = await call.stores.postgres.rows(load("models")["list_versions_of_logged_model"], model_id=model_id)
-    listed = json.dumps([{"name": row["name"], "version": row["version"]} for row in rows])
-    body = LoggedModelTagsSet(run_id=found.info.run_id, model_id=model_id, tags={_VERSIONS: listed}, at=now_ms())
-    await call.stores.commands.state(body, actor=call.actor)
 
 
 async def _found(call: Call, *, allow_deleted: bool = False) -> LoggedModelDetail:
