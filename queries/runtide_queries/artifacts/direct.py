@@ -1,11 +1,12 @@
 """URLs by which clients reach an object store themselves, for a while: signed by the store's own client, with its rights."""
 
+import errno
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from runtide_schemas.errors import NotFound
+from runtide_schemas.errors import InvalidRequest, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ class DirectS3:
 
     def complete(self, key: str, upload: str, parts: Sequence[tuple[int, str]]) -> None:
         """Make an object of the parts, given by number and tag."""
+        if not all(tag for _, tag in parts):
+            raise InvalidRequest("each part needs the ETag that the store answered with when it was sent")
         bucket, name, _ = self._files.split_path(key)
         named = [{"PartNumber": number, "ETag": tag} for number, tag in sorted(parts)]
         self._call(
@@ -49,6 +52,12 @@ class DirectS3:
             self._files.call_s3(method, **arguments)
         except FileNotFoundError as error:
             raise NotFound(f"the store has no upload {upload[:100]!r}; begin it again") from error
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise InvalidRequest(
+                f"the store refuses what was said of upload {upload[:100]!r}: {error.strerror}"
+            ) from error
 
 
 def download_url(files: Any, protocol: str, key: str, seconds: int) -> str | None:
