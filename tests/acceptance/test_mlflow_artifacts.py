@@ -1,8 +1,10 @@
 """MLflow's unmodified client and a stack: its files go through the gateway, and the log says of each what it is."""
 
+import asyncio
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from runtide.kafka import KafkaSettings
+from runtide_schemas.events.runs import ModelLogged
 from tests.acceptance.stack import RunningStack
+from tests.integration.gateway_stack import log_writer
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 MIB = 1024 * 1024
@@ -31,7 +36,7 @@ with mlflow.start_run() as run:
         mlflow.log_artifact(str(folder / "large.bin"))
 client = mlflow.MlflowClient()
 run_id = run.info.run_id
-there = Path(client.download_artifacts(run_id, "", str(folder)))
+there = Path(mlflow.artifacts.download_artifacts(artifact_uri=run.info.artifact_uri))
 print(json.dumps({
     "run_id": run_id,
     "experiment_id": run.info.experiment_id,
@@ -40,7 +45,7 @@ print(json.dumps({
     "saved": [(one.path, one.is_dir, one.file_size) for one in client.list_artifacts(run_id, "saved/inner")],
     "of a file": [one.path for one in client.list_artifacts(run_id, "note.txt")],
     "missing": [one.path for one in client.list_artifacts(run_id, "missing")],
-    "note": mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt"),
+    "note": mlflow.artifacts.load_text(f"{run.info.artifact_uri}/note.txt"),
     "large": (there / "large.bin").exists() and (there / "large.bin").read_bytes() == (folder / "large.bin").read_bytes(),
 }))
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -232,3 +237,31 @@ def test_what_nobody_knows(stack: RunningStack, client: httpx.Client) -> None:
     assert client.put(stray, content=b"x").status_code == 200, "MLflow's proxy does not ask whose it is"
     assert facts(stack, "0" * 32) == {}
     assert stack.postgres("select 1 from runs where run_id = $1", "0" * 32) == []
+
+
+def test_a_logged_models_files_are_its_runs(
+    stack: RunningStack, client: httpx.Client, logged: tuple[Path, dict[str, Any]]
+) -> None:
+    """Where MLflow puts a model's files is beside its run; the facts about them are the run's all the same."""
+    run_id, model_id = logged[1]["run_id"], f"m-{uuid.uuid4().hex}"
+    place = f"{logged[1]['experiment_id']}/models/{model_id}/artifacts"
+    model = ModelLogged(
+        run_id=run_id, model_id=model_id, name="net", artifact_path="", uri=f"mlflow-artifacts:/{place}", digest="", size=0, flavors=(), at=1
+    )  # fmt: skip
+
+    async def publish() -> None:
+        async with log_writer(KafkaSettings(bootstrap=stack.file.broker)) as log:
+            await log.publish(model, uuid.uuid4().hex)
+
+    asyncio.run(publish())
+    for path, folder in ((f"{place}/data/MLmodel", place), (f"{place}x/MLmodel", ""), (f"other/{place}/MLmodel", "")):
+        assert client.put(f"/api/2.0/mlflow-artifacts/artifacts/{path}", content=folder.encode()).status_code == 200
+    found = {path: one["uri"] for path, one in facts(stack, run_id).items() if path.startswith("models/")}
+    assert found == {f"models/{model_id}/data/MLmodel": f"mlflow-artifacts:/{place}/data/MLmodel"}
+    about = f"/api/2.0/mlflow/logged-models/{model_id}/artifacts"
+    listed = client.get(f"{about}/directories", params={"artifact_directory_path": "data"}).json()
+    assert listed["files"] == [{"path": "data/MLmodel", "is_dir": False, "file_size": len(place)}]
+    got = client.get(f"{about}/files", params={"artifact_file_path": "data/MLmodel"})
+    assert got.text == place
+    assert client.get(f"{about}/files", params={"artifact_file_path": "../x"}).status_code == 400
+    assert client.get(f"{about}/files").status_code == 400

@@ -70,7 +70,7 @@ def download_url(files: Any, protocol: str, key: str, seconds: int) -> str | Non
     try:
         return str(files.sign(key, expiration=seconds, **options(key.rpartition("/")[2])))
     except Exception as error:  # noqa: BLE001  # each store's client has exceptions of its own for credentials that cannot sign
-        log.warning("%s: no URL can be signed with these credentials: %s", protocol, error)
+        log.info("%s: no URL can be signed with these credentials: %s", protocol, error)
         return None
 
 

@@ -64,6 +64,25 @@ class ArtifactFacts:
         )
         await self._commands.state(fact, actor=actor)
 
+    async def model_place(self, model_id: str) -> ModelPlace:
+        """Return where a logged model lies, which never changes.
+
+        Raises:
+            NotFound: the log knows none of that id.
+            TransientError: the log or the state store is away.
+        """
+        if (known := self._models.get(model_id)) is not None:
+            return known
+        try:
+            model = await get_model_place(self._postgres, model_id)
+        except NotFound:
+            await self._fresh.everything()
+            model = await get_model_place(self._postgres, model_id)
+        self._models[model_id] = model
+        if len(self._models) > _MOST_MODELS:
+            self._models.popitem(last=False)
+        return model
+
     async def _owner(self, path: str) -> tuple[str, str] | None:
         """Return a file's run and what its path is among the run's artifacts."""
         for match in _MODEL.finditer(path):
@@ -84,22 +103,11 @@ class ArtifactFacts:
     async def _run_of_model(self, model_id: str, place: str) -> str | None:
         """Return the run of a logged model that lies at a place; None of one outside of any run."""
         try:
-            model = self._models.get(model_id) or await self._model(model_id)
+            model = await self.model_place(model_id)
         except NotFound:
             return None
         of_run = model.run_id != model_id.removeprefix("m-")
         return model.run_id if of_run and self._artifacts.kept_at(model.uri) == place else None
-
-    async def _model(self, model_id: str) -> ModelPlace:
-        try:
-            model = await get_model_place(self._postgres, model_id)
-        except NotFound:
-            await self._fresh.everything()
-            model = await get_model_place(self._postgres, model_id)
-        self._models[model_id] = model
-        if len(self._models) > _MOST_MODELS:
-            self._models.popitem(last=False)
-        return model
 
 
 def stated_by_client(request: Request) -> bool:

@@ -26,7 +26,7 @@ def is_signed(request: Request) -> bool:
     expires = request.query_params.get("expires", "")
     if not expires.isascii() or not expires.isdecimal() or len(expires) > 12 or int(expires) < time.time():
         return False
-    wanted = _signature(request.app.state.settings, request.method, request.url.path, int(expires))
+    wanted = _signature(request.app.state.settings, request.method, request.scope["path"], int(expires))
     return hmac.compare_digest(wanted.encode(), request.query_params.get("signature", "").encode())
 
 

@@ -20,7 +20,7 @@ from runtide_queries.server.mlflow.transfers import download_url, upload_url
 from runtide_queries.server.mlflow.validation import check_run_id
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.stores import AskStores, Stores
-from runtide_queries.stored_artifacts import ModelPlace, get_model_place, get_version_source, list_directory
+from runtide_queries.stored_artifacts import get_version_source, list_directory
 from runtide_schemas.errors import InvalidRequest, NotFound
 
 PAGE_SIZE = 10_000
@@ -42,7 +42,7 @@ async def list_run(call: Call) -> Any:
 
 async def list_model(call: Call) -> Any:
     """List a directory of a logged model."""
-    model = await _model(call.stores, call.path["model_id"])
+    model = await call.stores.artifact_facts.model_place(call.path["model_id"])
     return await _listing(call, model.uri, model.run_id, model.artifact_path, call.text("artifact_directory_path"))
 
 
@@ -53,7 +53,7 @@ async def get_of_run(call: Call) -> Response:
 
 async def get_of_model(call: Call) -> Response:
     """Download a logged model's file."""
-    model = await _model(call.stores, call.path["model_id"])
+    model = await call.stores.artifact_facts.model_place(call.path["model_id"])
     return await _download(call, model.uri, "artifact_file_path")
 
 
@@ -86,7 +86,9 @@ async def presign_upload(call: Call) -> Any:
         raise InvalidRequest("Exactly one of run_id and model_id must be provided.")
     path, seconds = check_path(call.text("path", required=True)), _seconds(call)
     root = (
-        await _root_of_run(call.stores, check_run_id(run_id)) if run_id else (await _model(call.stores, model_id)).uri
+        await _root_of_run(call.stores, check_run_id(run_id))
+        if run_id
+        else (await call.stores.artifact_facts.model_place(model_id)).uri
     )
     return {"presigned_url": upload_url(call.request, _kept(call.stores, root, path), seconds), "headers": {}}
 
@@ -151,12 +153,6 @@ async def _root_of_run(stores: Stores, run_id: str) -> str:
     return (await stores.recent.state(run_id)).artifact_uri or ""
 
 
-async def _model(stores: Stores, model_id: str) -> ModelPlace:
-    """Return where a logged model lies, as the log says by now."""
-    await stores.fresh.everything()
-    return await get_model_place(stores.postgres, model_id)
-
-
 async def _root_of_version(stores: Stores, name: str, version: int) -> str:
     """Return the URI of a version's files."""
     for _ in range(_MOST_STEPS):
@@ -168,7 +164,7 @@ async def _root_of_version(stores: Stores, name: str, version: int) -> str:
         if scheme != "models":
             return source
         if _MODEL_ID.fullmatch(first):
-            return (await _model(stores, first)).uri
+            return (await stores.artifact_facts.model_place(first)).uri
         if not rest.isascii() or not rest.isdecimal():
             break
         name, version = first, int(rest[:18])
