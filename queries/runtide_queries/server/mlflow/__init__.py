@@ -12,9 +12,13 @@ from runtide_queries.server.mlflow import (
     logging,
     metrics,
     model_history,
+    model_versions,
+    registered_models,
     runs,
     searches,
     server_info,
+    unsupported,
+    webhooks,
 )
 
 ROUTES = (
@@ -26,5 +30,9 @@ ROUTES = (
     *logged_models.ROUTES,
     *model_history.ROUTES,
     *searches.ROUTES,
+    *registered_models.ROUTES,
+    *model_versions.ROUTES,
+    *webhooks.ROUTES,
     *server_info.ROUTES,
+    *unsupported.ROUTES,
 )
