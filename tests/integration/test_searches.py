@@ -96,7 +96,7 @@ async def logged(postgres: Postgres, size: int = 2, **asked: Any) -> list[str]:
     token = ""
     while True:
         page = await search_logged_models(postgres, LoggedModelSearch(**asked, page_size=size, page_token=token))
-        ids += [one.model_id for one in page.models]
+        ids += [one.info.model_id for one in page.models]
         if not (token := page.next_page_token):
             return ids
 
@@ -294,7 +294,7 @@ async def test_logged_models_are_found_with_what_belongs_to_them(store: Any, pos
     unseen = (LoggedModelOrder(field_name="metrics.acc", dataset=OnDataset(name="train", digest="d2")),)
     assert await logged(postgres, order_by=unseen) == ["m-b", "m-c", "m-a"]
     (one,) = (await search_logged_models(postgres, LoggedModelSearch(filter="tags.k = 'v'"))).models
-    assert (one.experiment_id, one.params, one.tags, one.flavors) == ("1", {"p": "1"}, {"k": "v"}, ("sklearn",))
+    assert (one.info.experiment_id, one.params, one.tags, one.info.flavors) == ("1", {"p": "1"}, {"k": "v"}, ("sklearn",))
     assert [(point.dataset_name, point.value) for point in one.metrics] == [("", 0.5), ("train", 0.9)]
 
 
