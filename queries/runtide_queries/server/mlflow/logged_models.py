@@ -79,7 +79,7 @@ async def finalize(call: Call) -> Any:
     if "status" not in call:
         raise missing("status")
     status, message = call.choice("status", STATUSES, None), call.text("status_message")
-    found = await _found(call)
+    found = await _found(call, allow_deleted=True)
     body = LoggedModelFinalized(
         run_id=found.info.run_id,
         model_id=found.info.model_id,
