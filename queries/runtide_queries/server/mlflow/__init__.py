@@ -5,7 +5,7 @@ other module is an area with its table of routes. What the API is: mlflow.org, `
 ``model_registry.proto``; texts and codes that clients go by are MLflow's.
 """
 
-from runtide_queries.server.mlflow import experiments, inputs, logging, metrics, runs, server_info
+from runtide_queries.server.mlflow import artifacts, experiments, inputs, logging, metrics, runs, server_info, transfers
 
 ROUTES = (
     *experiments.ROUTES,
@@ -13,5 +13,7 @@ ROUTES = (
     *logging.ROUTES,
     *metrics.ROUTES,
     *inputs.ROUTES,
+    *artifacts.ROUTES,
+    *transfers.ROUTES,
     *server_info.ROUTES,
 )
