@@ -24,6 +24,7 @@ CLIENT = """
 import json, os, sys
 from pathlib import Path
 import mlflow
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 folder = Path(sys.argv[1])
 with mlflow.start_run() as run:
@@ -34,24 +35,22 @@ with mlflow.start_run() as run:
     mlflow.log_dict({"a": 1}, "settings/a.json")
     if (folder / "large.bin").exists():
         mlflow.log_artifact(str(folder / "large.bin"))
-client = mlflow.MlflowClient()
 run_id = run.info.run_id
+repository = get_artifact_repository(run.info.artifact_uri)
 there = Path(mlflow.artifacts.download_artifacts(artifact_uri=run.info.artifact_uri))
 print(json.dumps({
     "run_id": run_id,
     "experiment_id": run.info.experiment_id,
     "uri": run.info.artifact_uri,
-    "root": [(one.path, one.is_dir, one.file_size) for one in client.list_artifacts(run_id)],
-    "saved": [(one.path, one.is_dir, one.file_size) for one in client.list_artifacts(run_id, "saved/inner")],
-    "of a file": [one.path for one in client.list_artifacts(run_id, "note.txt")],
-    "missing": [one.path for one in client.list_artifacts(run_id, "missing")],
+    "root": [(one.path, one.is_dir, one.file_size) for one in repository.list_artifacts()],
+    "saved": [(one.path, one.is_dir, one.file_size) for one in repository.list_artifacts("saved/inner")],
+    "of a file": [one.path for one in repository.list_artifacts("note.txt")],
+    "missing": [one.path for one in repository.list_artifacts("missing")],
     "note": mlflow.artifacts.load_text(f"{run.info.artifact_uri}/note.txt"),
     "large": (there / "large.bin").exists() and (there / "large.bin").read_bytes() == (folder / "large.bin").read_bytes(),
 }))
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-repository = get_artifact_repository(run.info.artifact_uri)
 repository.delete_artifacts("saved")
-assert [one.path for one in client.list_artifacts(run_id, "saved")] == []
+assert repository.list_artifacts("saved") == []
 """
 
 OF_THE_SDK = """
