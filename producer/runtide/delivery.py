@@ -41,13 +41,15 @@ class DeliveryWindow:
         settings: KafkaSettings,
         on_trouble: Callable[[str, str], None] | None = None,
         quiet: int = logging.WARNING,
+        linger_ms: int | None = None,
     ) -> None:
         """``on_trouble`` hears in words about every failed connection or delivery, and "" when it works again.
 
-        Its second argument is ``refused``.
+        Its second argument is ``refused``. ``linger_ms``: how long a record may wait for others to travel with.
         """
         self.refused = ""
         self._settings = settings
+        self._producer_options = {} if linger_ms is None else {"linger_ms": linger_ms}
         self._on_trouble = on_trouble or (lambda text, _: log.warning("%s", text) if text else None)
         self._unsettled: dict[Outgoing, None] = {}
         """In the order of ``submit``. What is settled leaves it at once: one that waits must not keep later ones in memory."""
@@ -106,7 +108,7 @@ class DeliveryWindow:
             watching: asyncio.Task[None] | None = None
             try:
                 registry = registry_for(self._settings.schema_registry)
-                producer = new_producer(self._settings)
+                producer = new_producer(self._settings, **self._producer_options)
                 await asyncio.wait_for(producer.start(), START_TIMEOUT_S)
                 self.refused = ""
                 watching = asyncio.create_task(self._watch(producer), name="watch-access")

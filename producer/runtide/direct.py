@@ -4,19 +4,19 @@ A service has its own durable source to start again from; a training job has not
 """
 
 import asyncio
-from collections import defaultdict
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from runtide.delivery import DeliveryWindow
 from runtide.kafka import MAX_EVENT_BYTES, KafkaSettings, describe
+from runtide.numbering import Numbering, OneWriter
 from runtide.outgoing import Outgoing
 from runtide_schemas import topics
 from runtide_schemas.codec import encode
 from runtide_schemas.envelope import Envelope, to_headers
 from runtide_schemas.errors import InvalidRequest, TransientError
-from runtide_schemas.identity import WriterId, new_writer_id, now_ms, uuid7
+from runtide_schemas.identity import new_writer_id, now_ms, uuid7
 from runtide_schemas.routing import key_of, subject_of, topic_of
 
 _RUN_TOPICS = (topics.RUNS, topics.METRICS)
@@ -40,13 +40,24 @@ class DirectPublisher:
     (topic, run) for the topics about runs and per topic for the others.
     """
 
-    def __init__(self, settings: KafkaSettings, service: str, deadline: float = 30.0) -> None:
-        """``deadline``: seconds that ``publish`` tries before it gives up."""
-        self.writer: WriterId = new_writer_id()
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        service: str,
+        deadline: float = 30.0,
+        numbering: Numbering | None = None,
+        linger_ms: int | None = None,
+    ) -> None:
+        """``deadline``: seconds that ``publish`` tries before it gives up; ``numbering``: one writer when None.
+
+        ``linger_ms``: how long an event may wait for others to travel with; as the SDK's do when None.
+        """
+        self.writer = new_writer_id()
+        self._numbering = numbering or OneWriter(self.writer)
         self._settings = settings
         self._source = f"/services/{service}/{self.writer}"
         self._deadline = deadline
-        self._next_seq: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._linger_ms = linger_ms
         self._window: DeliveryWindow | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -56,7 +67,7 @@ class DirectPublisher:
         Raises:
             FatalError: there is a schema registry, and it refuses a schema of ours or lacks one and may not be given it.
         """
-        self._window = DeliveryWindow(self._settings)
+        self._window = DeliveryWindow(self._settings, linger_ms=self._linger_ms)
         await self._window.prepare()
         self._running = asyncio.create_task(self._window.run(), name="direct-publisher")
         return self
@@ -104,14 +115,18 @@ class DirectPublisher:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         record = Outgoing(
             topic=topic_of(body),
-            key=key_of(body, self.writer),
+            key=key_of(body, envelope.writer),
             value=value,
             headers=to_headers(envelope),
             timestamp_ms=envelope.time,
             acknowledged=lambda metadata: None if answer.done() else answer.set_result(metadata),
             partition=partition,
         )
-        metadata = await self._delivered(self._window, self._running, record, answer, envelope)
+        try:
+            metadata = await self._delivered(self._window, self._running, record, answer, envelope)
+        except TransientError:
+            self._numbering.give_up(*_about(body))
+            raise
         return Published(envelope.id, record.topic, metadata.partition, metadata.offset, envelope.seq)
 
     async def _delivered(
@@ -138,18 +153,20 @@ class DirectPublisher:
         )
 
     def _envelope(self, body: object, actor: str, cause: str, at: int, event_id: str | None) -> Envelope:
-        topic = topic_of(body)
-        about = (topic, getattr(body, "run_id", "") if topic in _RUN_TOPICS else "")
-        seq = self._next_seq[about]
-        self._next_seq[about] = seq + 1
+        writer, seq = self._numbering.take(*_about(body))
         return Envelope(
             id=event_id or uuid7(at),
             type=type(body).__name__,
             subject=subject_of(body),
-            writer=self.writer,
+            writer=writer,
             seq=seq,
             time=at,
             source=self._source,
             actor=actor,
             cause=cause,
         )
+
+
+def _about(body: object) -> tuple[str, str]:
+    topic = topic_of(body)
+    return topic, getattr(body, "run_id", "") if topic in _RUN_TOPICS else ""

@@ -21,6 +21,7 @@ STATUSES: dict[str, int] = {
     "INVALID_PARAMETER_VALUE": 400,
     "BAD_REQUEST": 400,
     "RESOURCE_ALREADY_EXISTS": 400,
+    "INVALID_STATE": 400,
     "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403,
     "RESOURCE_DOES_NOT_EXIST": 404,
@@ -31,7 +32,8 @@ STATUSES: dict[str, int] = {
     "NOT_IMPLEMENTED": 501,
     "TEMPORARILY_UNAVAILABLE": 503,
 }
-"""MLflow's error codes (``mlflow/exceptions.py``) that we answer, with their HTTP statuses."""
+"""MLflow's error codes (``mlflow/exceptions.py``) that we answer, with their HTTP statuses; INVALID_STATE is its 500, but no fault
+of ours, and its clients would try for minutes."""
 
 _LARGEST_INTEGER = 2**64 - 1
 

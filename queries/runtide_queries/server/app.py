@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from runtide.kafka import KafkaSettings
 from runtide_queries.artifacts import ArtifactStorage
+from runtide_queries.server import mlflow
 from runtide_queries.server.answers import error_answer, refusal
 from runtide_queries.server.body_limits import body_limits
 from runtide_queries.server.measures import Measured, Measures
@@ -43,6 +44,7 @@ ROUTES = (
     *sql.ROUTES,
     *intake.ROUTES,
     *artifacts.ROUTES,
+    *mlflow.ROUTES,
     *PAGES,
 )
 _log = logging.getLogger(__name__)

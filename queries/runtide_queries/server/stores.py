@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from runtide.kafka import KafkaSettings
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_queries.artifacts import ArtifactStorage
+from runtide_queries.commands import Commands, Ends, Freshness, RecentRuns, RunState
 from runtide_queries.decisions import Decisions
 from runtide_queries.history import History
 from runtide_queries.intake import Intake
@@ -21,6 +22,7 @@ from runtide_queries.past import Moments
 from runtide_queries.postgres import Postgres
 from runtide_queries.projections import OtherProjections
 from runtide_queries.quarantine import Quarantines, quarantines
+from runtide_queries.run_states import get_run_state
 from runtide_queries.sandbox import Limits, Sandbox
 from runtide_queries.server.settings import GatewaySettings
 
@@ -42,6 +44,12 @@ class Stores:
     operators: Operators
     schemas: SchemaRegistry
     others: OtherProjections
+    commands: Commands
+    recent: RecentRuns
+    fresh: Freshness
+    """Of the state in PostgreSQL."""
+    fresh_history: Freshness
+    """Of the history in DuckDB."""
 
     @property
     def moments(self) -> Moments:
@@ -85,6 +93,18 @@ async def open_stores(
                 return await get_positions(postgres)
             return await (history if projection == "duckdb" else others.named(projection)).positions()
 
+        ends = Ends(log.ends)
+        fresh = Freshness("postgres", ends, lambda: get_positions(postgres))
+        fresh_history = Freshness("duckdb", ends, history.positions)
+
+        async def look_up(run_id: str) -> RunState:
+            await fresh.run(run_id)
+            return await get_run_state(postgres, run_id)
+
+        recent = RecentRuns(kafka, look_up)
+        stack.push_async_callback(recent.close)
+        commands = Commands(kafka, decisions, (fresh, fresh_history))
+        stack.push_async_callback(commands.close)
         operators = Operators(kafka, log, positions_of)
         stack.push_async_callback(operators.close)
         yield Stores(
@@ -98,6 +118,10 @@ async def open_stores(
             operators=operators,
             schemas=registry_for(kafka.schema_registry),
             others=others,
+            commands=commands,
+            recent=recent,
+            fresh=fresh,
+            fresh_history=fresh_history,
         )
 
 

@@ -138,3 +138,42 @@ SELECT run_id, key, last_value, latest.step AS last_step, latest.timestamp AS la
     max_value + 0.0 AS max_value, point_count, nan_count
 FROM summaries
 ORDER BY run_id, key
+
+-- name: distinct_points
+-- A page of the distinct points of one curve, in MLflow's order, behind one of them. The value is text, for JSON has no NaN.
+SELECT DISTINCT timestamp, step, value
+FROM metrics
+WHERE run_id = $run_id AND key = $key
+    AND (timestamp, step, value) > ($after_timestamp::BIGINT, $after_step::BIGINT, $after_value::VARCHAR::DOUBLE)
+ORDER BY timestamp, step, value
+LIMIT $most
+
+-- name: points_of_runs
+SELECT DISTINCT run_id, timestamp, step, value
+FROM metrics
+WHERE run_id IN (SELECT unnest($run_ids::VARCHAR[])) AND key = $key
+ORDER BY run_id, timestamp, step, value
+LIMIT $most
+
+-- name: sampled_points
+-- At most about $most steps of one metric, evenly from those that any of the runs has, and the first and last of each run.
+WITH points AS (
+    SELECT DISTINCT run_id, timestamp, step, value
+    FROM metrics
+    WHERE run_id IN (SELECT unnest($run_ids::VARCHAR[])) AND key = $key AND step BETWEEN $low::BIGINT AND $high::BIGINT
+),
+steps AS (
+    SELECT step, row_number() OVER (ORDER BY step) - 1 AS place, count(*) OVER () AS total
+    FROM (SELECT DISTINCT step FROM points)
+),
+chosen AS (
+    SELECT step
+    FROM steps
+    WHERE place = 0 OR place = total - 1 OR place * $most // total <> (place - 1) * $most // total
+),
+edges AS (SELECT run_id, min(step) AS first_step, max(step) AS last_step FROM points GROUP BY run_id)
+SELECT p.run_id, p.timestamp, p.step, p.value
+FROM points p
+JOIN edges e ON e.run_id = p.run_id
+WHERE p.step IN (SELECT step FROM chosen) OR p.step = e.first_step OR p.step = e.last_step
+ORDER BY p.run_id, p.step, p.timestamp, p.value

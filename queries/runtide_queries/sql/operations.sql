@@ -34,9 +34,9 @@ ORDER BY topic, partition
 
 -- name: get_writer_positions
 -- Of the topics that the state store folds: each request is answered by a fact of its own in the catalogue, and the
--- store never sees the requests themselves. Services (gateway, watcher) state things about a run and never open or close.
+-- store never sees the requests themselves. Services (gateway, watcher) state things about a run and never close.
 SELECT p.writer_id, p.topic, p.next_seq, p.final_count, p.heard_at, w.rank, w.host, w.pid, w.closed_at, w.close_reason,
-    w.writer_id IS NULL AND EXISTS (
+    w.client = 'gateway' OR w.writer_id IS NULL AND EXISTS (
         SELECT 1
         FROM history h
         WHERE h.kind = 'run' AND h.entity = p.run_id AND h.writer_id = p.writer_id AND h.source LIKE '/services/%'

@@ -91,3 +91,21 @@ LEFT JOIN LATERAL (
     WHERE metric_summaries.run_id = page.run_id
 ) m ON true
 ORDER BY /*page_order*/
+
+-- name: get_run_state
+SELECT r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_time, r.end_time, r.artifact_uri,
+    CASE WHEN r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'deleted' THEN 'deleted' ELSE r.lifecycle_stage END
+        AS lifecycle_stage
+FROM runs r
+LEFT JOIN experiments e ON e.experiment_id = r.experiment_id
+WHERE r.run_id = $run_id
+
+-- name: get_params_of
+SELECT key, value
+FROM params
+WHERE run_id = $run_id AND key = ANY ($keys::text[])
+
+-- name: get_tag
+SELECT key, value
+FROM tags
+WHERE run_id = $run_id AND key = $key

@@ -1,0 +1,12 @@
+"""What clients of the gateway ask to have written: facts about runs, which are published, and requests, which the registrar
+decides; and how long a read has to wait to see what was written before it.
+
+Start at ``commands.py``; ``freshness.py`` is the read's side, ``recent_runs.py`` what the log said about runs lately.
+"""
+
+from runtide_queries.commands.commands import Commands
+from runtide_queries.commands.freshness import Ends, Freshness
+from runtide_queries.commands.point_batches import Point
+from runtide_queries.commands.recent_runs import RecentRuns, RunState
+
+__all__ = ["Commands", "Ends", "Freshness", "Point", "RecentRuns", "RunState"]

@@ -1,0 +1,259 @@
+"""What the log said lately about runs: enough to decide about a write without waiting for a projection.
+
+Follows the end of ``runtide.runs``. A run that began before it was followed is looked up in the state store once, and followed
+from then on. Of a run that a gateway began all params are known, for nobody could log one before: so in which order two
+values came is decided here, by the log's own order, as every fold of the log decides it.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+
+from runtide.kafka import KafkaSettings, describe, new_consumer, stop_consumer
+from runtide.schema_registry import SchemaRegistry, registry_for
+from runtide_queries.commands.freshness import Written
+from runtide_queries.log import partitions_in
+from runtide_schemas import topics
+from runtide_schemas.codec import decode
+from runtide_schemas.envelope import Envelope, from_headers
+from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
+from runtide_schemas.events.runs import (
+    ParamsLogged,
+    RunDeleted,
+    RunEnded,
+    RunLost,
+    RunPurged,
+    RunRecovered,
+    RunRestored,
+    RunStarted,
+    RunUpdated,
+)
+
+MOST_RUNS = 10_000
+MOST_PARAMS = 2_000
+"""Most params of a run that are kept in memory; of a run with more the state store is asked."""
+REACHED_S = 10.0
+_POLL_MS = 500
+_PAUSE_S = 1.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """A run as far as writes and their answers depend on it. Times are Unix milliseconds.
+
+    Attributes:
+        params: all its params; None: not known here.
+    """
+
+    run_id: str
+    experiment_id: str
+    name: str
+    user_id: str
+    status: str
+    start_time: int | None
+    end_time: int | None
+    artifact_uri: str
+    lifecycle_stage: str
+    params: dict[str, str] | None = field(default=None, compare=False)
+
+
+LookUp = Callable[[str], Awaitable[RunState]]
+"""Reads a run's state from the store, complete to all that the log said of it. Raises NotFound."""
+
+
+class RecentRuns:
+    """Runs that were written to lately. Belongs to one event loop; follows the log from the first question on."""
+
+    def __init__(self, kafka: KafkaSettings, look_up: LookUp) -> None:
+        self._settings = kafka
+        self._look_up = look_up
+        self._runs: OrderedDict[str, RunState] = OrderedDict()
+        self._doubtful: dict[str, int] = {}
+        """Runs being looked up, and how often something was said about them meanwhile."""
+        self._positions: dict[int, int] = {}
+        self._news = asyncio.Condition()
+        self._following: asyncio.Task[None] | None = None
+        self._follows = 0
+        """Which time it is that the log is followed; 0 while it is not."""
+        self._times = 0
+
+    def start(self) -> None:
+        """Begin to follow, unless that goes on already."""
+        if self._following is None or self._following.done():
+            self._following = asyncio.create_task(self._follow(), name="recent runs")
+
+    async def close(self) -> None:
+        """Stop following."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait({self._following}, timeout=5.0)
+
+    async def state(self, run_id: str) -> RunState:
+        """Return a run's state.
+
+        Raises:
+            NotFound: there is no such run.
+            TransientError: the log or the store is away.
+        """
+        self.start()
+        if (known := self._runs.get(run_id)) is not None:
+            self._runs.move_to_end(run_id)
+            return known
+        while True:
+            follows, said = self._follows, self._doubtful.setdefault(run_id, 0)
+            try:
+                found = await self._look_up(run_id)
+                undisturbed = self._doubtful.get(run_id) == said
+            finally:
+                self._doubtful.pop(run_id, None)
+            if not follows or follows != self._follows:
+                return found
+            if undisturbed:
+                self._keep(found)
+                return found
+
+    def forget(self, run_id: str) -> None:
+        """Look the run up again when it is next asked for."""
+        self._runs.pop(run_id, None)
+
+    def forget_all(self) -> None:
+        """Look every run up again when it is next asked for: something was said about many at once."""
+        self._runs.clear()
+        for run_id in self._doubtful:
+            self._doubtful[run_id] += 1
+
+    async def after(self, run_id: str, written: Written) -> RunState | None:
+        """Return the run's state as it is once an event of ours is followed; None when it is not known here."""
+        if written.offset < 0 or not self._follows:
+            return None
+        try:
+            async with asyncio.timeout(REACHED_S), self._news:
+                await self._news.wait_for(lambda: self._positions.get(written.partition, -1) > written.offset)
+        except TimeoutError:
+            return None
+        return self._runs.get(run_id)
+
+    def _keep(self, state: RunState) -> None:
+        self._runs[state.run_id] = state
+        self._runs.move_to_end(state.run_id)
+        if len(self._runs) > MOST_RUNS:
+            self._runs.popitem(last=False)
+
+    async def _follow(self) -> None:
+        while True:
+            consumer = new_consumer(self._settings)
+            try:
+                await consumer.start()
+                await self._read(consumer)
+            except (KafkaError, OSError, TransientError, FatalError) as error:
+                log.warning("runs cannot be followed: %s. Tried again", describe(error))
+            finally:
+                self._follows = 0
+                self._runs.clear()
+                self._positions.clear()
+                await stop_consumer(consumer)
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        schemas = registry_for(self._settings.schema_registry)
+        partitions = await partitions_in(consumer, topics.RUNS)
+        if not partitions:
+            raise TransientError(f"the log has no topic {topics.RUNS} yet")
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        for partition, end in ends.items():
+            consumer.seek(partition, end)
+        self._positions = {partition.partition: end for partition, end in ends.items()}
+        self._times += 1
+        self._follows = self._times
+        while True:
+            batches = await consumer.getmany(timeout_ms=_POLL_MS)
+            for partition, records in batches.items():
+                await schemas.learn([record.value or b"" for record in records])
+                for record in records:
+                    self._note(record, schemas)
+                self._positions[partition.partition] = records[-1].offset + 1
+            if batches:
+                async with self._news:
+                    self._news.notify_all()
+
+    def _note(self, record: Any, schemas: SchemaRegistry) -> None:
+        try:
+            envelope = from_headers(record.headers)
+            handler = _HANDLERS.get(envelope.type)
+            if handler is None:
+                return
+            body: Any = decode(record.value or b"", schemas.decoder)
+        except PoisonEvent:
+            return  # the projectors park it with its reason
+        run_id: str = body.run_id
+        if run_id in self._doubtful:
+            self._doubtful[run_id] += 1
+        state = handler(self._runs.get(run_id), body, envelope)
+        if state is None:
+            self._runs.pop(run_id, None)
+        else:
+            self._keep(state)
+
+
+def _started(known: RunState | None, body: RunStarted, envelope: Envelope) -> RunState | None:
+    """Only a gateway's: of a run that its trainer begins something may have been said before."""
+    if known is not None or not envelope.source.startswith("/services/gateway/"):
+        return known
+    return RunState(
+        run_id=body.run_id,
+        experiment_id=body.experiment_id,
+        name=body.name,
+        user_id=body.user,
+        status="RUNNING",
+        start_time=body.start_time,
+        end_time=None,
+        artifact_uri=body.artifact_uri,
+        lifecycle_stage="active",
+        params={},
+    )
+
+
+def _params(known: RunState | None, body: ParamsLogged, envelope: Envelope) -> RunState | None:
+    del envelope
+    if known is None or known.params is None:
+        return known
+    for key, value in body.params.items():
+        known.params.setdefault(key, value)
+    return known if len(known.params) <= MOST_PARAMS else replace(known, params=None)
+
+
+def _updated(known: RunState | None, body: RunUpdated, envelope: Envelope) -> RunState | None:
+    """As the folds have it: a null field is unchanged, and a run that runs again has no end."""
+    del envelope
+    if known is None or known.status == "LOST":
+        return None
+    running = body.status in {"RUNNING", "SCHEDULED"}
+    return replace(
+        known,
+        name=known.name if body.name is None else body.name,
+        status=body.status or known.status,
+        end_time=body.end_time if body.end_time is not None else None if running else known.end_time,
+    )
+
+
+def _unknown(known: RunState | None, body: Any, envelope: Envelope) -> None:
+    """To be looked up again."""
+    del known, body, envelope
+
+
+_HANDLERS: Mapping[str, Callable[[RunState | None, Any, Envelope], RunState | None]] = {
+    RunStarted.__name__: _started,
+    ParamsLogged.__name__: _params,
+    RunUpdated.__name__: _updated,
+    **dict.fromkeys(
+        (one.__name__ for one in (RunEnded, RunLost, RunRecovered, RunDeleted, RunRestored, RunPurged)), _unknown
+    ),
+}

@@ -1,0 +1,28 @@
+"""A run as far as writes depend on it; what nobody has to know for that is in ``runs.py``."""
+
+from runtide_queries.commands.recent_runs import RunState
+from runtide_queries.postgres import Postgres
+from runtide_queries.statements import load
+from runtide_schemas.errors import NotFound
+
+
+async def get_run_state(postgres: Postgres, run_id: str) -> RunState:
+    """Return a run's state; one whose experiment is deleted is deleted.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    row = await postgres.row(load("runs")["get_run_state"], run_id=run_id)
+    if row is None:
+        raise NotFound(f"Run with id={run_id} not found")
+    return RunState(**row)
+
+
+async def get_params(postgres: Postgres, run_id: str, keys: list[str]) -> dict[str, str]:
+    """Return those params of a run that have one of some keys."""
+    return dict(await postgres.rows(load("runs")["get_params_of"], run_id=run_id, keys=keys))
+
+
+async def has_tag(postgres: Postgres, run_id: str, key: str) -> bool:
+    """Say whether a run has a tag."""
+    return await postgres.row(load("runs")["get_tag"], run_id=run_id, key=key) is not None

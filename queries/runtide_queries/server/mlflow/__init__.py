@@ -1,0 +1,17 @@
+"""MLflow's REST API: the tracking server's and the registry's, so that an unmodified ``mlflow`` client works.
+
+``calls.py`` reads requests by MLflow's wire rules and declares routes with their twins; ``entities.py`` writes its entities; each
+other module is an area with its table of routes. What the API is: mlflow.org, ``mlflow/protos/service.proto`` and
+``model_registry.proto``; texts and codes that clients go by are MLflow's.
+"""
+
+from runtide_queries.server.mlflow import experiments, inputs, logging, metrics, runs, server_info
+
+ROUTES = (
+    *experiments.ROUTES,
+    *runs.ROUTES,
+    *logging.ROUTES,
+    *metrics.ROUTES,
+    *inputs.ROUTES,
+    *server_info.ROUTES,
+)

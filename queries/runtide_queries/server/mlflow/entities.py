@@ -1,0 +1,103 @@
+"""MLflow's entities as its API writes them: empty repeated fields and what is not set are left out."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from runtide_queries.commands import RunState
+from runtide_queries.experiments import Experiment
+from runtide_queries.runs import Input, MetricSummary, Run
+
+RUN_NAME = "mlflow.runName"
+_STATUSES = {"LOST": "RUNNING"}
+"""MLflow knows no lost runs, and its clients refuse what they do not know."""
+_LARGEST = 1.7976931348623157e308
+
+
+def tags_of(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return tags or params as a list of keys and values."""
+    return [{"key": key, "value": value} for key, value in tags.items()]
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """Return the fields that are set: neither None nor an empty list."""
+    return {name: value for name, value in fields.items() if value is not None and value != []}
+
+
+def experiment(found: Experiment, tags: Mapping[str, str]) -> dict[str, Any]:
+    """Return an experiment."""
+    return given(
+        experiment_id=found.experiment_id,
+        name=found.name,
+        artifact_location=location_of(found.experiment_id, found.artifact_location),
+        lifecycle_stage=found.lifecycle_stage,
+        last_update_time=found.updated_at,
+        creation_time=found.created_at,
+        tags=tags_of(tags),
+    )
+
+
+def location_of(experiment_id: str, stated: str) -> str:
+    """Return where an experiment's artifacts lie: what this gateway keeps, unless something else was stated."""
+    return stated or f"mlflow-artifacts:/{experiment_id}"
+
+
+def run_info(state: RunState) -> dict[str, Any]:
+    """Return what a run is, without its data."""
+    return given(
+        run_uuid=state.run_id,
+        run_name=state.name,
+        experiment_id=state.experiment_id,
+        user_id=state.user_id,
+        status=_STATUSES.get(state.status, state.status),
+        start_time=state.start_time or 0,
+        end_time=state.end_time,
+        artifact_uri=state.artifact_uri,
+        lifecycle_stage="active" if state.lifecycle_stage == "active" else "deleted",
+        run_id=state.run_id,
+    )
+
+
+def run(found: Run, inputs: Iterable[Input] = (), *, deleted: bool = False) -> dict[str, Any]:
+    """Return a run with its data; ``deleted`` with its experiment, whatever it says itself."""
+    info = found.info
+    state = RunState(
+        run_id=info.run_id,
+        experiment_id=info.experiment_id,
+        name=info.name or "",
+        user_id=info.user_id or "",
+        status=info.status or "RUNNING",
+        start_time=info.start_time,
+        end_time=info.end_time,
+        artifact_uri=info.artifact_uri or "",
+        lifecycle_stage="deleted" if deleted else info.lifecycle_stage,
+    )
+    tags = {**found.tags, RUN_NAME: state.name} if state.name else found.tags
+    data = given(
+        metrics=[latest(summary, info.run_id) for summary in found.metrics.values()],
+        params=tags_of(found.params),
+        tags=tags_of(tags),
+    )
+    return {"info": run_info(state), "data": data, "inputs": given(dataset_inputs=[_input(one) for one in inputs])}
+
+
+def latest(summary: MetricSummary, run_id: str) -> dict[str, Any]:
+    """Return a metric's latest value."""
+    return metric(summary.key, summary.last_value, summary.last_timestamp, summary.last_step, run_id)
+
+
+def metric(key: str, value: float, timestamp: int, step: int, run_id: str) -> dict[str, Any]:
+    """Return a metric's value. Infinities are the largest doubles, as MLflow's SQL store has them; NaN is the text "NaN"."""
+    shown = max(-_LARGEST, min(_LARGEST, value)) if value == value else "NaN"  # NaN is not itself
+    return {"key": key, "value": shown, "timestamp": timestamp, "step": step, "run_id": run_id}
+
+
+def _input(found: Input) -> dict[str, Any]:
+    dataset = given(
+        name=found.name,
+        digest=found.digest,
+        source_type=found.source_type,
+        source=found.source,
+        schema=found.schema or None,
+        profile=found.profile or None,
+    )
+    return given(tags=tags_of(found.tags), dataset=dataset)

@@ -1,0 +1,87 @@
+"""Histories of metrics, from DuckDB: each distinct point once, in MLflow's order."""
+
+from typing import Any
+
+from runtide_queries.metric_points import HistoryPage, Sampled, bulk_points, history_page, sampled_points
+from runtide_queries.pages import decode_token, encode_token
+from runtide_queries.server.mlflow.calls import Call, call_routes
+from runtide_queries.server.mlflow.entities import given, metric
+from runtide_queries.server.mlflow.validation import check_run_id
+from runtide_queries.server.policy import Policy
+from runtide_schemas.errors import InvalidRequest
+
+MOST_RUNS = 100
+MOST_BULK = 25_000
+MOST_SAMPLED = 2_500
+MOST_IN_A_PAGE = 1_000_000
+
+
+async def get_history(call: Call) -> Any:
+    """Give a metric's points by timestamp, step and value: all, or a page of them."""
+    run_id = check_run_id(call.run_id())
+    key = call.text("metric_key", required=True)
+    most = call.optional_integer("max_results")
+    if most is not None and most <= 0:
+        raise call.wrong("max_results", "It must be a positive integer.")
+    token = call.text("page_token")
+    after = decode_token(_scope(run_id, key), token, [int, int, str]) if token else None
+    await call.stores.fresh_history.points()
+    page: HistoryPage = await history_page(
+        call.stores.history, run_id, key, after, min(most or MOST_IN_A_PAGE, MOST_IN_A_PAGE)
+    )
+    return given(
+        metrics=[metric(key, point.value, point.timestamp, point.step, run_id) for point in page.points],
+        next_page_token=encode_token(_scope(run_id, key), page.next_after) if page.next_after else None,
+    )
+
+
+async def get_history_bulk(call: Call) -> Any:
+    """Give the points of one metric of several runs."""
+    run_ids = _runs(call, "run_id")
+    key = call.text("metric_key", required=True)
+    most = min(call.integer("max_results", default=MOST_BULK), MOST_BULK)
+    await call.stores.fresh_history.points()
+    rows = await bulk_points(call.stores.history, run_ids, key, most)
+    return {"metrics": [metric(key, value, timestamp, step, run_id) for run_id, timestamp, step, value in rows]}
+
+
+async def get_history_bulk_interval(call: Call) -> Any:
+    """Give evenly spaced points of one metric of several runs, with the first and last of each."""
+    run_ids = _runs(call, "run_ids")
+    key = call.text("metric_key", required=True)
+    most = call.integer("max_results", default=MOST_SAMPLED)
+    if not 1 <= most <= MOST_SAMPLED:
+        raise call.wrong("max_results", f"It must be from 1 to {MOST_SAMPLED}.")
+    start, end = call.optional_integer("start_step"), call.optional_integer("end_step")
+    if (start is None) != (end is None):
+        raise InvalidRequest("If either start step or end step are specified, both must be specified.")
+    if start is not None and end is not None and start > end:
+        raise InvalidRequest(f"end_step must be greater than start_step. Found start_step={start} and end_step={end}.")
+    await call.stores.fresh_history.points()
+    asked = Sampled(run_ids=run_ids, key=key, start=start, end=end, most=most)
+    rows = await sampled_points(call.stores.history, asked)
+    return given(metrics=[metric(key, value, timestamp, step, run_id) for run_id, timestamp, step, value in rows])
+
+
+def _runs(call: Call, name: str) -> list[str]:
+    found = call.texts(name, required=True)
+    if len(found) > MOST_RUNS:
+        raise InvalidRequest(
+            f"GetMetricHistoryBulk request cannot specify more than {MOST_RUNS} run_ids. Received {len(found)} run_ids."
+        )
+    return found
+
+
+def _scope(run_id: str, key: str) -> str:
+    return f"points {run_id} {key}"
+
+
+ROUTES = (
+    *call_routes("GET", "metrics/get-history", get_history, Policy.LOG, "Give a metric's points"),
+    *call_routes(
+        "GET", "metrics/get-history-bulk", get_history_bulk, Policy.READ, "Give a metric's points in several runs"
+    ),
+    *call_routes(
+        "GET", "metrics/get-history-bulk-interval", get_history_bulk_interval, Policy.READ, "Give evenly spaced points"
+    ),
+)

@@ -1,0 +1,127 @@
+"""MLflow's limits on names and values, with its words (``mlflow/utils/validation.py``): clients and their tests go by them.
+
+Values of params and tags that are too long are cut, as MLflow's server does it unless told otherwise.
+"""
+
+import json
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+
+from runtide_queries.commands import Point
+from runtide_queries.server.mlflow.calls import Fields, missing
+from runtide_schemas.errors import InvalidRequest
+from runtide_schemas.limits import MAX_KEY_LENGTH, MAX_PARAM_VALUE_LENGTH, MAX_TAG_VALUE_LENGTH, check_text
+
+MOST_METRICS, MOST_PARAMS, MOST_TAGS, MOST_IN_A_BATCH = 1_000, 100, 100, 1_000
+_NAME = re.compile(r"[/\w.\- :]*\Z")
+_RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}\Z")
+_CHARACTERS = "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), colon(:) and slashes (/)."
+
+
+def check_run_id(run_id: str) -> str:
+    """Return a run's id when it can be one."""
+    if not _RUN_ID.match(run_id):
+        raise InvalidRequest(f"Invalid value {json.dumps(run_id[:300])} for parameter 'run_id' supplied.")
+    return run_id
+
+
+def check_name(name: str, path: str, what: str) -> str:
+    """Return the name of a metric, param or tag; ``path`` is where it stands, ``what`` what a long one is called."""
+    if not _NAME.match(name):
+        raise _invalid(path, name, _CHARACTERS)
+    normal = posixpath.normpath(name)
+    if normal != name or normal == "." or normal.startswith(("..", "/")):
+        raise _invalid(
+            path,
+            name,
+            "Names may be treated as files in certain cases, and must not resolve to other names when treated as such. "
+            f"This name would resolve to {normal!r}",
+        )
+    if len(name) > MAX_KEY_LENGTH:
+        raise InvalidRequest(f"'{what}' exceeds the maximum length of {MAX_KEY_LENGTH} characters")
+    return name
+
+
+def checked_params(params: Mapping[str, str], path: str = "params[{}].key") -> dict[str, str]:
+    """Return params as they are kept."""
+    return {
+        check_name(key, path.format(place), "Param key"): _kept(
+            value, f"Value of param {key!r}", MAX_PARAM_VALUE_LENGTH
+        )
+        for place, (key, value) in enumerate(params.items())
+    }
+
+
+def checked_tags(tags: Mapping[str, str], path: str = "tags[{}].key") -> dict[str, str]:
+    """Return tags of a run as they are kept."""
+    return {
+        check_name(key, path.format(place), path.format(place)): _kept(
+            value, f"Value of tag {key!r}", MAX_TAG_VALUE_LENGTH
+        )
+        for place, (key, value) in enumerate(tags.items())
+    }
+
+
+def checked_point(fields: Fields, path: str = "") -> Point:
+    """Return a metric's value. ``path``: where it stands in a batch."""
+    key = fields.text("key", required=True)
+    check_name(key, f"{path}name", "Metric name")
+    value = fields.number("value", required=True)
+    timestamp = fields.integer("timestamp", required=True)
+    if timestamp < 0:
+        raise _invalid(
+            f"{path}timestamp",
+            timestamp,
+            f"metric '{key}' (value={value}). Timestamp must be a nonnegative long (64-bit integer) ",
+        )
+    return Point(key, value, timestamp, fields.integer("step"))
+
+
+def check_batch_limits(metrics: Sequence[object], params: Sequence[object], tags: Sequence[object]) -> None:
+    """Refuse a batch of more than MLflow takes at once."""
+    total = len(metrics) + len(params) + len(tags)
+    for what, most, count in (
+        ("metrics", MOST_METRICS, len(metrics)),
+        ("params", MOST_PARAMS, len(params)),
+        ("tags", MOST_TAGS, len(tags)),
+        ("metrics, params, and tags", MOST_IN_A_BATCH, total),
+    ):
+        if count > most:
+            raise InvalidRequest(
+                f"A batch logging request can contain at most {most} {what}. Got {count} {what}. "
+                f"Please split up {what} across multiple requests and try again."
+            )
+
+
+def unique_params(params: Sequence[Fields]) -> dict[str, str]:
+    """Return the params of a batch, each of which stands there once."""
+    found: dict[str, str] = {}
+    twice = []
+    for one in params:
+        key = one.text("key", required=True)
+        if key in found:
+            twice.append(key)
+        found[key] = one.text("value")
+    if twice:
+        raise InvalidRequest(
+            f"Duplicate parameter keys have been submitted: {twice}. Please ensure the request contains only one param value "
+            "per param key."
+        )
+    return found
+
+
+def required(value: str, name: str) -> str:
+    """Return text that must not be empty."""
+    if not value:
+        raise missing(name)
+    return value
+
+
+def _kept(value: str, what: str, longest: int) -> str:
+    return check_text(value[:longest], what, longest)
+
+
+def _invalid(path: str, value: object, why: str) -> InvalidRequest:
+    shown = json.dumps(value[:300] if isinstance(value, str) else value)
+    return InvalidRequest(f"Invalid value {shown} for parameter '{path}' supplied: {why}")
