@@ -24,7 +24,7 @@ MOST_BODY_BYTES = 16 * 1024 * 1024
 """Largest body of a call: a dataset's profile may have 16 million characters, all else is far smaller."""
 MOST_FIELDS = 2_000
 _DOCS = "See the API docs for more information about request parameters."
-_INTEGER = re.compile(r"[+-]?\d{1,19}\Z")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}\Z")
 _NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _INT64 = 2**63
 _TYPES = {str: "str", bool: "bool", int: "int", float: "float", list: "list", dict: "dict", type(None): "NoneType"}

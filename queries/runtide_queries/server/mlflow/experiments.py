@@ -17,7 +17,7 @@ from runtide_schemas.events.requests import (
     SetExperimentTags,
 )
 
-_ID = re.compile(r"\d{1,18}\Z")
+_ID = re.compile(r"[0-9]{1,18}\Z")
 
 
 async def create(call: Call) -> Any:
