@@ -12,11 +12,15 @@ from runtide_consumers.registrar.folding import apply
 from runtide_consumers.registrar.state import Catalogue
 from runtide_schemas import topics
 from runtide_schemas.envelope import Envelope
-from runtide_schemas.events import deployments, requests, runs
+from runtide_schemas.events import deployments, logged_models, requests, runs
 from runtide_schemas.events.metrics import MetricsLogged
 from tests.event_log import AT, EventLog
 
 RUNS = tuple(f"{number:032x}" for number in range(4))
+MODELS = ("m-1", "m-2")
+"""Ids of logged models; each run claims them."""
+OUTSIDE = ("e" * 32, "f" * 32)
+"""What stands in the place of a run in the events of two models that no run made."""
 WRITERS = ("w0", "w1")
 _KEYS = ("loss", "acc", "val/äcc")
 _VALUES = (0.0, -0.0, 1.5, -1.5, np.inf, -np.inf, np.nan, -np.nan, 5e-324)
@@ -126,6 +130,28 @@ def _tags(random: Random) -> dict[str, str]:
     return {key: random.choice("xyz") for key in random.sample(("a", "b", "ä"), random.randint(1, 3))}
 
 
+def _model(random: Random, run_id: str) -> dict[str, str]:
+    """Return run and id of a model, now and then of one outside of any run."""
+    if random.random() < 0.3:
+        outside = random.choice(OUTSIDE)
+        return {"run_id": outside, "model_id": f"m-{outside}"}
+    return {"run_id": run_id, "model_id": random.choice(MODELS)}
+
+
+def _points(random: Random) -> tuple[logged_models.ModelPoint, ...]:
+    return tuple(
+        logged_models.ModelPoint(
+            model_id=random.choice((*MODELS, f"m-{OUTSIDE[0]}")),
+            key=random.choice(_KEYS),
+            step=random.randint(0, 1),
+            timestamp=AT,
+            value=float(random.choice(_VALUES)),
+            dataset_name=random.choice(("", "digits")),
+        )
+        for _ in range(random.randint(0, 4))
+    )
+
+
 def _name(random: Random) -> str:
     return random.choice(("m", "n", "o"))
 
@@ -166,7 +192,7 @@ _RUN_EVENTS: tuple[Callable[[Random, str], Any], ...] = (
     ),
     lambda random, run_id: runs.ModelLogged(
         run_id=run_id,
-        model_id=random.choice(("m-1", "m-2")),
+        model_id=random.choice(MODELS),
         name="model",
         artifact_path="p",
         uri=random.choice("uv"),
@@ -174,6 +200,32 @@ _RUN_EVENTS: tuple[Callable[[Random, str], Any], ...] = (
         size=1,
         flavors=("sklearn", "python_function"),
         at=AT,
+    ),
+    lambda random, run_id: logged_models.LoggedModelCreated(
+        **_model(random, run_id),
+        name=random.choice("AB"),
+        experiment_id=random.choice(("", "1")),
+        params=_tags(random),
+        tags=_tags(random),
+        at=AT + random.randint(0, 9),
+    ),
+    lambda random, run_id: logged_models.LoggedModelFinalized(
+        **_model(random, run_id), status=random.choice(("READY", "FAILED")), at=AT + random.randint(0, 9)
+    ),
+    lambda random, run_id: logged_models.LoggedModelTagsSet(**_model(random, run_id), tags=_tags(random), at=AT),
+    lambda random, run_id: logged_models.LoggedModelTagsDeleted(
+        **_model(random, run_id), keys=tuple(_tags(random)), at=AT
+    ),
+    lambda random, run_id: logged_models.LoggedModelParamsLogged(**_model(random, run_id), params=_tags(random), at=AT),
+    lambda random, run_id: logged_models.LoggedModelDeleted(**_model(random, run_id), at=AT + random.randint(0, 9)),
+    lambda random, run_id: logged_models.ModelMetricsLogged(run_id=run_id, model_points=_points(random)),
+    lambda random, run_id: logged_models.RunModelsLinked(
+        run_id=run_id,
+        links=(
+            logged_models.ModelLink(
+                model_id=random.choice(MODELS), role=random.choice(("input", "output")), step=random.randint(0, 2)
+            ),
+        ),
     ),
     lambda random, run_id: runs.RunLost(
         run_id=run_id, episode=random.randint(1, 3), silent_since=random.randint(AT, AT + 9), at=AT

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _INLINE_RECORDS = 50
 _MEASURE_S = 1.0
 _CHECK_OWNER_S = 2.0
+_FEW, _MANY = 8, 500
+_LONGEST_BREATH_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class _Projector:
         self._quarantine = Quarantine(projection, settings.limits.max_bytes)
         self._pause = settings.first_pause_s
         self._reported = (time.monotonic(), 0)
+        self._breath_s = 0.0
         self._checked_at = time.monotonic()
 
     async def run(self) -> None:
@@ -188,7 +191,9 @@ class _Projector:
                 items = await fetching
                 wanted.clear()
                 fetching = asyncio.create_task(self._fetch(reader, wanted))
+                started = time.monotonic()
                 await self._apply_all(items, reader.schemas)
+                self._breath_s = _breath(len(items), time.monotonic() - started)
                 if await self._report(reader):
                     return
         finally:
@@ -196,6 +201,7 @@ class _Projector:
             await asyncio.gather(fetching, return_exceptions=True)
 
     async def _fetch(self, reader: LogReader, wanted: asyncio.Event) -> list[Item]:
+        await asyncio.sleep(self._breath_s)
         records = await reader.fetch(self._settings.limits, wanted)
         self._counters.records += len(records)
         self._counters.bytes += sum(len(record.value or b"") + len(record.key or b"") for record in records)
@@ -286,6 +292,16 @@ class _Projector:
             log.info("%s: %s", self._projection.name, self._counters)
         self._reported = (time.monotonic(), self._counters.events)
         return await reader.has_grown()
+
+
+def _breath(records: int, apply_s: float) -> float:
+    """Return how long to wait before more is read.
+
+    A transaction costs much the same whether it holds one record or a hundred. Where many small events come one after the
+    other they are let gather, so that two thirds of the time is left to the rest of the machine; one now and then is applied
+    at once, and a backlog is not slowed down.
+    """
+    return 0.0 if records > _MANY else min(apply_s * min(records / _FEW, 2.0), _LONGEST_BREATH_S)
 
 
 def _decode(records: Iterable[Any], by_id: DecoderById) -> list[Item]:

@@ -33,6 +33,17 @@ class Published:
     seq: int
 
 
+class _DeliveryEnded(Exception):
+    """Nothing is delivered any more."""
+
+    @classmethod
+    def because(cls, why: BaseException | None) -> "_DeliveryEnded":
+        """Return the error for an end that has a cause, or that was asked for."""
+        error = cls("as the publisher was closed" if why is None else f"as delivery has ended: {describe(why)}")
+        error.__cause__ = why
+        return error
+
+
 class DirectPublisher:
     """Publishes events of one service, in the order of the calls, as one writer with a random id.
 
@@ -60,6 +71,7 @@ class DirectPublisher:
         self._linger_ms = linger_ms
         self._window: DeliveryWindow | None = None
         self._running: asyncio.Task[None] | None = None
+        self._awaited: set[asyncio.Future[Any]] = set()
 
     async def __aenter__(self) -> Self:
         """Start.
@@ -70,6 +82,7 @@ class DirectPublisher:
         self._window = DeliveryWindow(self._settings, linger_ms=self._linger_ms)
         await self._window.prepare()
         self._running = asyncio.create_task(self._window.run(), name="direct-publisher")
+        self._running.add_done_callback(self._ended)
         return self
 
     async def __aexit__(
@@ -123,7 +136,7 @@ class DirectPublisher:
             partition=partition,
         )
         try:
-            metadata = await self._delivered(self._window, self._running, record, answer, envelope)
+            metadata = await self._delivered(self._window, record, answer, envelope)
         except TransientError:
             self._numbering.give_up(*_about(body))
             raise
@@ -132,25 +145,33 @@ class DirectPublisher:
     async def _delivered(
         self,
         window: DeliveryWindow,
-        running: asyncio.Task[None],
         record: Outgoing,
         answer: "asyncio.Future[Any]",
         envelope: Envelope,
     ) -> Any:
         window.submit(record)
-        await asyncio.wait({answer, running}, timeout=self._deadline, return_when=asyncio.FIRST_COMPLETED)
-        if answer.done():
-            return answer.result()
-        window.withdraw(record)
-        unknown = f"whether it is in {record.topic} is unknown. Look there before trying again"
-        if running.done():
-            why = None if running.cancelled() else running.exception()
-            ended = "the publisher was closed" if why is None else f"delivery has ended: {describe(why)}"
-            raise TransientError(f"{envelope.type} {envelope.id} was not acknowledged, {ended}; {unknown}") from why
-        raise TransientError(
-            f"{envelope.type} {envelope.id} was not acknowledged by {self._settings.bootstrap} within "
-            f"{self._deadline:g} s; {unknown}"
-        )
+        self._awaited.add(answer)
+        if self._running is not None and self._running.done():
+            self._ended(self._running)
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await answer
+        except (TimeoutError, _DeliveryEnded) as failure:
+            window.withdraw(record)
+            by = f"by {self._settings.bootstrap} within {self._deadline:g} s"
+            raise TransientError(
+                f"{envelope.type} {envelope.id} was not acknowledged {by if isinstance(failure, TimeoutError) else failure}; "
+                f"whether it is in {record.topic} is unknown. Look there before trying again"
+            ) from failure
+        finally:
+            self._awaited.discard(answer)
+
+    def _ended(self, running: asyncio.Task[None]) -> None:
+        """Tell whoever waits that nothing will be delivered any more."""
+        why = None if running.cancelled() else running.exception()
+        for answer in self._awaited:
+            if not answer.done():
+                answer.set_exception(_DeliveryEnded.because(why))
 
     def _envelope(self, body: object, actor: str, cause: str, at: int, event_id: str | None) -> Envelope:
         writer, seq = self._numbering.take(*_about(body))

@@ -10,6 +10,8 @@ from runtide_schemas.errors import InvalidRequest
 
 A_JOB_STATES = frozenset({
     "RunStarted", "RunUpdated", "ParamsLogged", "TagsSet", "TagsDeleted", "InputsLogged", "ArtifactLogged", "ModelLogged",
+    "LoggedModelCreated", "LoggedModelFinalized", "LoggedModelTagsSet", "LoggedModelTagsDeleted", "LoggedModelParamsLogged",
+    "ModelMetricsLogged", "RunModelsLinked",
     "WriterOpened", "WriterClosed", "WriterAlive", "RunEnded", "MetricsLogged",
     "CreateExperiment", "SetExperimentTags",
     "CreateRegisteredModel", "UpdateRegisteredModel", "SetRegisteredModelTags",
@@ -17,7 +19,7 @@ A_JOB_STATES = frozenset({
 })  # fmt: skip
 """Types of events that the log token is enough for."""
 FULL_TOKEN_ONLY = frozenset({
-    "RunDeleted", "RunRestored",
+    "RunDeleted", "RunRestored", "LoggedModelDeleted",
     "RenameExperiment", "DeleteExperimentTags", "DeleteExperiment", "RestoreExperiment",
     "RenameRegisteredModel", "DeleteRegisteredModelTags", "DeleteRegisteredModel",
     "DeleteModelVersionTags", "DeleteModelVersion",

@@ -28,6 +28,8 @@ from runtide_schemas.errors import FatalError, InvalidRequest, PoisonEvent, Tran
 STALL_S = 20.0
 READ_S = 120.0
 MAX_READS = 4
+PARTITIONS_KNOWN_S = 5.0
+"""How long it may take until partitions that were added to a topic are seen."""
 _FETCH_BYTES = 16 * 1024 * 1024
 _POLL_MS = 500
 _BATCH = 500
@@ -62,6 +64,7 @@ class Log:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._positions_consumer: AIOKafkaConsumer | None = None
+        self._known: dict[str, tuple[float, list[TopicPartition]]] = {}
         self._lock = asyncio.Lock()
         self._reads = asyncio.Semaphore(MAX_READS)
 
@@ -79,9 +82,17 @@ class Log:
             FatalError: it does not let us in; the message says what to change.
         """
         async with self._asking(deadline_s) as consumer:
-            partitions = [one for name in names for one in await partitions_in(consumer, name)]
+            partitions = [one for name in names for one in await self._partitions(consumer, name)]
             found = await consumer.end_offsets(partitions) if partitions else {}
         return {(partition.topic, partition.partition): end for partition, end in found.items()}
+
+    async def _partitions(self, consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+        """Return a topic's partitions, as they were a few seconds ago at most."""
+        learned_at, known = self._known.get(topic, (0.0, []))
+        if not known or time.monotonic() - learned_at > PARTITIONS_KNOWN_S:
+            known = await partitions_in(consumer, topic)
+            self._known[topic] = time.monotonic(), known
+        return known
 
     async def spans(self, names: Iterable[str], *, deadline_s: float = 5.0) -> dict[tuple[str, int], Span]:
         """Return what each partition of those topics holds; raises as ``ends``."""

@@ -23,6 +23,18 @@ async def get_params(postgres: Postgres, run_id: str, keys: list[str]) -> dict[s
     return dict(await postgres.rows(load("runs")["get_params_of"], run_id=run_id, keys=keys))
 
 
+async def get_deleted_runs(postgres: Postgres, experiment_id: str) -> list[str]:
+    """Return the runs of an experiment that were deleted, each by itself."""
+    rows = await postgres.rows(load("runs")["list_deleted_runs"], experiment_id=experiment_id)
+    return [run_id for (run_id,) in rows]
+
+
 async def has_tag(postgres: Postgres, run_id: str, key: str) -> bool:
     """Say whether a run has a tag."""
-    return await postgres.row(load("runs")["get_tag"], run_id=run_id, key=key) is not None
+    return await get_tag(postgres, run_id, key) is not None
+
+
+async def get_tag(postgres: Postgres, run_id: str, key: str) -> str | None:
+    """Return the value of a run's tag; None where it has none."""
+    row = await postgres.row(load("runs")["get_tag"], run_id=run_id, key=key)
+    return None if row is None else str(row["value"])

@@ -104,7 +104,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedModel:
-    """A model directory that the run stored; ``size`` in bytes."""
+    """A model of the run; ``size`` in bytes, 0 where nobody said. ``status``: PENDING (its files are still to come), READY, FAILED."""
 
     model_id: str
     name: str
@@ -115,6 +115,7 @@ class LoggedModel:
     flavors: tuple[str, ...]
     signature: str
     created_at: int
+    status: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

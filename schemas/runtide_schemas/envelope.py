@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from runtide_schemas.errors import UndecodableEvent
 from runtide_schemas.identity import now_ms, uuid7
@@ -113,8 +114,13 @@ def format_time(unix_ms: int) -> str:
     """Return RFC 3339 UTC text with milliseconds."""
     if not 0 <= unix_ms <= _LAST_MS:
         raise UndecodableEvent(f"time {unix_ms} ms is outside 1970 to 9999")
-    at = _EPOCH + timedelta(milliseconds=unix_ms)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    seconds, milliseconds = divmod(unix_ms, 1_000)
+    return f"{_format_seconds(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=64)  # events come by the hundreds in a second
+def _format_seconds(unix_s: int) -> str:
+    return f"{_EPOCH + timedelta(seconds=unix_s):%Y-%m-%dT%H:%M:%S}"
 
 
 def parse_time(text: str) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from runtide_schemas.columns import metrics_of_columns
 from runtide_schemas.events.catalog import Answer
+from runtide_schemas.events.logged_models import ModelLink, ModelPoint
 from runtide_schemas.events.metrics import MetricsLogged
 from runtide_schemas.events.runs import DatasetInput
 from runtide_schemas.registry import EVENT_TYPES
@@ -59,4 +60,6 @@ def _frozen(value: Any) -> Any:
 _NESTED: dict[str, Callable[[Any], Any]] = {
     "answer": lambda value: Answer(**value),
     "datasets": lambda value: tuple(DatasetInput(**item) for item in value),
+    "model_points": lambda value: tuple(ModelPoint(**item) for item in value),
+    "links": lambda value: tuple(ModelLink(**item) for item in value),
 }

@@ -14,10 +14,10 @@ from fastavro import parse_schema
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from runtide_schemas import topics
-from runtide_schemas.events import catalog, deployments, liveness, metrics, quarantine, requests, runs
+from runtide_schemas.events import catalog, deployments, liveness, logged_models, metrics, quarantine, requests, runs
 from runtide_schemas.soundness import Schema, without_logical_types
 
-_NESTED = {"Answer", "DatasetInput"}
+_NESTED = {"Answer", "DatasetInput", "ModelLink", "ModelPoint"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ EVENT_TYPES: dict[str, EventType] = {
     event_type.name: event_type
     for event_type in (
         *_types_in(runs, topics.RUNS),
+        *_types_in(logged_models, topics.RUNS),
         *_types_in(metrics, topics.METRICS),
         *_types_in(liveness, topics.LIVENESS),
         *_types_in(requests, topics.REQUESTS),

@@ -46,8 +46,8 @@ def gateways(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> I
     with (tmp_path_factory.mktemp("second") / "gateway.log").open("w+") as said:
         second = subprocess.Popen(command, env=os.environ | variables, stdout=said, stderr=said)
         try:
-            url = eventually(lambda: re.search(r"http://[\d.]+:\d+", Path(said.name).read_text()), "the second gateway")
-            yield Gateway(str(stack.file.gateway)), Gateway(url[0])
+            [url] = eventually(lambda: re.findall(r"http://[\d.]+:\d+", Path(said.name).read_text())[:1], "it listens")
+            yield Gateway(str(stack.file.gateway)), Gateway(url)
         finally:
             second.terminate()
             second.wait(30)

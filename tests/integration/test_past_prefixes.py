@@ -12,7 +12,7 @@ import pytest
 from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.postgres.projection import PostgresProjection
 from runtide_consumers.projection import Batch, TopicPartition
-from runtide_queries import deployments, experiments, models, runs
+from runtide_queries import deployments, experiments, logged_models, models, runs
 from runtide_queries.past import Moment, PastPostgres
 from runtide_queries.postgres import Postgres
 from runtide_queries.search import RunSearch, search_runs
@@ -30,7 +30,7 @@ from runtide_schemas.events.runs import (
     TagsSet,
 )
 from tests.event_log import EventLog
-from tests.random_history import RUNS, random_history
+from tests.random_history import MODELS, OUTSIDE, RUNS, random_history
 from tests.unit.duckdb_file import opened
 
 ALWAYS = (TopicPartition(topics.CATALOG, 0), TopicPartition(topics.DEPLOYMENTS, 0))
@@ -96,6 +96,11 @@ async def everything(postgres: Postgres) -> dict[str, Any]:
             for number in range(5)
         },
         **{f"model {name}": lambda name=name: models.get_registered_model(postgres, name) for name in "mno"},  # type: ignore[misc]
+        **{
+            f"logged model {one}": lambda one=one: logged_models.get_logged_model(postgres, one, allow_deleted=True)  # type: ignore[misc]
+            for one in (*MODELS, *(f"m-{outside}" for outside in OUTSIDE))
+        },
+        "linked models": lambda: logged_models.get_linked_models(postgres, RUNS),
         **{f"search {search}": lambda search=search: pages(postgres, search) for search in SEARCHES},  # type: ignore[misc]
         "experiments": lambda: experiments.list_experiments(postgres, lifecycle_stages=("active", "deleted")),
         "models": lambda: models.list_registered_models(postgres),

@@ -48,7 +48,8 @@ async def test_the_digest_sees_a_changed_bit(postgres_dsn: str, connection: asyn
     log = random_history(Random(1), length=80)
     before = await folded(postgres_dsn, connection, log, "one", None)
     changed = await connection.execute(
-        "update one.metric_summaries set last_value = case when last_value = 0 then '-0'::float8 else 0 end "
+        "update one.metric_summaries set last_value = "
+        "case when float8send(last_value) = float8send('-0') then 0 else '-0'::float8 end "
         "where ctid = (select min(ctid) from one.metric_summaries)"
     )
     assert changed == "UPDATE 1"

@@ -9,7 +9,7 @@ import numpy as np
 from runtide_schemas.events.metrics import MetricsLogged
 from runtide_schemas.registry import EVENT_TYPES
 
-_SCALARS: dict[Any, Any] = {str: "text äöü", int: 1_700_000_000_123, bool: True, bytes: b"\x00\xff"}
+_SCALARS: dict[Any, Any] = {str: "text äöü", int: 1_700_000_000_123, float: 0.5, bool: True, bytes: b"\x00\xff"}
 
 
 def sample(name: str) -> Any:

@@ -6,7 +6,17 @@ import pytest
 
 from runtide_queries.statements import load, parse
 
-FILES = ("experiments", "runs", "models", "deployments", "operations", "history", "past")
+FILES = (
+    "experiments",
+    "runs",
+    "models",
+    "deployments",
+    "operations",
+    "history",
+    "past",
+    "search",
+    "logged_model_search",
+)
 
 
 def test_parameters_become_positions_by_first_use() -> None:

@@ -6,6 +6,16 @@ from typing import Any
 from runtide_consumers import losses
 from runtide_consumers.duckdb.rows import EntityRows, Row
 from runtide_consumers.projection import Event
+from runtide_schemas.events.logged_models import (
+    LoggedModelCreated,
+    LoggedModelDeleted,
+    LoggedModelFinalized,
+    LoggedModelParamsLogged,
+    LoggedModelTagsDeleted,
+    LoggedModelTagsSet,
+    ModelMetricsLogged,
+    RunModelsLinked,
+)
 from runtide_schemas.events.runs import (
     ArtifactLogged,
     InputsLogged,
@@ -230,7 +240,7 @@ def _writer(rows: EntityRows, run_id: str, writer_id: str) -> Row:
 
 
 def _not_kept(rows: EntityRows, event: Event) -> None:
-    """Inputs and receipts are state, not history: PostgreSQL keeps them."""
+    """Inputs, receipts and what MLflow keeps of logged models are state, not history: PostgreSQL keeps them."""
 
 
 FOLDS: dict[type[Any], Fold] = {
@@ -251,4 +261,12 @@ FOLDS: dict[type[Any], Fold] = {
     ModelLogged: _model_logged,
     WriterOpened: _writer_opened,
     WriterClosed: _writer_closed,
+    LoggedModelCreated: _not_kept,
+    LoggedModelFinalized: _not_kept,
+    LoggedModelTagsSet: _not_kept,
+    LoggedModelTagsDeleted: _not_kept,
+    LoggedModelParamsLogged: _not_kept,
+    LoggedModelDeleted: _not_kept,
+    ModelMetricsLogged: _not_kept,
+    RunModelsLinked: _not_kept,
 }

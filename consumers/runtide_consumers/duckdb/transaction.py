@@ -15,6 +15,7 @@ from runtide_consumers.duckdb.surrogates import Surrogates
 from runtide_consumers.projection import Batch, Event
 from runtide_schemas import topics
 from runtide_schemas.events.catalog import ExperimentCreated, ExperimentResolved
+from runtide_schemas.events.logged_models import belongs_to_run
 from runtide_schemas.events.runs import RunPurged, RunStarted, WriterClosed
 
 _RUN_TOPICS = (topics.RUNS, topics.METRICS)
@@ -59,7 +60,7 @@ def fold_batch(connection: Connection, state: FoldState, batch: Batch) -> FoldSt
     state.writers.load(connection, batch.events)
     events, last_request_offset = state.new_events(batch.events)
     for event in events:
-        if event.origin.topic in _RUN_TOPICS:
+        if event.origin.topic in _RUN_TOPICS and belongs_to_run(event.body):
             state.surrogates.runs.number(event.body.run_id)
     entities = [event for event in events if event.origin.topic != topics.METRICS]
     purged = state.purged | _write_entities(connection, state, batch, entities)

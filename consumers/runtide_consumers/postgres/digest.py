@@ -22,7 +22,13 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "metric_summaries": ("run_id", "key"),
     "inputs": ("run_id", "name", "digest"),
     "artifacts": ("run_id", "path"),
-    "logged_models": ("model_id",),
+    "logged_model_tags": ("run_id", "model_id", "key"),
+    "logged_model_params": ("run_id", "model_id", "key"),
+    "logged_model_metrics": (
+        *("model_id", "run_id", "key", "dataset_name", "dataset_digest"),
+        *("step", "timestamp", "value"),
+    ),
+    "run_models": ("run_id", "model_id", "role"),
     "experiment_requests": ("request_id",),
     "experiment_tags": ("experiment_id", "key"),
     "registered_model_tags": ("name", "key"),
@@ -35,7 +41,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "run_receipts": ("run_id",),
     "quarantine": ("topic", "partition", "record_offset"),
 }
-_NUMBERS = {"partition", "first_seq", "seq", "version", "record_offset"}
+_NUMBERS = {"partition", "first_seq", "seq", "version", "record_offset", "step", "timestamp", "value"}
 _COLUMNS = {"projection_offsets": "topic, partition, next_offset"}
 """Where not all columns are folded from the log: epochs count processes, not events."""
 

@@ -28,7 +28,8 @@ SHARES: tuple[Share, ...] = (
         Share(table, "run", "run_id")
         for table in (
             *("runs", "writers", "params", "param_conflicts", "tags"),
-            *("metric_summaries", "inputs", "artifacts", "logged_models", "run_extents", "run_receipts"),
+            *("metric_summaries", "inputs", "artifacts", "run_extents", "run_receipts"),
+            *("logged_models", "logged_model_tags", "logged_model_params", "logged_model_metrics", "run_models"),
         )
     ),
     Share("writer_positions", "run", "run_id", _OF_RUNS),

@@ -14,7 +14,6 @@ from runtide_schemas.events.metrics import MetricsLogged
 from runtide_schemas.events.runs import (
     ArtifactLogged,
     InputsLogged,
-    ModelLogged,
     ParamsLogged,
     RunArtifactsRemoved,
     RunDeleted,
@@ -166,27 +165,6 @@ def artifact_logged(work: Workspace, event: Event) -> None:
     work.merge("artifacts", (body.run_id, body.path), body.uri, body.size, body.sha256, body.content_type, body.at)
 
 
-def model_logged(work: Workspace, event: Event) -> None:
-    """Logged again by the same run it is replaced; between runs the lesser run id keeps it, whatever the order."""
-    body: ModelLogged = event.body
-    known = work.merges.get("logged_models", {}).get((body.model_id,))
-    if known is not None and known[1] < body.run_id:
-        return
-    work.merge(
-        "logged_models",
-        (body.model_id,),
-        body.run_id,
-        body.name,
-        body.artifact_path,
-        body.uri,
-        body.digest,
-        body.size,
-        canonical_json(body.flavors),
-        body.signature,
-        body.at,
-    )
-
-
 def writer_opened(work: Workspace, event: Event) -> None:
     """Who writes."""
     body: WriterOpened = event.body
@@ -242,7 +220,6 @@ HANDLERS = {
     TagsDeleted: tags_deleted,
     InputsLogged: inputs_logged,
     ArtifactLogged: artifact_logged,
-    ModelLogged: model_logged,
     WriterOpened: writer_opened,
     WriterClosed: writer_closed,
     MetricsLogged: metrics_logged,

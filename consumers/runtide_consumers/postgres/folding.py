@@ -4,18 +4,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from runtide_consumers.poison import last_line
-from runtide_consumers.postgres import fold_catalog, fold_deployments, fold_runs
+from runtide_consumers.postgres import fold_catalog, fold_deployments, fold_logged_models, fold_runs
 from runtide_consumers.postgres.rows import Key, Workspace
 from runtide_consumers.projection import Event
 from runtide_schemas import topics
 from runtide_schemas.errors import FoldFailed, RuntideError
 from runtide_schemas.events.catalog import StageTransitioned
 from runtide_schemas.events.deployments import DeploymentRolledBack
+from runtide_schemas.events.logged_models import belongs_to_run
 from runtide_schemas.events.runs import WriterClosed, WriterOpened
 
 Handler = Callable[[Workspace, Event], None]
 
-HANDLERS: dict[type, Handler] = {**fold_runs.HANDLERS, **fold_catalog.HANDLERS, **fold_deployments.HANDLERS}
+HANDLERS: dict[type, Handler] = {
+    **fold_runs.HANDLERS,
+    **fold_logged_models.HANDLERS,
+    **fold_catalog.HANDLERS,
+    **fold_deployments.HANDLERS,
+}
 ALONE: Mapping[type, tuple[str, ...]] = {**fold_catalog.ALONE, **fold_runs.ALONE}
 _RUN_TOPICS = (topics.RUNS, topics.METRICS)
 
@@ -53,7 +59,7 @@ def fold(work: Workspace, events: Iterable[Event]) -> None:
     for event in events:
         work.place = event.origin.place
         try:
-            if event.origin.topic in _RUN_TOPICS:
+            if event.origin.topic in _RUN_TOPICS and belongs_to_run(event.body):
                 work.touch("runs", event.body.run_id)
                 if work.row("runs", event.body.run_id)["lifecycle_stage"] == "purged":
                     fold_runs.late(work, event)
@@ -67,8 +73,10 @@ def fold(work: Workspace, events: Iterable[Event]) -> None:
 
 def _keys(event: Event) -> Iterator[tuple[str, Key]]:
     body: Any = event.body
-    if event.origin.topic in _RUN_TOPICS:
+    if event.origin.topic in _RUN_TOPICS and belongs_to_run(body):
         yield "runs", (body.run_id,)
+    if event.origin.topic == topics.RUNS and hasattr(body, "model_id"):
+        yield "logged_models", (body.run_id, body.model_id)
     if isinstance(body, WriterOpened | WriterClosed):
         yield "writers", (body.run_id, body.writer_id)
     if event.origin.topic == topics.DEPLOYMENTS:

@@ -5,6 +5,7 @@ DuckDB keeps each with its place.
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -13,11 +14,16 @@ from runtide_consumers.postgres.rows import MERGED_VALUES, TABLES, Row, Workspac
 from runtide_consumers.projection import Event, Place
 from runtide_schemas import topics
 from runtide_schemas.events.catalog import RequestRejected
+from runtide_schemas.events.logged_models import belongs_to_run
 
 KINDS: dict[str, str] = {
     "runs": "run",
     "writers": "run",
     "tags": "run",
+    "logged_models": "run",
+    "logged_model_tags": "run",
+    "logged_model_params": "run",
+    "run_models": "run",
     "experiments": "experiment",
     "experiment_tags": "experiment",
     "registered_models": "model",
@@ -80,7 +86,7 @@ def extents(events: Iterable[Event]) -> list[tuple[str, str, int, int, int]]:
     found: dict[tuple[str, str, int], tuple[int, int]] = {}
     for event in events:
         origin = event.origin
-        if origin.topic in _RUN_TOPICS:
+        if origin.topic in _RUN_TOPICS and belongs_to_run(event.body):
             key = (event.body.run_id, origin.topic, origin.partition)
             first, last = found.get(key, (origin.offset, origin.offset))
             found[key] = (min(first, origin.offset), max(last, origin.offset))
@@ -118,7 +124,14 @@ def _row_json(table: str, row: Row | None) -> str | None:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
+        return {field.name: _finite(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} has no JSON form in an event's body")
+
+
+def _finite(value: Any) -> Any:
+    """Return a number that JSON lacks as the text that PostgreSQL reads as that number."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -69,6 +69,27 @@ TABLES: dict[str, Table] = {
             "close_reason": "",
         },
     ),
+    "logged_models": Table(
+        ("run_id", "model_id"),
+        {
+            "source_run_id": "",
+            "experiment_id": "",
+            "name": "",
+            "model_type": "",
+            "status": "PENDING",
+            "status_message": "",
+            "artifact_path": "",
+            "uri": "",
+            "digest": "",
+            "size": 0,
+            "flavors": "[]",
+            "signature": "",
+            "created_at": 0,
+            "updated_at": 0,
+            "deleted": False,
+            "announced": False,
+        },
+    ),
     "experiments": Table(
         ("experiment_id",),
         {"name": "", "artifact_location": "", "lifecycle_stage": "active", "created_at": 0, "updated_at": 0},
@@ -126,6 +147,9 @@ TABLES: dict[str, Table] = {
 
 MERGED_VALUES: dict[str, tuple[str, ...]] = {
     "tags": ("run_id", "key", "value"),
+    "logged_model_tags": ("run_id", "model_id", "key", "value"),
+    "logged_model_params": ("run_id", "model_id", "key", "value"),
+    "run_models": ("run_id", "model_id", "role", "step"),
     "experiment_tags": ("experiment_id", "key", "value"),
     "registered_model_tags": ("name", "key", "value"),
     "model_version_tags": ("name", "version", "key", "value"),
@@ -193,12 +217,17 @@ class Workspace:
         """Add a row ``(*key, *rest)`` for a statement; it replaces one of the same key."""
         row = (*key, *rest)
         self.merges.setdefault(statement, {})[key] = row
-        if columns := MERGED_VALUES.get(statement):
-            self.past[statement, key, self.place] = None if row[-1] is None else dict(zip(columns, row, strict=True))
+        self._note(statement, key, row)
 
     def merge_first(self, statement: str, key: Key, *rest: Any) -> None:
         """Add a row for a statement unless there is one of the same key."""
-        self.merges.setdefault(statement, {}).setdefault(key, (*key, *rest))
+        row = (*key, *rest)
+        self.merges.setdefault(statement, {}).setdefault(key, row)
+        self._note(statement, key, row)
+
+    def _note(self, statement: str, key: Key, row: tuple[Any, ...]) -> None:
+        if columns := MERGED_VALUES.get(statement):
+            self.past[statement, key, self.place] = None if row[-1] is None else dict(zip(columns, row, strict=True))
 
     def count_late(self, run_id: str, events: int, points: int) -> None:
         """Count what came of a run after its purge."""

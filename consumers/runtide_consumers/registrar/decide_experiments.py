@@ -22,10 +22,15 @@ from runtide_schemas.events.requests import (
     RestoreExperiment,
     SetExperimentTags,
 )
-from runtide_schemas.limits import check_experiment_name, check_key, check_tags, check_text
+from runtide_schemas.limits import (
+    MAX_EXPERIMENT_TAG_VALUE_LENGTH,
+    check_experiment_name,
+    check_key,
+    check_tags,
+    check_text,
+)
 
 MAX_ARTIFACT_LOCATION_LENGTH = 2_048
-MAX_EXPERIMENT_TAG_VALUE_LENGTH = 5_000
 
 
 def create_experiment(state: Catalogue, request: CreateExperiment, answer: Answer, at: int) -> Any:

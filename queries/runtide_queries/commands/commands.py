@@ -20,6 +20,7 @@ from runtide_queries.decisions import Decisions
 from runtide_schemas.codec import decode
 from runtide_schemas.errors import InvalidRequest, TransientError
 from runtide_schemas.events.catalog import RequestRejected
+from runtide_schemas.events.logged_models import belongs_to_run
 from runtide_schemas.events.metrics import MetricsLogged
 from runtide_schemas.events.runs import WriterOpened
 from runtide_schemas.identity import now_ms, uuid7
@@ -58,7 +59,7 @@ class Commands:
             InvalidRequest: it is too large.
         """
         facts, _ = await self._connected()
-        if self._numbering.knows(body.run_id):
+        if self._numbering.knows(body.run_id) or not belongs_to_run(body):
             return self._noted(await facts.publish(body, actor=actor))
         opened = _opened(body.run_id, self._numbering.writer_of(body.run_id))
         first, published = await asyncio.gather(facts.publish(opened), facts.publish(body, actor=actor))

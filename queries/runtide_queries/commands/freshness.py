@@ -87,6 +87,10 @@ class Freshness:
         """Wait until all that the log says of a run is folded."""
         await self._reach(lambda ends: [partition_of_run(run_id, ends), *_of(ends, topics.METRICS)])
 
+    async def runs(self) -> None:
+        """Wait until all that the log says of whatever run or logged model, but metrics, is folded."""
+        await self._reach(lambda ends: _of(ends, topics.RUNS))
+
     async def points(self) -> None:
         """Wait until all metrics of the log are folded."""
         await self._reach(lambda ends: _of(ends, topics.METRICS))

@@ -106,6 +106,7 @@ async def _run(entity: str, past: PastPostgres) -> list[tuple[Path, Any]]:
         *((("inputs", f"{one.name}@{one.digest}"), one.source or one.name) for one in found.inputs),
         *((("artifacts", one.path), one.sha256 or one.uri) for one in found.artifacts),
         *((("models", one.model_id), one.uri) for one in found.logged_models),
+        *((("models", one.model_id, "status"), one.status) for one in found.logged_models),
         *((("writers", one.writer_id), one.close_reason or "open") for one in found.writers),
         *(
             (("metrics", key, name), getattr(metric, name))
@@ -172,6 +173,11 @@ def _anything(_: Body) -> list[Path]:
     return [()]
 
 
+def _nothing(_: Body) -> list[Path]:
+    """What is kept beside a run's models is no part of what is compared."""
+    return []
+
+
 def _keyed(group: str, name: str) -> Callable[[Body], list[Path]]:
     return lambda body: [(group, str(key)) for key in body[name]]
 
@@ -199,7 +205,17 @@ _TOUCHES: dict[str, Callable[[Body], list[Path]]] = {
     "TagsDeleted": _keyed("tags", "keys"),
     "InputsLogged": lambda body: [("inputs", f"{one['name']}@{one['digest']}") for one in body["datasets"]],
     "ArtifactLogged": lambda body: [("artifacts", body["path"])],
-    "ModelLogged": lambda body: [("models", body["model_id"])],
+    **{
+        name: lambda body: [("models", body["model_id"])]
+        for name in ("ModelLogged", "LoggedModelCreated", "LoggedModelFinalized", "LoggedModelDeleted")
+    },
+    **dict.fromkeys(
+        (
+            *("LoggedModelTagsSet", "LoggedModelTagsDeleted", "LoggedModelParamsLogged"),
+            *("ModelMetricsLogged", "RunModelsLinked"),
+        ),
+        _nothing,
+    ),
     "WriterOpened": lambda body: [("writers", body["writer_id"])],
     "WriterClosed": lambda body: [("writers", body["writer_id"])],
     "ExperimentRenamed": lambda _: [("name",)],

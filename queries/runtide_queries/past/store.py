@@ -31,6 +31,16 @@ LATEST: dict[str, tuple[str, str]] = {
         ),
     ),
     "tags": ("run_id", "key text, value text"),
+    "logged_models": (
+        "run_id",
+        (
+            "model_id text, source_run_id text, experiment_id text, name text, model_type text, status text, "
+            "status_message text, artifact_path text, uri text, digest text, size bigint, flavors text[], signature text, "
+            "created_at bigint, updated_at bigint, deleted boolean, announced boolean"
+        ),
+    ),
+    "logged_model_tags": ("run_id", "model_id text, key text, value text"),
+    "run_models": ("run_id", "model_id text, role text, step bigint"),
     "experiments": (
         "experiment_id",
         "name text, artifact_location text, lifecycle_stage text, created_at bigint, updated_at bigint",
@@ -64,7 +74,10 @@ LATEST: dict[str, tuple[str, str]] = {
 }
 """Tables whose rows are kept as events left them: the column that names the entity, and the others with their types."""
 
-OWN = ("runs", "params", "param_conflicts", "inputs", "artifacts", "logged_models", "metric_summaries")
+OWN = (
+    *("runs", "params", "param_conflicts", "inputs", "artifacts", "metric_summaries"),
+    *("logged_model_params", "logged_model_metrics"),
+)
 """Tables that have a statement of their own in ``sql/past.sql``."""
 _SUMMARIES = 12
 _READ_FROM = re.compile(r"\b(?:FROM|JOIN)\s+([a-z_]+)")

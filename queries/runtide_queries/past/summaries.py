@@ -59,6 +59,16 @@ def _rolled_back(body: Body) -> str:
     return f"version {body['from_version']} -> {body['to_version']}: {body['reason']}"
 
 
+def _points(body: Body) -> str:
+    points = body["model_points"]
+    models = sorted({point["model_id"] for point in points})
+    return f"{len(points):,} of {_brief(sorted({point['key'] for point in points}))} for {_brief(models)}"
+
+
+def _links(body: Body) -> str:
+    return ", ".join(f"{link['role']} {link['model_id']}" for link in body["links"])
+
+
 _TELL: Mapping[str, Callable[[Body], str]] = {
     "RunStarted": _started,
     "RunEnded": lambda body: " ".join(filter(None, (body["status"], body["reason"]))),
@@ -71,6 +81,16 @@ _TELL: Mapping[str, Callable[[Body], str]] = {
     "TagsDeleted": lambda body: "without " + _brief(body["keys"]),
     "ArtifactLogged": lambda body: f"{body['path']} ({body['size']:,} bytes)",
     "ModelLogged": lambda body: f"{body['name']} at {body['artifact_path']} ({body['model_id']})",
+    "LoggedModelCreated": lambda body: f"{body['name']} ({body['model_id']})",
+    "LoggedModelFinalized": lambda body: " ".join(
+        filter(None, (body["model_id"], body["status"], body["status_message"]))
+    ),
+    "LoggedModelTagsSet": lambda body: f"{body['model_id']}: {_brief(body['tags'])}",
+    "LoggedModelTagsDeleted": lambda body: f"{body['model_id']}: without {_brief(body['keys'])}",
+    "LoggedModelParamsLogged": lambda body: f"{body['model_id']}: {_brief(body['params'])}",
+    "LoggedModelDeleted": lambda body: f"{body['model_id']} deleted",
+    "ModelMetricsLogged": _points,
+    "RunModelsLinked": _links,
     "ExperimentCreated": lambda body: body["name"],
     "ExperimentRenamed": lambda body: f"-> {body['name']}",
     "ExperimentDeleted": lambda _: "deleted",

@@ -1,116 +1,223 @@
-"""From clauses and sort terms to one parameterised statement.
+"""From a tree and sort terms to one parameterised statement.
 
-Every sort term becomes two columns that are never null, a class (0 a value, 1 NaN, 2 missing) and the value, so missing values
-come last in both directions and a page can start after any row (keyset paging): rows that arrive meanwhile shift nothing.
+Whatever is compared is true or false, never unknown, once a NOT stands before it. Every sort term becomes columns that order
+the same way in a statement and in a page token, so a page can start after any row (keyset paging): rows that arrive
+meanwhile shift nothing. Missing values come last in both directions, NaN after the numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtide_queries.search.fields import CASTS, SOURCES, attribute, kind_of, operator
-from runtide_queries.search.grammar import Clause, Field, Order
+from runtide_queries.search.fields import Attribute, Keyed, Related, Source, Vocabulary
+from runtide_queries.search.grammar import Clause, Either, Every, Expression, Negation, Order
 from runtide_queries.statements import load
 
+SORTED_CHARACTERS = 256
+"""So much of a text counts in an order: a page token holds it."""
+
 _TYPES: dict[str, tuple[type, ...]] = {"float8": (int, float), "text": (str,), "int": (int,), "int8": (int,)}
+_OPERATORS = {"IN": "= ANY", "NOT IN": "<> ALL"}
+_CASTS = {"number": "float8", "integer": "int8", "text": "text"}
 
 
 @dataclass(frozen=True, slots=True)
 class SortKey:
-    """One column of the order: an SQL expression that is never null, the type of its argument and its direction."""
+    """One column of the order: an SQL expression, the type of its argument, its direction, whether it can be null (then last)."""
 
     expression: str
     cast: str
     ascending: bool
+    nullable: bool = False
 
     @property
     def python_types(self) -> tuple[type, ...]:
         """What a page token may hold for it."""
-        return _TYPES[self.cast]
+        return (*_TYPES[self.cast], type(None)) if self.nullable else _TYPES[self.cast]
+
+    def ordered(self, expression: str) -> str:
+        """Return the sort term for ``expression``."""
+        return f"{expression} {'ASC' if self.ascending else 'DESC'}{' NULLS LAST' if self.nullable else ''}"
+
+    def equal(self, value: str | None) -> str:
+        """Return the condition that a row has the bound value, or none."""
+        return f"{self.expression} IS NULL" if value is None else f"{self.expression} = {value}"
+
+    def later(self, value: str | None) -> str:
+        """Return the condition that a row comes after those with the bound value, or with none."""
+        if value is None:
+            return "false"
+        test = f"{self.expression} {'>' if self.ascending else '<'} {value}"
+        return f"({test} OR {self.expression} IS NULL)" if self.nullable else test
 
 
 @dataclass(slots=True)
 class Query:
-    """A statement being put together. Values are only ever added through ``bind``."""
+    """A statement being put together. Values are only ever added through ``bind``.
 
+    Attributes:
+        words: what the search knows.
+        narrowed: further SQL that a row of a source must meet to count, by the source's name.
+    """
+
+    words: Vocabulary
     arguments: list[Any] = field(default_factory=list)
     joins: list[str] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
     keys: list[SortKey] = field(default_factory=list)
+    narrowed: dict[str, str] = field(default_factory=dict)
 
     def bind(self, value: Any, cast: str) -> str:
         """Add an argument and return its placeholder."""
         self.arguments.append(value)
         return f"${len(self.arguments)}::{cast}"
 
-    def where(self, clause: Clause) -> None:
-        """Require a clause. A comparison with a key that a run lacks is false; with NaN, only ``!=`` is true."""
-        sql = operator(clause.field, clause.comparator, clause.value)
-        value = self.bind(clause.value, CASTS[kind_of(clause.field)])
-        if clause.field.entity == "attribute":
-            self.conditions.append(f"{attribute(clause.field)[0]} {sql} {value}")
-            return
-        source = SOURCES[clause.field.entity]
-        key = self.bind(clause.field.key, "text")
-        test = f"v.{source.column} {sql} {value}"
-        if source.kind == "number" and sql != "!=":
-            test += f" AND v.{source.column} <> 'NaN'::float8"
-        self.conditions.append(
-            f"EXISTS (SELECT 1 FROM {source.table} v WHERE v.run_id = r.run_id AND v.key = {key} AND {test})"  # noqa: S608  # fixed names, bound values
-        )
+    def where(self, tree: Expression | None) -> None:
+        """Require a filter. What lacks the key that a comparison names does not meet it; of NaN only ``!=`` is true."""
+        if isinstance(tree, Every):
+            for part in tree.parts:
+                self.where(part)
+        elif tree is not None:
+            self.conditions.append(condition(self, tree))
 
-    def order(self, order: Order) -> None:
-        """Sort by a term, after those before it."""
-        expression, kind = self._sorted_value(order.field), kind_of(order.field)
-        if kind == "number":
-            nan = f"{expression} = 'NaN'::float8"
-            self._key(f"CASE WHEN {expression} IS NULL THEN 2 WHEN {nan} THEN 1 ELSE 0 END", "int", True)
-            self._key(
-                f"CASE WHEN {expression} IS NULL OR {nan} THEN 0 ELSE {expression} END", "float8", order.ascending
-            )
-            return
-        self._key(f"CASE WHEN {expression} IS NULL THEN 2 ELSE 0 END", "int", True)
-        empty, cast = ("''", "text") if kind == "text" else ("0", "int8")
-        collation = ' COLLATE "C"' if kind == "text" else ""
-        self._key(f"coalesce({expression}, {empty}){collation}", cast, order.ascending)
+    def exists(self, source: Keyed | Related, *tests: str) -> str:
+        """Return the condition that one of a source's rows meets all tests."""
+        met = " AND ".join((source.join, *tests))
+        return f"EXISTS (SELECT 1 FROM {source.table} v WHERE {met})"  # noqa: S608  # fixed names, bound values
 
-    def order_by_id(self) -> None:
-        """Make the order total."""
-        self._key('r.run_id COLLATE "C"', "text", True)
+    def order(self, order: Order, narrowed: Sequence[str] = ()) -> None:
+        """Sort by a term, after those before it; only rows that meet ``narrowed`` count, where a key has several."""
+        source = self.words.sorted_source(order.field)
+        if isinstance(source, Attribute):
+            self._order_by_attribute(source, order.ascending)
+        else:
+            value = self._joined(source, order.field.key, narrowed)
+            self._order_by_value(value, source.kind, order.ascending, nullable=True)
+
+    def order_by(self, expression: str, cast: str, ascending: bool = True) -> None:
+        """Sort by a column that is never null, e.g. to make the order total."""
+        self.keys.append(SortKey(expression, cast, ascending))
 
     def after(self, values: Sequence[Any]) -> None:
         """Start behind the row whose sort keys are ``values``."""
-        bound = [self.bind(value, key.cast) for key, value in zip(self.keys, values, strict=True)]
+        bound = [
+            None if value is None else self.bind(value, key.cast) for key, value in zip(self.keys, values, strict=True)
+        ]
         branches = []
         for index, key in enumerate(self.keys):
-            equal = [f"{before.expression} = {bound[at]}" for at, before in enumerate(self.keys[:index])]
-            later = f"{key.expression} {'>' if key.ascending else '<'} {bound[index]}"
-            branches.append("(" + " AND ".join([*equal, later]) + ")")
+            equal = [before.equal(bound[at]) for at, before in enumerate(self.keys[:index])]
+            branches.append("(" + " AND ".join([*equal, key.later(bound[index])]) + ")")
         self.conditions.append("(" + " OR ".join(branches) + ")")
 
-    def text(self, page_size: int) -> str:
-        """Return the statement for a page of that size."""
-        directions = [f"{'ASC' if key.ascending else 'DESC'}" for key in self.keys]
+    def text(self, file: str, name: str, page_size: int, more: Mapping[str, str] | None = None) -> str:
+        """Return the statement ``name`` of ``sql/<file>.sql`` for a page of that size; ``more`` fills its other marks."""
         marks = {
             "sort_keys": "".join(f", {key.expression} AS sort_{at}" for at, key in enumerate(self.keys)),
             "joins": "\n    ".join(self.joins),
             "conditions": " AND ".join(self.conditions) or "true",
-            "order": ", ".join(f"{key.expression} {way}" for key, way in zip(self.keys, directions, strict=True)),
+            "order": ", ".join(key.ordered(key.expression) for key in self.keys),
             "page_size": self.bind(page_size, "int8"),
-            "page_order": ", ".join(f"page.sort_{at} {way}" for at, way in enumerate(directions)),
+            "page_order": ", ".join(key.ordered(f"page.sort_{at}") for at, key in enumerate(self.keys)),
+            **(more or {}),
         }
-        text = load("runs")["search_runs"].text
+        text = load(file)[name].text
         for mark, sql in marks.items():
             text = text.replace(f"/*{mark}*/", sql)
         return text
 
-    def _sorted_value(self, of: Field) -> str:
-        if of.entity == "attribute":
-            return attribute(of)[0]
-        source, name = SOURCES[of.entity], f"o{len(self.joins)}"
-        key = self.bind(of.key, "text")
-        self.joins.append(f"LEFT JOIN {source.table} {name} ON {name}.run_id = r.run_id AND {name}.key = {key}")
+    def _joined(self, source: Keyed, key: str, narrowed: Sequence[str]) -> str:
+        name = f"o{len(self.joins)}"
+        wanted = " AND ".join((source.join, f"v.key = {self.bind(key, 'text')}", *narrowed))
+        first = f" ORDER BY {source.latest} LIMIT 1" if source.latest else ""
+        rows = f"SELECT v.{source.column} FROM {source.table} v WHERE {wanted}{first}"  # noqa: S608  # fixed names, bound values
+        self.joins.append(f"LEFT JOIN LATERAL ({rows}) {name} ON true")
         return f"{name}.{source.column}"
 
-    def _key(self, expression: str, cast: str, ascending: bool) -> None:
-        self.keys.append(SortKey(expression, cast, ascending))
+    def _order_by_attribute(self, source: Attribute, ascending: bool) -> None:
+        if source.sorted_by:
+            self.keys += [SortKey(expression, cast, ascending) for expression, cast in source.sorted_by]
+        else:
+            self._order_by_value(source.expression, source.kind, ascending, source.nullable)
+
+    def _order_by_value(self, value: str, kind: str, ascending: bool, nullable: bool) -> None:
+        if kind == "number":
+            nan = f"{value} = 'NaN'::float8"
+            self.order_by(f"CASE WHEN {value} IS NULL THEN 2 WHEN {nan} THEN 1 ELSE 0 END", "int")
+            self.order_by(f"CASE WHEN {value} IS NULL OR {nan} THEN 0 ELSE {value} END", "float8", ascending)
+        elif kind == "text":
+            cut = f'left({value}, {SORTED_CHARACTERS}) COLLATE "C"'
+            self.keys.append(SortKey(cut, "text", ascending, nullable))
+        else:
+            self.keys.append(SortKey(value, "int8", ascending, nullable))
+
+
+def condition(query: Query, tree: Expression) -> str:
+    """Return a filter as SQL, its values bound."""
+    return _NODES[type(tree)](query, tree)
+
+
+def _clause(query: Query, clause: Clause) -> str:
+    source, value = query.words.checked(clause)
+    return _SOURCES[type(source)](query, source, clause, value)
+
+
+def _every(query: Query, tree: Every) -> str:
+    return _joined(" AND ", query, tree.parts)
+
+
+def _either(query: Query, tree: Either) -> str:
+    return _joined(" OR ", query, tree.parts)
+
+
+def _negation(query: Query, tree: Negation) -> str:
+    return f"(({condition(query, tree.part)}) IS NOT TRUE)"
+
+
+def _joined(joiner: str, query: Query, parts: Iterable[Expression]) -> str:
+    return "(" + joiner.join(condition(query, part) for part in parts) + ")"
+
+
+def _of_attribute(query: Query, source: Attribute, clause: Clause, value: Any) -> str:
+    if isinstance(value, float):
+        return f"{source.expression}::float8 {clause.comparator} {query.bind(value, 'float8')}"
+    return _test(query, source.expression, clause.comparator, value, _CASTS[source.kind])
+
+
+def _of_keyed(query: Query, source: Keyed, clause: Clause, value: Any) -> str:
+    key = f"v.key = {query.bind(clause.field.key, 'text')}"
+    entity = query.words.entity(clause.field)
+    also = [query.narrowed[entity]] if entity in query.narrowed else []
+    if value is None:
+        found = query.exists(source, key, *also)
+        return f"NOT {found}" if clause.comparator == "IS NULL" else found
+    column = f"v.{source.column}"
+    test = _test(query, column, clause.comparator, value, _CASTS[source.kind])
+    if source.begins and clause.comparator == "=":
+        begins = query.bind(value[: source.begins], "text")
+        also.append(f"left({column}, {source.begins}) = {begins}")
+    if source.kind == "number" and clause.comparator != "!=":
+        also.append(f"{column} <> 'NaN'::float8")
+    return query.exists(source, key, test, *also)
+
+
+def _of_related(query: Query, source: Related, clause: Clause, value: Any) -> str:
+    return query.exists(source, _test(query, source.columns[clause.field.key], clause.comparator, value, "text"))
+
+
+def _test(query: Query, expression: str, comparator: str, value: Any, cast: str) -> str:
+    if isinstance(value, list):
+        return f"{expression} {_OPERATORS[comparator]} ({query.bind(value, f'{cast}[]')})"
+    return f"{expression} {comparator} {query.bind(value, cast)}"
+
+
+_NODES: Mapping[type, Callable[[Query, Any], str]] = {
+    Clause: _clause,
+    Every: _every,
+    Either: _either,
+    Negation: _negation,
+}
+_SOURCES: Mapping[type[Source], Callable[[Query, Any, Clause, Any], str]] = {
+    Attribute: _of_attribute,
+    Keyed: _of_keyed,
+    Related: _of_related,
+}

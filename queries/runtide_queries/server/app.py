@@ -14,6 +14,7 @@ from runtide_queries.artifacts import ArtifactStorage
 from runtide_queries.server import mlflow
 from runtide_queries.server.answers import error_answer, refusal
 from runtide_queries.server.body_limits import body_limits
+from runtide_queries.server.directory import Directory
 from runtide_queries.server.measures import Measured, Measures
 from runtide_queries.server.pages import ROUTES as PAGES
 from runtide_queries.server.pages import failure_page, is_page
@@ -78,6 +79,7 @@ def create_app(settings: GatewaySettings, kafka: KafkaSettings) -> FastAPI:
     app.state.measures = Measures()
     attach(app, ROUTES)
     require_policies(app)
+    app.router.middleware_stack = Directory(app.router.middleware_stack, app.routes)
     _answer_errors(app)
     app.add_middleware(Measured, measures=app.state.measures)
     app.add_middleware(

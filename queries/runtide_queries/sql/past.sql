@@ -104,16 +104,28 @@ JOIN moment m ON m.topic = h.topic AND m.partition = h.partition AND h.record_of
 WHERE h.kind = 'run' AND h.type = 'ArtifactLogged'
 ORDER BY h.entity, h.body ->> 'path', h.record_offset DESC
 
--- name: logged_models
--- Of several runs that claim a model id the lesser run id has it; logged again by that run it is replaced.
-SELECT DISTINCT ON (h.body ->> 'model_id') h.body ->> 'model_id' AS model_id, h.entity AS run_id, h.body ->> 'name' AS name,
-    h.body ->> 'artifact_path' AS artifact_path, h.body ->> 'uri' AS uri, h.body ->> 'digest' AS digest,
-    (h.body ->> 'size')::bigint AS size, array(SELECT jsonb_array_elements_text(h.body -> 'flavors')) AS flavors,
-    h.body ->> 'signature' AS signature, (h.body ->> 'at')::bigint AS created_at
+-- name: logged_model_params
+-- The first value of a key wins.
+SELECT c.entity AS run_id, r.*
+FROM (
+    SELECT DISTINCT ON (c.entity, c.key) c.entity, c.key, c.row
+    FROM changes c
+    JOIN moment m ON m.topic = c.topic AND m.partition = c.partition AND c.record_offset < m.next_offset
+    WHERE c.table_name = 'logged_model_params'
+    ORDER BY c.entity, c.key, c.record_offset
+) c
+CROSS JOIN LATERAL jsonb_to_record(c.row) AS r (model_id text, key text, value text)
+
+-- name: logged_model_metrics
+-- JSON has no NaN: it stands there as text.
+SELECT DISTINCT p.one ->> 'model_id' AS model_id, h.entity AS run_id, p.one ->> 'key' AS key,
+    p.one ->> 'dataset_name' AS dataset_name, p.one ->> 'dataset_digest' AS dataset_digest,
+    (p.one ->> 'step')::bigint AS step, (p.one ->> 'timestamp')::bigint AS timestamp,
+    (p.one ->> 'value')::double precision AS value
 FROM history h
 JOIN moment m ON m.topic = h.topic AND m.partition = h.partition AND h.record_offset < m.next_offset
-WHERE h.kind = 'run' AND h.type = 'ModelLogged'
-ORDER BY h.body ->> 'model_id', h.entity COLLATE "C", h.record_offset DESC
+CROSS JOIN LATERAL jsonb_array_elements(h.body -> 'model_points') AS p (one)
+WHERE h.kind = 'run' AND h.type = 'ModelMetricsLogged'
 
 -- name: metric_summaries
 -- Those of runs that have logged no point since stand as they are; the others were asked of the history store.

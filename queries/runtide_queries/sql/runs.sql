@@ -44,9 +44,9 @@ WHERE run_id = $run_id
 ORDER BY path
 
 -- name: get_logged_models
-SELECT model_id, name, artifact_path, uri, digest, size, flavors, signature, created_at
+SELECT model_id, name, artifact_path, uri, digest, size, flavors, signature, created_at, status
 FROM logged_models
-WHERE run_id = $run_id
+WHERE run_id = $run_id AND announced AND NOT deleted
 ORDER BY created_at, model_id
 
 -- name: get_writers
@@ -61,37 +61,6 @@ SELECT deleted_at, deleted_by, purged_at, purged_by, reason, points, metrics, pa
 FROM run_receipts
 WHERE run_id = $run_id
 
--- name: search_runs
--- The marks /*…*/ are filled by search/compile.py from fixed tables; every value is bound.
-WITH page AS MATERIALIZED (
-    SELECT r.* /*sort_keys*/
-    FROM runs r
-    /*joins*/
-    WHERE /*conditions*/
-    ORDER BY /*order*/
-    LIMIT /*page_size*/
-)
-SELECT page.*, e.name AS resolved_name, p.param_keys, p.param_values, t.tag_keys, t.tag_values, m.metric_rows
-FROM page
-LEFT JOIN experiments e ON e.experiment_id = page.experiment_id
-LEFT JOIN LATERAL (
-    SELECT array_agg(key ORDER BY key) AS param_keys, array_agg(value ORDER BY key) AS param_values
-    FROM params
-    WHERE params.run_id = page.run_id
-) p ON true
-LEFT JOIN LATERAL (
-    SELECT array_agg(key ORDER BY key) AS tag_keys, array_agg(value ORDER BY key) AS tag_values
-    FROM tags
-    WHERE tags.run_id = page.run_id
-) t ON true
-LEFT JOIN LATERAL (
-    SELECT array_agg((key, last_value, last_step, last_timestamp, first_value, first_step, first_timestamp, min_value,
-        max_value, point_count, nan_count) ORDER BY key) AS metric_rows
-    FROM metric_summaries
-    WHERE metric_summaries.run_id = page.run_id
-) m ON true
-ORDER BY /*page_order*/
-
 -- name: get_run_state
 SELECT r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_time, r.end_time, r.artifact_uri,
     CASE WHEN r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'deleted' THEN 'deleted' ELSE r.lifecycle_stage END
@@ -99,6 +68,11 @@ SELECT r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_time, r.e
 FROM runs r
 LEFT JOIN experiments e ON e.experiment_id = r.experiment_id
 WHERE r.run_id = $run_id
+
+-- name: list_deleted_runs
+SELECT run_id
+FROM runs
+WHERE experiment_id = $experiment_id AND lifecycle_stage = 'deleted'
 
 -- name: get_params_of
 SELECT key, value

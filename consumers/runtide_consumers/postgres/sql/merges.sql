@@ -114,27 +114,35 @@ on conflict (run_id, path) do update set
     content_type = excluded.content_type,
     stored_at = excluded.stored_at;
 
--- A model id that two runs claim belongs to the lesser run id, so that the order between partitions does not matter.
--- name: logged_models
-insert into logged_models as m
-select
-    n.model_id, n.run_id, n.name, n.artifact_path, n.uri, n.digest, n.size,
-    array(select json_array_elements_text(n.flavors::json)), n.signature, n.created_at
+-- name: logged_model_tags
+with change as (
+    select * from unnest($run_id::text[], $model_id::text[], $key::text[], $value::text[]) as c (run_id, model_id, key, value)
+), gone as (
+    delete from logged_model_tags t using change c
+    where t.run_id = c.run_id and t.model_id = c.model_id and t.key = c.key and c.value is null
+)
+insert into logged_model_tags (run_id, model_id, key, value)
+select run_id, model_id, key, value from change where value is not null
+on conflict (model_id, key, run_id) do update set value = excluded.value;
+
+-- name: logged_model_params
+insert into logged_model_params (run_id, model_id, key, value)
+select * from unnest($run_id::text[], $model_id::text[], $key::text[], $value::text[])
+on conflict do nothing;
+
+-- name: logged_model_metrics
+insert into logged_model_metrics (model_id, run_id, key, dataset_name, dataset_digest, step, timestamp, value)
+select c.model_id, c.run_id, c.key, c.dataset_name, c.dataset_digest, c.step, c.timestamp, c.value::double precision
 from unnest(
-    $model_id::text[], $run_id::text[], $name::text[], $artifact_path::text[], $uri::text[], $digest::text[],
-    $size::bigint[], $flavors::text[], $signature::text[], $created_at::bigint[])
-    as n (model_id, run_id, name, artifact_path, uri, digest, size, flavors, signature, created_at)
-on conflict (model_id) do update set
-    run_id = excluded.run_id,
-    name = excluded.name,
-    artifact_path = excluded.artifact_path,
-    uri = excluded.uri,
-    digest = excluded.digest,
-    size = excluded.size,
-    flavors = excluded.flavors,
-    signature = excluded.signature,
-    created_at = excluded.created_at
-where excluded.run_id collate "C" <= m.run_id collate "C";
+    $model_id::text[], $run_id::text[], $key::text[], $dataset_name::text[], $dataset_digest::text[], $step::bigint[],
+    $timestamp::bigint[], $value::text[])
+    as c (model_id, run_id, key, dataset_name, dataset_digest, step, timestamp, value)
+on conflict do nothing;
+
+-- name: run_models
+insert into run_models
+select * from unnest($run_id::text[], $model_id::text[], $role::text[], $step::bigint[])
+on conflict (run_id, model_id, role) do update set step = excluded.step;
 
 -- name: experiment_requests
 insert into experiment_requests

@@ -18,7 +18,6 @@ from runs r
 where r.run_id = $run_id::text and r.lifecycle_stage = 'deleted'
 on conflict do nothing;
 
--- The model ids stay taken: of two runs that claim one the lesser run id has it, whichever came first.
 -- name: purge_rows
 with purged as (
     update runs set lifecycle_stage = 'purged', user_id = '', source_name = '', source_version = ''
@@ -31,7 +30,9 @@ with purged as (
 ), gone_inputs as (delete from inputs where run_id in (select run_id from purged)
 ), gone_artifacts as (delete from artifacts where run_id in (select run_id from purged)
 ), gone_writers as (delete from writers where run_id in (select run_id from purged)
+), gone_models as (delete from logged_models where run_id in (select run_id from purged)
+), gone_model_tags as (delete from logged_model_tags where run_id in (select run_id from purged)
+), gone_model_params as (delete from logged_model_params where run_id in (select run_id from purged)
+), gone_model_metrics as (delete from logged_model_metrics where run_id in (select run_id from purged)
 )
-update logged_models
-set name = '', artifact_path = '', uri = '', digest = '', size = 0, flavors = '{}', signature = '', created_at = 0
-where run_id in (select run_id from purged);
+delete from run_models where run_id in (select run_id from purged);

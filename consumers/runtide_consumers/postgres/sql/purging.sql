@@ -60,6 +60,10 @@ select t.name, t.row from (
     union all select 'inputs', x::text from inputs x where x.run_id = $run_id::text
     union all select 'artifacts', x::text from artifacts x where x.run_id = $run_id::text
     union all select 'logged_models', x::text from logged_models x where x.run_id = $run_id::text
+    union all select 'logged_model_tags', x::text from logged_model_tags x where x.run_id = $run_id::text
+    union all select 'logged_model_params', x::text from logged_model_params x where x.run_id = $run_id::text
+    union all select 'logged_model_metrics', x::text from logged_model_metrics x where x.run_id = $run_id::text
+    union all select 'run_models', x::text from run_models x where x.run_id = $run_id::text
 ) t
 order by t.name collate "C", t.row collate "C";
 

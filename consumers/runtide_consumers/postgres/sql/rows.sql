@@ -55,6 +55,47 @@ on conflict (run_id, writer_id) do update set
     closed_at = excluded.closed_at,
     close_reason = excluded.close_reason;
 
+-- name: load_logged_models
+select
+    t.run_id, t.model_id, t.source_run_id, t.experiment_id, t.name, t.model_type, t.status, t.status_message,
+    t.artifact_path, t.uri, t.digest, t.size, to_json(t.flavors)::text as flavors, t.signature, t.created_at,
+    t.updated_at, t.deleted, t.announced
+from unnest($run_id::text[], $model_id::text[]) as k (run_id, model_id)
+join logged_models t using (run_id, model_id);
+
+-- name: save_logged_models
+insert into logged_models (
+    run_id, model_id, source_run_id, experiment_id, name, model_type, status, status_message, artifact_path, uri, digest,
+    size, flavors, signature, created_at, updated_at, deleted, announced)
+select
+    n.run_id, n.model_id, n.source_run_id, n.experiment_id, n.name, n.model_type, n.status, n.status_message,
+    n.artifact_path, n.uri, n.digest, n.size, array(select json_array_elements_text(n.flavors::json)), n.signature,
+    n.created_at, n.updated_at, n.deleted, n.announced
+from unnest(
+    $run_id::text[], $model_id::text[], $source_run_id::text[], $experiment_id::text[], $name::text[],
+    $model_type::text[], $status::text[], $status_message::text[], $artifact_path::text[], $uri::text[],
+    $digest::text[], $size::bigint[], $flavors::text[], $signature::text[], $created_at::bigint[],
+    $updated_at::bigint[], $deleted::boolean[], $announced::boolean[])
+    as n (run_id, model_id, source_run_id, experiment_id, name, model_type, status, status_message, artifact_path, uri,
+          digest, size, flavors, signature, created_at, updated_at, deleted, announced)
+on conflict (run_id, model_id) do update set
+    source_run_id = excluded.source_run_id,
+    experiment_id = excluded.experiment_id,
+    name = excluded.name,
+    model_type = excluded.model_type,
+    status = excluded.status,
+    status_message = excluded.status_message,
+    artifact_path = excluded.artifact_path,
+    uri = excluded.uri,
+    digest = excluded.digest,
+    size = excluded.size,
+    flavors = excluded.flavors,
+    signature = excluded.signature,
+    created_at = excluded.created_at,
+    updated_at = excluded.updated_at,
+    deleted = excluded.deleted,
+    announced = excluded.announced;
+
 -- name: load_experiments
 select t.* from unnest($experiment_id::text[]) as k (experiment_id) join experiments t using (experiment_id);
 

@@ -146,19 +146,75 @@ create table if not exists artifacts (
     primary key (run_id, path)
 );
 
+-- What a run says of a model. Of several runs that claim a model id the lesser run id has it. source_run_id is '' for a
+-- model outside of any run, whose run_id is the rest of its own id; experiment_id is '' when it is that of the run.
 create table if not exists logged_models (
-    model_id text primary key,
+    model_id text not null,
     run_id text not null,
+    source_run_id text not null,
+    experiment_id text not null,
     name text not null,
+    model_type text not null,
+    status text not null,
+    status_message text not null,
     artifact_path text not null,
     uri text not null,
     digest text not null,
     size bigint not null,
     flavors text[] not null,
     signature text not null,
-    created_at bigint not null
+    created_at bigint not null,
+    updated_at bigint not null,
+    deleted boolean not null,
+    announced boolean not null,
+    primary key (run_id, model_id)
 );
+create index if not exists logged_models_by_id on logged_models (model_id);
 create index if not exists logged_models_by_run on logged_models (run_id, created_at);
+
+create table if not exists logged_model_tags (
+    model_id text not null,
+    key text not null,
+    value text not null,
+    run_id text not null,
+    primary key (model_id, key, run_id)
+);
+create index if not exists logged_model_tags_by_run on logged_model_tags (run_id);
+
+create table if not exists logged_model_params (
+    model_id text not null,
+    key text not null,
+    value text not null,
+    run_id text not null,
+    primary key (model_id, key, run_id)
+);
+create index if not exists logged_model_params_by_run on logged_model_params (run_id);
+
+-- One row per distinct point; run_id is the run that logged it, which need not be the model's. Names have no bound that an
+-- index would hold, so theirs has digests of them.
+create table if not exists logged_model_metrics (
+    model_id text not null,
+    run_id text not null,
+    key text not null,
+    dataset_name text not null,
+    dataset_digest text not null,
+    step bigint not null,
+    timestamp bigint not null,
+    value double precision not null
+);
+create unique index if not exists logged_model_metrics_once on logged_model_metrics
+    (model_id, md5(key), run_id, md5(dataset_name), md5(dataset_digest), step, timestamp, value);
+create index if not exists logged_model_metrics_by_run on logged_model_metrics (run_id);
+
+-- Models that a run used (role input) or made (output).
+create table if not exists run_models (
+    run_id text not null,
+    model_id text not null,
+    role text not null,
+    step bigint not null,
+    primary key (run_id, model_id, role)
+);
+create index if not exists run_models_by_model on run_models (model_id);
 
 create table if not exists experiments (
     experiment_id text primary key,
@@ -291,7 +347,8 @@ create table if not exists history (
     primary key (kind, entity, topic, partition, record_offset)
 );
 create index if not exists history_by_event on history (event_id) where kind <> 'run';
-create index if not exists history_of_logged_models on history (topic, partition, record_offset) where type = 'ModelLogged';
+create index if not exists history_of_model_metrics on history (topic, partition, record_offset)
+    where type = 'ModelMetricsLogged';
 
 -- A row of the state as each event left it, of those tables whose rows an event alone does not tell; null when it was taken
 -- away. key is the row's key within its entity. Nothing that another partition decides is in it.

@@ -5,7 +5,16 @@ other module is an area with its table of routes. What the API is: mlflow.org, `
 ``model_registry.proto``; texts and codes that clients go by are MLflow's.
 """
 
-from runtide_queries.server.mlflow import experiments, inputs, logging, metrics, runs, server_info
+from runtide_queries.server.mlflow import (
+    experiments,
+    inputs,
+    logged_models,
+    logging,
+    metrics,
+    model_history,
+    runs,
+    server_info,
+)
 
 ROUTES = (
     *experiments.ROUTES,
@@ -13,5 +22,7 @@ ROUTES = (
     *logging.ROUTES,
     *metrics.ROUTES,
     *inputs.ROUTES,
+    *logged_models.ROUTES,
+    *model_history.ROUTES,
     *server_info.ROUTES,
 )

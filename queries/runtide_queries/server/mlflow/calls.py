@@ -23,6 +23,8 @@ from runtide_schemas.errors import InvalidRequest
 MOST_BODY_BYTES = 16 * 1024 * 1024
 """Largest body of a call: a dataset's profile may have 16 million characters, all else is far smaller."""
 MOST_FIELDS = 2_000
+_TYPED = ("POST", "PUT")
+"""Methods whose bodies must say what they are; of the others some have none."""
 _DOCS = "See the API docs for more information about request parameters."
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}\Z")
 _NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -53,6 +55,11 @@ class Fields:
         if not isinstance(value, str):
             raise self._wrong(name, value)
         return value
+
+    def is_number(self, name: str) -> bool:
+        """Say whether a field is a whole number, as an enumeration's value may be."""
+        value = self._values.get(name)
+        return isinstance(value, int) and not isinstance(value, bool)
 
     def optional_text(self, name: str) -> str | None:
         """Return text, or None where none is given."""
@@ -229,7 +236,9 @@ def call_routes(
 
 
 async def _body(request: Request) -> Mapping[str, Any]:
-    kind = request.headers.get("content-type")
+    kind = request.headers.get("content-type", "")
+    if request.method not in _TYPED:
+        return parsed(await request.body())
     if not kind:
         raise InvalidRequest("Bad Request. Content-Type header is missing.")
     if kind.partition(";")[0].strip().lower() != "application/json":

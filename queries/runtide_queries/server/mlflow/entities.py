@@ -5,11 +5,18 @@ from typing import Any
 
 from runtide_queries.commands import RunState
 from runtide_queries.experiments import Experiment
+from runtide_queries.logged_models import LinkedModels, LoggedModelDetail, ModelMetric
 from runtide_queries.runs import Input, MetricSummary, Run
 
 RUN_NAME = "mlflow.runName"
 _STATUSES = {"LOST": "RUNNING"}
 """MLflow knows no lost runs, and its clients refuse what they do not know."""
+NO_MODELS = LinkedModels()
+_MODEL_STATUSES = {
+    "PENDING": "LOGGED_MODEL_PENDING",
+    "READY": "LOGGED_MODEL_READY",
+    "FAILED": "LOGGED_MODEL_UPLOAD_FAILED",
+}
 _LARGEST = 1.7976931348623157e308
 
 
@@ -57,7 +64,9 @@ def run_info(state: RunState) -> dict[str, Any]:
     )
 
 
-def run(found: Run, inputs: Iterable[Input] = (), *, deleted: bool = False) -> dict[str, Any]:
+def run(
+    found: Run, inputs: Iterable[Input] = (), models: LinkedModels = NO_MODELS, *, deleted: bool = False
+) -> dict[str, Any]:
     """Return a run with its data; ``deleted`` with its experiment, whatever it says itself."""
     info = found.info
     state = RunState(
@@ -73,22 +82,53 @@ def run(found: Run, inputs: Iterable[Input] = (), *, deleted: bool = False) -> d
     )
     tags = {**found.tags, RUN_NAME: state.name} if state.name else found.tags
     data = given(
-        metrics=[latest(summary, info.run_id) for summary in found.metrics.values()],
+        metrics=[latest(summary) for summary in found.metrics.values()],
         params=tags_of(found.params),
         tags=tags_of(tags),
     )
-    return {"info": run_info(state), "data": data, "inputs": given(dataset_inputs=[_input(one) for one in inputs])}
+    used = given(
+        dataset_inputs=[_input(one) for one in inputs],
+        model_inputs=[{"model_id": model_id} for model_id in models.inputs],
+    )
+    made = given(model_outputs=[{"model_id": one.model_id, "step": one.step} for one in models.outputs])
+    return {"info": run_info(state), "data": data, "inputs": used} | ({"outputs": made} if made else {})
 
 
-def latest(summary: MetricSummary, run_id: str) -> dict[str, Any]:
+def latest(summary: MetricSummary) -> dict[str, Any]:
     """Return a metric's latest value."""
-    return metric(summary.key, summary.last_value, summary.last_timestamp, summary.last_step, run_id)
+    return metric(summary.key, summary.last_value, summary.last_timestamp, summary.last_step)
 
 
-def metric(key: str, value: float, timestamp: int, step: int, run_id: str) -> dict[str, Any]:
-    """Return a metric's value. Infinities are the largest doubles, as MLflow's SQL store has them; NaN is the text "NaN"."""
+def metric(key: str, value: float, timestamp: int, step: int, run_id: str | None = None) -> dict[str, Any]:
+    """Return a metric's value; ``run_id``: where points of several runs stand together. Infinities are the largest doubles, as MLflow's SQL store has them; NaN is the text "NaN"."""
     shown = max(-_LARGEST, min(_LARGEST, value)) if value == value else "NaN"  # NaN is not itself
-    return {"key": key, "value": shown, "timestamp": timestamp, "step": step, "run_id": run_id}
+    return given(key=key, value=shown, timestamp=timestamp, step=step, run_id=run_id)
+
+
+def logged_model(found: LoggedModelDetail) -> dict[str, Any]:
+    """Return a logged model with its tags, params and metrics."""
+    info = found.info
+    about = given(
+        model_id=info.model_id,
+        experiment_id=info.experiment_id,
+        name=info.name,
+        creation_timestamp_ms=info.created_at,
+        last_updated_timestamp_ms=info.updated_at,
+        artifact_uri=info.uri,
+        status=_MODEL_STATUSES.get(info.status, "LOGGED_MODEL_STATUS_UNSPECIFIED"),
+        model_type=info.model_type or None,
+        source_run_id=info.source_run_id or None,
+        status_message=info.status_message or None,
+        tags=tags_of(found.tags),
+    )
+    data = given(params=tags_of(found.params), metrics=[_model_metric(one, info.model_id) for one in found.metrics])
+    return {"info": about, "data": data}
+
+
+def _model_metric(found: ModelMetric, model_id: str) -> dict[str, Any]:
+    return metric(found.key, found.value, found.timestamp, found.step, found.run_id) | given(
+        model_id=model_id, dataset_name=found.dataset_name or None, dataset_digest=found.dataset_digest or None
+    )
 
 
 def _input(found: Input) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Experiments: made, renamed, deleted and described by the registrar's decisions."""
 
+import asyncio
 import re
 from typing import Any
 
 from runtide_queries.experiments import ExperimentDetail, get_experiment, get_experiment_by_name
+from runtide_queries.run_states import get_deleted_runs
 from runtide_queries.server.mlflow.calls import Call, call_routes
 from runtide_queries.server.mlflow.entities import experiment
+from runtide_queries.server.mlflow.validation import check_experiment_name, check_experiment_tags, check_location
 from runtide_queries.server.policy import Policy
 from runtide_schemas.errors import InvalidRequest, NotFound
 from runtide_schemas.events.requests import (
@@ -16,16 +19,20 @@ from runtide_schemas.events.requests import (
     RestoreExperiment,
     SetExperimentTags,
 )
+from runtide_schemas.events.runs import RunRestored
+from runtide_schemas.identity import now_ms
 
+_AT_ONCE = 100
+"""How many runs are restored at once."""
 _ID = re.compile(r"[0-9]{1,18}\Z")
 
 
 async def create(call: Call) -> Any:
     """Make an experiment under a free name."""
     request = CreateExperiment(
-        name=call.text("name", required=True),
-        artifact_location=call.text("artifact_location"),
-        tags=call.pairs("tags"),
+        name=check_experiment_name(call.text("name", required=True)),
+        artifact_location=check_location(call.text("artifact_location")),
+        tags=check_experiment_tags(call.pairs("tags")),
     )
     fact = await call.stores.commands.ask(request, actor=call.actor)
     return {"experiment_id": fact.experiment_id}
@@ -51,7 +58,8 @@ async def get_by_name(call: Call) -> Any:
 
 async def update(call: Call) -> Any:
     """Rename an experiment."""
-    request = RenameExperiment(experiment_id=experiment_id(call), name=call.text("new_name", required=True))
+    name = check_experiment_name(call.text("new_name", required=True))
+    request = RenameExperiment(experiment_id=experiment_id(call), name=name)
     await call.stores.commands.ask(request, actor=call.actor)
     return {}
 
@@ -59,20 +67,29 @@ async def update(call: Call) -> Any:
 async def delete(call: Call) -> Any:
     """Delete an experiment (soft); its runs go with it."""
     await call.stores.commands.ask(DeleteExperiment(experiment_id=experiment_id(call)), actor=call.actor)
+    await call.stores.fresh.catalogue()  # reads of its runs wait for what was said of these only
     call.stores.recent.forget_all()
     return {}
 
 
 async def restore(call: Call) -> Any:
-    """Restore an experiment with its runs."""
-    await call.stores.commands.ask(RestoreExperiment(experiment_id=experiment_id(call)), actor=call.actor)
+    """Restore an experiment with all its runs, those that were deleted before it too, as MLflow does.
+
+    The runs come first: broken off in between, the experiment is still deleted, and can be restored again.
+    """
+    found = await known(call, experiment_id(call))
+    if found.experiment.lifecycle_stage != "active":
+        await _restore_runs(call, found.experiment.experiment_id)
+    request = RestoreExperiment(experiment_id=found.experiment.experiment_id)
+    await call.stores.commands.ask(request, actor=call.actor)
+    await call.stores.fresh.catalogue()
     call.stores.recent.forget_all()
     return {}
 
 
 async def set_tag(call: Call) -> Any:
     """Set a tag of an experiment."""
-    tags = {call.text("key", required=True): call.text("value")}
+    tags = check_experiment_tags({call.text("key", required=True): call.text("value")})
     await call.stores.commands.ask(SetExperimentTags(experiment_id=experiment_id(call), tags=tags), actor=call.actor)
     return {}
 
@@ -83,6 +100,14 @@ async def delete_tag(call: Call) -> Any:
     request = DeleteExperimentTags(experiment_id=experiment_id(call), keys=keys)
     await call.stores.commands.ask(request, actor=call.actor)
     return {}
+
+
+async def _restore_runs(call: Call, of_experiment: str) -> None:
+    await call.stores.fresh.everything()
+    run_ids = await get_deleted_runs(call.stores.postgres, of_experiment)
+    for first in range(0, len(run_ids), _AT_ONCE):
+        facts = (RunRestored(run_id=run_id, at=now_ms()) for run_id in run_ids[first : first + _AT_ONCE])
+        await asyncio.gather(*(call.stores.commands.state(fact, actor=call.actor) for fact in facts))
 
 
 def experiment_id(call: Call) -> str:

@@ -1,12 +1,14 @@
-"""Datasets that a run used."""
+"""Datasets and models that a run used."""
 
 from typing import Any
 
 from runtide_queries.server.mlflow.calls import Call, Fields, call_routes
+from runtide_queries.server.mlflow.logged_models import link_models
 from runtide_queries.server.mlflow.runs import active
 from runtide_queries.server.mlflow.validation import check_run_id
 from runtide_queries.server.policy import Policy
 from runtide_schemas.errors import InvalidRequest
+from runtide_schemas.events.logged_models import ModelLink
 from runtide_schemas.events.runs import DatasetInput, InputsLogged
 from runtide_schemas.limits import check_text
 
@@ -15,12 +17,14 @@ _TAG_KEY, _TAG_VALUE = 255, 500
 
 
 async def log_inputs(call: Call) -> Any:
-    """Log that a run used datasets; the same one again changes nothing."""
+    """Log that a run used datasets and models; the same one again changes nothing."""
     run_id = check_run_id(call.run_id())
     datasets = tuple(_dataset(one) for one in call.objects("datasets"))
+    models = [ModelLink(model_id=one.text("model_id", required=True), role="input") for one in call.objects("models")]
     await active(call, run_id)
     if datasets:
         await call.stores.commands.state(InputsLogged(run_id=run_id, datasets=datasets), actor=call.actor)
+    await link_models(call, run_id, models)
     return {}
 
 
@@ -43,4 +47,6 @@ def _check(value: str, what: str, longest: int) -> None:
     check_text(value, what, longest)
 
 
-ROUTES = (*call_routes("POST", "runs/log-inputs", log_inputs, Policy.LOG, "Log the datasets that a run used"),)
+ROUTES = (
+    *call_routes("POST", "runs/log-inputs", log_inputs, Policy.LOG, "Log the datasets and models that a run used"),
+)

@@ -7,6 +7,7 @@ from typing import Any
 from runtide_queries.run_states import get_params, has_tag
 from runtide_queries.server.mlflow.calls import Call, call_routes
 from runtide_queries.server.mlflow.entities import RUN_NAME
+from runtide_queries.server.mlflow.model_metrics import log_model_points, model_points
 from runtide_queries.server.mlflow.runs import active
 from runtide_queries.server.mlflow.validation import (
     check_batch_limits,
@@ -25,8 +26,11 @@ async def log_metric(call: Call) -> Any:
     """Log a metric's value."""
     run_id = check_run_id(call.run_id())
     point = checked_point(call)
+    of_models = model_points([(call, point)])
     await active(call, run_id)
-    await call.stores.commands.points(run_id, [point], actor=call.actor)
+    await asyncio.gather(
+        call.stores.commands.points(run_id, [point], actor=call.actor), log_model_points(call, run_id, of_models)
+    )
     return {}
 
 
@@ -50,6 +54,7 @@ async def log_batch(call: Call) -> Any:
     metrics, given_params, given_tags = call.objects("metrics"), call.objects("params"), call.objects("tags")
     check_batch_limits(metrics, given_params, given_tags)
     points = [checked_point(one, f"metrics[{place}].") for place, one in enumerate(metrics)]
+    of_models = model_points(list(zip(metrics, points, strict=True)))
     params = checked_params(unique_params(given_params))
     tags = checked_tags(call.pairs("tags"))
     await active(call, run_id)
@@ -61,6 +66,7 @@ async def log_batch(call: Call) -> Any:
     writing: list[Awaitable[object]] = []
     if points:
         writing.append(call.stores.commands.points(run_id, points, actor=call.actor))
+        writing.append(log_model_points(call, run_id, of_models))
     if tags:
         writing.append(_set_tags(call, run_id, tags))
     await asyncio.gather(*writing)

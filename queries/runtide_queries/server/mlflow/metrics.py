@@ -11,6 +11,7 @@ from runtide_queries.server.policy import Policy
 from runtide_schemas.errors import InvalidRequest
 
 MOST_RUNS = 100
+_BULK = "GetMetricHistoryBulk request"
 MOST_BULK = 25_000
 MOST_SAMPLED = 2_500
 MOST_IN_A_PAGE = 1_000_000
@@ -22,7 +23,9 @@ async def get_history(call: Call) -> Any:
     key = call.text("metric_key", required=True)
     most = call.optional_integer("max_results")
     if most is not None and most <= 0:
-        raise call.wrong("max_results", "It must be a positive integer.")
+        raise InvalidRequest(
+            f"Invalid value {most} for parameter 'max_results' supplied. It must be a positive integer."
+        )
     token = call.text("page_token")
     after = decode_token(_scope(run_id, key), token, [int, int, str]) if token else None
     await call.stores.fresh_history.points()
@@ -30,15 +33,19 @@ async def get_history(call: Call) -> Any:
         call.stores.history, run_id, key, after, min(most or MOST_IN_A_PAGE, MOST_IN_A_PAGE)
     )
     return given(
-        metrics=[metric(key, point.value, point.timestamp, point.step, run_id) for point in page.points],
+        metrics=[metric(key, point.value, point.timestamp, point.step) for point in page.points],
         next_page_token=encode_token(_scope(run_id, key), page.next_after) if page.next_after else None,
     )
 
 
 async def get_history_bulk(call: Call) -> Any:
     """Give the points of one metric of several runs."""
-    run_ids = _runs(call, "run_id")
-    key = call.text("metric_key", required=True)
+    run_ids = _runs(call, "run_id", f"{_BULK} cannot specify more than")
+    if not run_ids:
+        raise InvalidRequest(f"{_BULK} must specify at least one run_id.")
+    key = call.text("metric_key")
+    if not key:
+        raise InvalidRequest(f"{_BULK} must specify a metric_key.")
     most = min(call.integer("max_results", default=MOST_BULK), MOST_BULK)
     await call.stores.fresh_history.points()
     rows = await bulk_points(call.stores.history, run_ids, key, most)
@@ -47,11 +54,11 @@ async def get_history_bulk(call: Call) -> Any:
 
 async def get_history_bulk_interval(call: Call) -> Any:
     """Give evenly spaced points of one metric of several runs, with the first and last of each."""
-    run_ids = _runs(call, "run_ids")
+    run_ids = _runs(call, "run_ids", "GetMetricHistoryBulkInterval request must specify at most", required=True)
     key = call.text("metric_key", required=True)
     most = call.integer("max_results", default=MOST_SAMPLED)
     if not 1 <= most <= MOST_SAMPLED:
-        raise call.wrong("max_results", f"It must be from 1 to {MOST_SAMPLED}.")
+        raise InvalidRequest(f"max_results must be between 1 and {MOST_SAMPLED}.")
     start, end = call.optional_integer("start_step"), call.optional_integer("end_step")
     if (start is None) != (end is None):
         raise InvalidRequest("If either start step or end step are specified, both must be specified.")
@@ -63,12 +70,11 @@ async def get_history_bulk_interval(call: Call) -> Any:
     return given(metrics=[metric(key, value, timestamp, step, run_id) for run_id, timestamp, step, value in rows])
 
 
-def _runs(call: Call, name: str) -> list[str]:
-    found = call.texts(name, required=True)
+def _runs(call: Call, name: str, limit: str, *, required: bool = False) -> list[str]:
+    """Return the runs that are asked about; ``limit``: MLflow's words for how many that may be."""
+    found = call.texts(name, required=required)
     if len(found) > MOST_RUNS:
-        raise InvalidRequest(
-            f"GetMetricHistoryBulk request cannot specify more than {MOST_RUNS} run_ids. Received {len(found)} run_ids."
-        )
+        raise InvalidRequest(f"{limit} {MOST_RUNS} run_ids. Received {len(found)} run_ids.")
     return found
 
 

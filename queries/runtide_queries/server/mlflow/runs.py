@@ -4,17 +4,20 @@ from typing import Any
 
 from runtide.tracking.names import new_run_name
 from runtide_queries.commands import RunState
+from runtide_queries.logged_models import get_linked_models
 from runtide_queries.run_states import get_run_state
 from runtide_queries.runs import get_run
 from runtide_queries.server.mlflow.calls import Call, call_routes
-from runtide_queries.server.mlflow.entities import RUN_NAME, location_of, run, run_info, tags_of
+from runtide_queries.server.mlflow.entities import NO_MODELS, RUN_NAME, location_of, run, run_info, tags_of
 from runtide_queries.server.mlflow.experiments import experiment_id, known
-from runtide_queries.server.mlflow.validation import check_run_id, checked_tags
+from runtide_queries.server.mlflow.validation import check_run_id, kept_tags
 from runtide_queries.server.policy import Policy
 from runtide_schemas.errors import InvalidRequest, NotFound
 from runtide_schemas.events.runs import RunDeleted, RunRestored, RunStarted, RunUpdated, TagsSet
 from runtide_schemas.identity import new_run_id, now_ms
 
+NUMBERED = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
+"""``RunStatus`` of MLflow's ``service.proto``: proto3 JSON takes an enumeration's numbers too."""
 STATUSES = {name: name for name in ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")}
 _PARENT, _USER = "mlflow.parentRunId", "mlflow.user"
 _SOURCE_NAME, _SOURCE_TYPE, _SOURCE_VERSION = "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit"
@@ -28,7 +31,7 @@ async def create(call: Call) -> Any:
             f"The experiment {found.experiment.experiment_id} must be in the 'active' state. "
             f"Current state is {found.experiment.lifecycle_stage}."
         )
-    tags = checked_tags(call.pairs("tags"))
+    tags = kept_tags(call.pairs("tags"))
     name = _name(call.text("run_name"), tags)
     run_id = new_run_id()
     where = location_of(found.experiment.experiment_id, found.experiment.artifact_location)
@@ -68,13 +71,14 @@ async def get(call: Call) -> Any:
     await call.stores.fresh.metrics(run_id)
     state = await get_run_state(call.stores.postgres, run_id)
     found = await get_run(call.stores.postgres, run_id)
-    return {"run": run(found.run, found.inputs, deleted=state.lifecycle_stage != "active")}
+    models = (await get_linked_models(call.stores.postgres, [run_id])).get(run_id, NO_MODELS)
+    return {"run": run(found.run, found.inputs, models, deleted=state.lifecycle_stage != "active")}
 
 
 async def update(call: Call) -> Any:
     """Change a run's name, status or end."""
     state = await active(call, check_run_id(call.run_id()))
-    status = STATUSES.get(call.text("status"))  # MLflow ignores a status that it does not know
+    status = _status(call)
     name = call.text("run_name")
     body = RunUpdated(run_id=state.run_id, name=name or None, status=status, end_time=call.optional_integer("end_time"))
     commands = call.stores.commands
@@ -121,6 +125,12 @@ async def active(call: Call, run_id: str) -> RunState:
             f"The run {run_id} must be in the 'active' state. Current state is {state.lifecycle_stage}."
         )
     return state
+
+
+def _status(call: Call) -> str | None:
+    """Return the status that is asked for; MLflow ignores one that it does not know."""
+    stated = call.integer("status") if call.is_number("status") else call.text("status")
+    return STATUSES.get(NUMBERED.get(stated, "") if isinstance(stated, int) else stated)
 
 
 def _name(stated: str, tags: dict[str, str]) -> str:

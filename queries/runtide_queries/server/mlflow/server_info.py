@@ -29,7 +29,13 @@ async def version(_request: Request) -> Response:
     return PlainTextResponse(VERSION)
 
 
+async def health(_request: Request) -> Response:
+    """Say that the process is alive, in MLflow's word."""
+    return PlainTextResponse("OK")
+
+
 ROUTES = (
     *call_routes("GET", "server-info", server_info, Policy.OPEN, "Say what the server can do", version="3.0"),
+    Route("GET", "/health", health, Policy.OPEN, "Is the process alive? As MLflow's server says it"),
     Route("GET", "/version", version, Policy.OPEN, "MLflow's version whose API this is"),
 )

@@ -7,12 +7,21 @@ import json
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 
 from runtide_queries.commands import Point
 from runtide_queries.server.mlflow.calls import Fields, missing
 from runtide_schemas.errors import InvalidRequest
-from runtide_schemas.limits import MAX_KEY_LENGTH, MAX_PARAM_VALUE_LENGTH, MAX_TAG_VALUE_LENGTH, check_text
+from runtide_schemas.limits import (
+    MAX_EXPERIMENT_NAME_LENGTH,
+    MAX_EXPERIMENT_TAG_VALUE_LENGTH,
+    MAX_KEY_LENGTH,
+    MAX_PARAM_VALUE_LENGTH,
+    MAX_TAG_VALUE_LENGTH,
+    check_text,
+)
 
+MAX_ARTIFACT_LOCATION_LENGTH = 2_048
 MOST_METRICS, MOST_PARAMS, MOST_TAGS, MOST_IN_A_BATCH = 1_000, 100, 100, 1_000
 _NAME = re.compile(r"[/\w.\- :]*\Z")
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}\Z")
@@ -38,9 +47,40 @@ def check_name(name: str, path: str, what: str) -> str:
             "Names may be treated as files in certain cases, and must not resolve to other names when treated as such. "
             f"This name would resolve to {normal!r}",
         )
-    if len(name) > MAX_KEY_LENGTH:
-        raise InvalidRequest(f"'{what}' exceeds the maximum length of {MAX_KEY_LENGTH} characters")
-    return name
+    return check_length(name, what, MAX_KEY_LENGTH)
+
+
+def check_length(value: str, what: str, longest: int) -> str:
+    """Return text that is short enough."""
+    if len(value) > longest:
+        raise InvalidRequest(f"'{what}' exceeds the maximum length of {longest} characters")
+    return value
+
+
+def check_experiment_name(name: str) -> str:
+    """Return the name of an experiment."""
+    return check_length(name, "name", MAX_EXPERIMENT_NAME_LENGTH)
+
+
+def check_experiment_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return tags of an experiment, which are not cut."""
+    return {
+        check_name(key, "key", "key"): check_length(value, "value", MAX_EXPERIMENT_TAG_VALUE_LENGTH)
+        for key, value in tags.items()
+    }
+
+
+def check_location(location: str) -> str:
+    """Return where an experiment's artifacts are to lie."""
+    parts = urlsplit(location)
+    if parts.fragment or ";" in parts.path.rpartition("/")[2]:
+        raise InvalidRequest("'artifact_location' URL can't include fragments or params.")
+    if len(location) > MAX_ARTIFACT_LOCATION_LENGTH:
+        raise InvalidRequest(
+            "Invalid artifact path length. The length of the artifact path cannot be greater than "
+            f"{MAX_ARTIFACT_LOCATION_LENGTH} characters."
+        )
+    return location
 
 
 def checked_params(params: Mapping[str, str], path: str = "params[{}].key") -> dict[str, str]:
@@ -60,6 +100,16 @@ def checked_tags(tags: Mapping[str, str], path: str = "tags[{}].key") -> dict[st
             value, f"Value of tag {key!r}", MAX_TAG_VALUE_LENGTH
         )
         for place, (key, value) in enumerate(tags.items())
+    }
+
+
+def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return tags that a run begins with: MLflow takes every key there."""
+    return {
+        check_text(check_length(key, "key", MAX_KEY_LENGTH), "Tag key", MAX_KEY_LENGTH): _kept(
+            value, f"Value of tag {key!r}", MAX_TAG_VALUE_LENGTH
+        )
+        for key, value in tags.items()
     }
 
 

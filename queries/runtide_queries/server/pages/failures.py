@@ -12,7 +12,7 @@ _TITLES = {404: "Not found", 503: "Not available right now", 401: "A token is ne
 def is_page(request: Request) -> bool:
     """Tell whether a person is looking: a path outside the API, asked for as HTML."""
     path = request.url.path
-    return not path.startswith(("/api/", "/metrics")) and "text/html" in request.headers.get("accept", "")
+    return not path.startswith(("/api/", "/ajax-api/", "/metrics")) and "text/html" in request.headers.get("accept", "")
 
 
 def failure_page(status: int, message: str) -> Response:

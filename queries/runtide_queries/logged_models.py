@@ -1,0 +1,119 @@
+"""Logged models: one with everything known about it, and which of them runs used and made. Searching is in ``search/``."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from runtide_queries.postgres import Postgres
+from runtide_queries.statements import load
+from runtide_schemas.errors import NotFound
+
+MOST_METRICS = 100_000
+"""Points of one model that are returned at most, the first by key and time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedModelInfo:
+    """A logged model; times in Unix milliseconds, ``size`` in bytes.
+
+    ``run_id`` is what its events belong to in the log, ``source_run_id`` the run that it came from: mostly the same, but empty
+    when the model was made outside of any run. ``status`` is PENDING, READY or FAILED. ``uri`` is where its files are.
+    """
+
+    model_id: str
+    run_id: str
+    source_run_id: str
+    experiment_id: str
+    name: str
+    model_type: str
+    status: str
+    status_message: str
+    artifact_path: str
+    uri: str
+    digest: str
+    size: int
+    flavors: tuple[str, ...]
+    signature: str
+    created_at: int
+    updated_at: int
+    deleted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelMetric:
+    """A point that tells of a model, logged by ``run_id``; no dataset is an empty name."""
+
+    key: str
+    value: float
+    step: int
+    timestamp: int
+    run_id: str
+    dataset_name: str
+    dataset_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedModelDetail:
+    """A logged model with its tags, params and metrics, all of one moment."""
+
+    info: LoggedModelInfo
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: tuple[ModelMetric, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutput:
+    """A model that a run made, at a step."""
+
+    model_id: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedModels:
+    """The models that a run used, by id, and those that it made."""
+
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[ModelOutput, ...] = ()
+
+
+def unknown_model(model_id: str) -> NotFound:
+    """Return the error for a logged model that is not there."""
+    return NotFound(f"Logged model with ID '{model_id}' not found.")
+
+
+async def get_logged_model(postgres: Postgres, model_id: str, *, allow_deleted: bool = False) -> LoggedModelDetail:
+    """Return a logged model.
+
+    Raises:
+        NotFound: there is none of that id, or it was deleted and deleted ones are not wanted.
+    """
+    statements = load("logged_models")
+    async with postgres.snapshot() as snapshot:
+        row = await snapshot.row(statements["get_logged_model"], model_id=model_id)
+        if row is None or (row["deleted"] and not allow_deleted):
+            raise unknown_model(model_id)
+        info = LoggedModelInfo(**{**row, "flavors": tuple(row["flavors"] or ())})
+        about = {"model_id": model_id, "run_id": info.run_id}
+        metrics = await snapshot.rows(statements["get_logged_model_metrics"], model_id=model_id, most=MOST_METRICS)
+        return LoggedModelDetail(
+            info=info,
+            tags=dict(await snapshot.rows(statements["get_logged_model_tags"], **about)),
+            params=dict(await snapshot.rows(statements["get_logged_model_params"], **about)),
+            metrics=tuple(ModelMetric(**found) for found in metrics),
+        )
+
+
+async def get_linked_models(postgres: Postgres, run_ids: Iterable[str]) -> Mapping[str, LinkedModels]:
+    """Return the models that each of these runs used and made, by run; runs without any are left out."""
+    found: defaultdict[str, tuple[list[str], list[ModelOutput]]] = defaultdict(lambda: ([], []))
+    for run_id, model_id, role, step in await postgres.rows(
+        load("logged_models")["list_linked_models"], run_ids=list(run_ids)
+    ):
+        inputs, outputs = found[run_id]
+        if role == "input":
+            inputs.append(model_id)
+        elif role == "output":
+            outputs.append(ModelOutput(model_id, step))
+    return {run_id: LinkedModels(tuple(inputs), tuple(outputs)) for run_id, (inputs, outputs) in found.items()}
