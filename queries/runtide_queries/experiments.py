@@ -81,3 +81,9 @@ async def list_experiments(
     experiments = tuple(Experiment(**row) for row in rows[:page_size])
     token = encode_token(_SCOPE, [experiments[-1].experiment_id]) if len(rows) > page_size else ""
     return ExperimentPage(experiments=experiments, next_page_token=token)
+
+
+async def deleted_experiments(postgres: Postgres, experiment_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of some experiments that are deleted."""
+    rows = await postgres.rows(load("experiments")["deleted_experiments"], experiment_ids=list(experiment_ids))
+    return frozenset(row["experiment_id"] for row in rows)

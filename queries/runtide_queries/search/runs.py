@@ -30,6 +30,7 @@ class RunSearch:
         order_by: sort terms, e.g. ``metrics.loss DESC``; then the newest first, then by id.
         id_prefix: only runs whose id begins so.
         lifecycle: active runs, deleted ones, purged ones (of which little is left), or all but those.
+        deleted_with: experiments of which every run counts as deleted, as they are.
         page_size: rows of a page.
         page_token: ``next_page_token`` of the page before.
         with_models: whether the logged models that runs took and made are brought, too.
@@ -42,6 +43,7 @@ class RunSearch:
     filter: str = ""
     order_by: tuple[str, ...] = ()
     lifecycle: Literal["active", "deleted", "purged", "all"] = "active"
+    deleted_with: tuple[str, ...] = ()
     page_size: int = 100
     page_token: str = ""
     with_models: bool = False
@@ -57,6 +59,7 @@ class RunSearch:
             self.filter,
             self.order_by,
             self.lifecycle,
+            self.deleted_with,
         )
         return ("runs", *asked)
 
@@ -103,6 +106,11 @@ def compile_search(search: RunSearch) -> Query:
     query = Query(RUNS)
     if search.lifecycle == "all":
         query.conditions.append("r.lifecycle_stage IN ('active', 'deleted')")
+    elif search.deleted_with:
+        gone = query.bind(list(search.deleted_with), "text[]")
+        query.conditions.append(
+            f"(r.lifecycle_stage = 'deleted' OR r.lifecycle_stage = 'active' AND r.experiment_id = ANY ({gone}))"
+        )
     else:
         query.conditions.append(f"r.lifecycle_stage = {query.bind(search.lifecycle, 'text')}")
     if len(search.experiment_ids) == 1:  # in the order of an index

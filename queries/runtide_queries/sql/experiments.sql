@@ -24,3 +24,8 @@ WHERE lifecycle_stage = ANY ($lifecycle_stages::text[])
     AND (length(experiment_id), experiment_id) > (length($after::text), $after::text)
 ORDER BY length(experiment_id), experiment_id
 LIMIT $page_size
+
+-- name: deleted_experiments
+SELECT experiment_id
+FROM experiments
+WHERE experiment_id = ANY ($experiment_ids::text[]) AND lifecycle_stage = 'deleted'

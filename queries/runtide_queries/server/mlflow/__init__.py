@@ -13,6 +13,7 @@ from runtide_queries.server.mlflow import (
     metrics,
     model_history,
     runs,
+    searches,
     server_info,
 )
 
@@ -24,5 +25,6 @@ ROUTES = (
     *inputs.ROUTES,
     *logged_models.ROUTES,
     *model_history.ROUTES,
+    *searches.ROUTES,
     *server_info.ROUTES,
 )

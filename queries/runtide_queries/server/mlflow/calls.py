@@ -138,10 +138,12 @@ class Fields:
         return {one.text("key", required=True): one.text("value") for one in self.objects(name)}
 
     def choice(self, name: str, choices: Mapping[str, Any], default: Any) -> Any:
-        """Return what an enumeration's name stands for."""
+        """Return what an enumeration's name, or its number from 1 on, stands for."""
         if name not in self:
             return default
         value = self._value(name, False)
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= len(choices):
+            return [*choices.values()][value - 1]
         if not isinstance(value, str) or value not in choices:
             raise self._wrong(name, value)
         return choices[value]

@@ -116,7 +116,11 @@ def experiment_id(call: Call) -> str:
     Raises:
         InvalidRequest: it is no number.
     """
-    found = call.text("experiment_id", required=True)
+    return checked_experiment_id(call.text("experiment_id", required=True))
+
+
+def checked_experiment_id(found: str) -> str:
+    """Return an experiment's id; raises as ``experiment_id``."""
     if not _ID.match(found):
         raise InvalidRequest(f"Invalid experiment ID '{found[:200]}'. Experiment ID must be a valid integer.")
     return found

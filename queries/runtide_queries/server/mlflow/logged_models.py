@@ -75,7 +75,7 @@ async def finalize(call: Call) -> Any:
     if "status" not in call:
         raise missing("status")
     status, message = call.choice("status", STATUSES, None), call.text("status_message")
-    found = await _found(call)
+    found = await _found(call, allow_deleted=True)
     body = LoggedModelFinalized(
         run_id=found.info.run_id,
         model_id=found.info.model_id,
@@ -103,7 +103,7 @@ async def set_tags(call: Call) -> Any:
     if tags:
         body = LoggedModelTagsSet(run_id=found.info.run_id, model_id=found.info.model_id, tags=tags, at=now_ms())
         await call.stores.commands.state(body, actor=call.actor)
-    return _answer(replace(found, tags={**found.tags, **tags}))
+    return {}
 
 
 async def delete_tag(call: Call) -> Any:
