@@ -37,7 +37,9 @@ def interpreter(variable: str) -> str:
     named = os.environ.get(variable, "")
     if not named:
         version = "mlflow<3" if variable == MLFLOW2 else "mlflow>=3.1"
-        pytest.skip(f"{variable} names no interpreter with '{version}': `make test-mlflow` makes one and runs these tests")
+        pytest.skip(
+            f"{variable} names no interpreter with '{version}': `make test-mlflow` makes one and runs these tests"
+        )
     return str(Path(named).absolute())
 
 

@@ -170,7 +170,8 @@ def latencies(connection: Connection, experiment: str) -> dict[str, float]:
         connection, lambda number: post("runs/log-parameter", {"run_id": logged, "key": f"p{number}", "value": "1"})
     )
     figures["set_tag"] = timed(
-        connection, lambda number: post("runs/set-tag", {"run_id": logged, "key": f"t{number % 50}", "value": f"{number}"})
+        connection,
+        lambda number: post("runs/set-tag", {"run_id": logged, "key": f"t{number % 50}", "value": f"{number}"}),
     )
     figures["log_batch of 100"] = timed(connection, lambda number: batch(batched, number, 100))
     for number in range(HISTORY // 100):

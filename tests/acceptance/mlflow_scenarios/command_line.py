@@ -61,16 +61,12 @@ def artifacts_by_command() -> None:
         (source / "a.txt").write_text("one")
         (source / "below" / "b.txt").write_text("two")
         _mlflow("artifacts", "log-artifact", "--run-id", run_id, "--local-file", str(source / "a.txt"))
-        _mlflow(
-            "artifacts", "log-artifacts", "--run-id", run_id, "--local-dir", str(source), "--artifact-path", "tree"
-        )
+        _mlflow("artifacts", "log-artifacts", "--run-id", run_id, "--local-dir", str(source), "--artifact-path", "tree")
         listed = json.loads(_mlflow("artifacts", "list", "--run-id", run_id))
         assert sorted((one["path"], one["is_dir"]) for one in listed) == [("a.txt", False), ("tree", True)]
         target = Path(folder) / "target"
         target.mkdir()
-        _mlflow(
-            "artifacts", "download", "--run-id", run_id, "--artifact-path", "tree", "--dst-path", str(target)
-        )
+        _mlflow("artifacts", "download", "--run-id", run_id, "--artifact-path", "tree", "--dst-path", str(target))
         assert (target / "tree" / "below" / "b.txt").read_text() == "two"
 
 
@@ -103,7 +99,18 @@ def a_registered_model_predicts_by_command() -> None:
         given.write_text(json.dumps({"inputs": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]}))
         where = ("--input-path", str(given), "--output-path", str(told), "--content-type", "json")
         subprocess.run(
-            [sys.executable, "-m", "mlflow", "models", "predict", "-m", f"models:/{name}/1", "--env-manager", "local", *where],
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                "models",
+                "predict",
+                "-m",
+                f"models:/{name}/1",
+                "--env-manager",
+                "local",
+                *where,
+            ],
             env=os.environ,
             capture_output=True,
             text=True,

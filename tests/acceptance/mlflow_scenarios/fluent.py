@@ -1,5 +1,8 @@
 """MLflow's fluent API, as training scripts use it."""
 
+# What may be None by its type is there, or the scenario fails, which is its point.
+# mypy: disable-error-code="union-attr, operator, attr-defined"
+
 import math
 import os
 import tempfile
@@ -94,7 +97,11 @@ def numbers_that_are_none_and_steps_below_zero() -> None:
     assert math.isnan(found["nan"])
     assert found["high"] >= 1.7976931348623157e308
     assert found["low"] <= -1.7976931348623157e308
-    assert {key: found[key] for key in ("small", "large", "minus")} == {"small": 5e-324, "large": 1.7e308, "minus": -0.5}
+    assert {key: found[key] for key in ("small", "large", "minus")} == {
+        "small": 5e-324,
+        "large": 1.7e308,
+        "minus": -0.5,
+    }
     assert found["many"] == 1.0, "the latest is the one of the largest step"
     client = mlflow.MlflowClient()
     (lonely,) = client.get_metric_history(run.info.run_id, "lonely")

@@ -1,5 +1,8 @@
 """Models: scikit-learn's flavor and autologging, logged models, and loading by every kind of address."""
 
+# What may be None by its type is there, or the scenario fails, which is its point.
+# mypy: disable-error-code="union-attr, operator, attr-defined"
+
 import tempfile
 from pathlib import Path
 from typing import Any

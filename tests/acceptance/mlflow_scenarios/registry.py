@@ -183,9 +183,7 @@ def versions_are_searched() -> None:
     assert sorted(found(f"{mine} AND version_number > 2")) == ["3", "4"]
     assert found(f"{mine} AND tags.place = '0'") == ["1"]
     first = client.search_model_versions(mine, max_results=3, order_by=["version_number DESC"])
-    second = client.search_model_versions(
-        mine, max_results=3, order_by=["version_number DESC"], page_token=first.token
-    )
+    second = client.search_model_versions(mine, max_results=3, order_by=["version_number DESC"], page_token=first.token)
     assert [one.version for one in [*first, *second]] == ["4", "3", "2", "1"]
     client.delete_model_version(name, "4")
     assert sorted(found(mine)) == ["1", "2", "3"]

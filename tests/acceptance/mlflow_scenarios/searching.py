@@ -54,7 +54,7 @@ FOUND = {
     "params.kind IS NULL": "3",
     "params.kind IS NOT NULL": "012",
     "tags.note LIKE '%one'": "0",
-    "tag.note = \"it's third\"": "2",
+    'tag.note = "it\'s third"': "2",
     "tags.note IS NULL": "3",
     "tags.`a.b` = '1'": "1",
     "tags.a.b != '1'": "02",
