@@ -156,6 +156,10 @@ def _name(random: Random) -> str:
     return random.choice(("m", "n", "o"))
 
 
+def _webhook(random: Random) -> str:
+    return f"{random.randint(1, 3):036x}"
+
+
 def _version(random: Random) -> int:
     return random.randint(1, 4)
 
@@ -244,6 +248,15 @@ _RUN_EVENTS: tuple[Callable[[Random, str], Any], ...] = (
 )
 
 _REQUESTS: tuple[Make, ...] = (
+    lambda random: requests.CreateWebhook(
+        webhook_id=_webhook(random),
+        name=_name(random),
+        url="https://x/y",
+        events=("model_version.created",),
+        secret="s",
+    ),
+    lambda random: requests.UpdateWebhook(webhook_id=_webhook(random), status=random.choice((None, "DISABLED"))),
+    lambda random: requests.DeleteWebhook(webhook_id=_webhook(random)),
     lambda random: requests.CreateExperiment(name=random.choice("EFG"), if_exists="resolve", tags=_tags(random)),
     lambda random: requests.CreateExperiment(name=random.choice("EFG")),
     lambda random: requests.RenameExperiment(experiment_id=str(random.randint(0, 3)), name=random.choice("EFGH")),

@@ -29,6 +29,7 @@ _LONGEST = {
     "experiment_request": MAX_IDENTIFIER_BYTES,
     "deployment_id": MAX_IDENTIFIER_BYTES,
     "endpoint": MAX_IDENTIFIER_BYTES,
+    "webhook_id": MAX_IDENTIFIER_BYTES,
     "request_id": MAX_IDENTIFIER_BYTES,
     "path": MAX_PATH_BYTES,
 }

@@ -107,11 +107,15 @@ def parse_endpoint(url: str, setting: str, credentials: str) -> Endpoint:
 class Channel:
     """A connection to one server that is kept for the next request. One request at a time."""
 
-    def __init__(self, endpoint: Endpoint, trust: Trust, proxy: Proxy | None = None) -> None:
-        """Connect with the first request, through an HTTP proxy if there is one (RFC 9110: CONNECT for https)."""
+    def __init__(self, endpoint: Endpoint, trust: Trust, proxy: Proxy | None = None, *, to: str = "") -> None:
+        """Connect with the first request, through an HTTP proxy if there is one (RFC 9110: CONNECT for https).
+
+        ``to`` is the address to connect to, of several that the host may have; the server must still show that it is the host.
+        """
         self.endpoint = endpoint
         self._trust = trust
         self._proxy = proxy
+        self._to = to or endpoint.host
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def exchange(self, request: Request, timeout_s: float) -> Response:
@@ -161,7 +165,8 @@ class Channel:
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         server, proxy, tls = self.endpoint, self._proxy, self._trust.tls
         if proxy is None:
-            return await asyncio.open_connection(server.host, server.port, ssl=tls)
+            name = server.host if tls is not None else None
+            return await asyncio.open_connection(self._to, server.port, ssl=tls, server_hostname=name)
         reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
         try:
             if tls is not None:

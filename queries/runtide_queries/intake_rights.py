@@ -25,6 +25,7 @@ FULL_TOKEN_ONLY = frozenset({
     "DeleteModelVersionTags", "DeleteModelVersion",
     "SetAlias", "DeleteAlias", "TransitionStage",
     "RequestDeployment", "RemoveDeployment",
+    "CreateWebhook", "UpdateWebhook", "DeleteWebhook",
 })  # fmt: skip
 """Types of events that want the full token."""
 

@@ -105,6 +105,12 @@ async def get_logged_model(postgres: Postgres, model_id: str, *, allow_deleted: 
         )
 
 
+async def get_run_of_logged_model(postgres: Postgres, model_id: str) -> str | None:
+    """Return what a logged model's events belong to, its ``run_id``; None where no such model is known, or not yet."""
+    row = await postgres.row(load("logged_models")["get_run_of_logged_model"], model_id=model_id)
+    return None if row is None else str(row["run_id"])
+
+
 async def get_linked_models(postgres: Postgres, run_ids: Iterable[str]) -> Mapping[str, LinkedModels]:
     """Return the models that each of these runs used and made, by run; runs without any are left out."""
     found: defaultdict[str, tuple[list[str], list[ModelOutput]]] = defaultdict(lambda: ([], []))

@@ -26,7 +26,12 @@ class RegisteredModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
-    """A version of a registered model."""
+    """A version of a registered model.
+
+    Attributes:
+        location: where its files lie, when ``source`` is a ``models:/`` URI.
+        aliases: those that point at it, where they were asked for.
+    """
 
     name: str
     version: int
@@ -40,11 +45,30 @@ class ModelVersion:
     created_at: int | None
     updated_at: int | None
     tags: Mapping[str, str]
+    run_link: str | None = ""
+    location: str | None = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> str:
+        """Where its files lie."""
+        return self.location or self.source or ""
 
     @classmethod
     def of(cls, row: Any, tags: Mapping[str, str] | None = None) -> Self:
         """Return the version of a record."""
         return cls(**{**row, "flavors": tuple(row["flavors"] or ()), "tags": tags or {}})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """A logged model as far as a version is made of it; ``run_id`` is that of the run it was logged in."""
+
+    model_id: str
+    run_id: str
+    uri: str
+    digest: str
+    flavors: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +126,58 @@ async def get_registered_model(postgres: Postgres, name: str) -> RegisteredModel
         tags=dict(tags),
         versions=tuple(ModelVersion.of(found, version_tags.get(found["version"])) for found in versions),
     )
+
+
+async def get_model_with_latest(postgres: Postgres, name: str) -> RegisteredModelDetail:
+    """Return a registered model with the latest version of each stage that has one.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    statements = load("models")
+    async with postgres.snapshot() as snapshot:
+        row = await snapshot.row(statements["get_registered_model"], name=name)
+        if row is None:
+            raise NotFound(f"Registered Model with name={name} not found")
+        aliases = _by_name(await snapshot.rows(statements["list_aliases"], names=[name]))
+        tags = await snapshot.rows(statements["get_registered_model_tags"], name=name)
+        versions = await snapshot.rows(statements["list_latest_versions"], name=name)
+    return RegisteredModelDetail(
+        model=RegisteredModel(**row, aliases=aliases.get(name, {})),
+        tags=dict(tags),
+        versions=tuple(map(_version, versions)),
+    )
+
+
+async def get_model_version(postgres: Postgres, name: str, version: int) -> ModelVersion:
+    """Return a version of a registered model with its tags and aliases.
+
+    Raises:
+        NotFound: there is none, or it was deleted.
+    """
+    row = await postgres.row(load("models")["get_model_version"], name=name, version=version)
+    if row is None:
+        raise NotFound(f"Model Version (name={name}, version={version}) not found")
+    return _version(row)
+
+
+async def get_model_version_by_alias(postgres: Postgres, name: str, alias: str) -> ModelVersion | None:
+    """Return the version that an alias points at, or None when there is no such alias."""
+    row = await postgres.row(load("models")["get_aliased_version"], name=name, alias=alias)
+    return None if row is None else _version(row)
+
+
+async def get_model_source(postgres: Postgres, model_id: str) -> ModelSource | None:
+    """Return a logged model, or None when there is none of that id."""
+    row = await postgres.row(load("models")["get_model_source"], model_id=model_id)
+    return None if row is None else ModelSource(**{**row, "flavors": tuple(row["flavors"] or ())})
+
+
+def _version(row: Any) -> ModelVersion:
+    told = dict(row)
+    tags = dict(zip(told.pop("tag_keys") or (), told.pop("tag_values") or (), strict=True))
+    flavors, aliases = tuple(told.pop("flavors") or ()), tuple(told.pop("aliases") or ())
+    return ModelVersion(**told, flavors=flavors, tags=tags, aliases=aliases)
 
 
 def _by_name(rows: list[Any]) -> dict[str, dict[str, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 from runtide_schemas.errors import InvalidRequest
 
 MAX_PAGE_SIZE = 1_000
-_MAX_TOKEN_LENGTH = 8_192
+_MAX_TOKEN_LENGTH = 16_384
 
 
 def check_page_size(size: int, most: int = MAX_PAGE_SIZE) -> int:
@@ -21,7 +21,7 @@ def check_page_size(size: int, most: int = MAX_PAGE_SIZE) -> int:
 
 def encode_token(scope: str, values: Sequence[Any]) -> str:
     """Return the token of a place in the list that ``scope`` names."""
-    return base64.urlsafe_b64encode(json.dumps([scope, *values]).encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(json.dumps([scope, *values], ensure_ascii=False).encode()).decode().rstrip("=")
 
 
 def decode_token(scope: str, token: str, types: Sequence[type | tuple[type, ...]]) -> list[Any]:

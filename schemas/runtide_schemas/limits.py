@@ -15,13 +15,14 @@ MAX_TAG_VALUE_LENGTH = 8_000
 MAX_EXPERIMENT_NAME_LENGTH = 500
 MAX_EXPERIMENT_TAG_VALUE_LENGTH = 20_000
 MAX_ENTITY_TAG_VALUE_LENGTH = 100_000
+MAX_MODEL_NAME_LENGTH = 256
 MAX_ALIAS_LENGTH = 255
 MAX_RUN_NAME_LENGTH = 500
 
 _KEY = re.compile(r"[/\w.\- :]*\Z")
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}\Z")
 _ALIAS = re.compile(r"[\w\-]+\Z")
-_RESERVED_ALIAS = re.compile(r"(latest|v\d+)\Z", re.IGNORECASE)
+_VERSION_ALIAS = re.compile(r"[vV]\d+\Z")
 _ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
 
@@ -110,16 +111,32 @@ def check_model_name(name: str) -> str:
     if not isinstance(name, str) or not name.strip() or name in {".", ".."}:
         raise InvalidRequest(f"Registered model name must be text that is not empty, got {name!r}")
     if "/" in name or ":" in name:
-        raise InvalidRequest(f"Registered model name {name!r} must contain neither '/' nor ':'")
-    return check_text(name, "Registered model name", MAX_KEY_LENGTH)
+        raise InvalidRequest(f"Invalid model name '{name}'. Names cannot contain '/' or ':'.")
+    return check_text(name, "Registered model name", MAX_MODEL_NAME_LENGTH)
 
 
 def check_alias(alias: str) -> str:
-    """Return ``alias`` when it may name an alias: ``latest`` and ``v<digits>`` are reserved."""
-    if not isinstance(alias, str) or not _ALIAS.match(alias) or len(alias) > MAX_ALIAS_LENGTH:
-        raise InvalidRequest(f"Alias {alias!r} must have 1 to {MAX_ALIAS_LENGTH} letters, digits, '_' and '-'")
-    if _RESERVED_ALIAS.match(alias):
-        raise InvalidRequest(f"Alias {alias!r} is reserved: 'latest' and 'v<digits>' are derived from version numbers")
+    """Return ``alias`` when one may be set: ``latest`` and ``v<digits>`` are reserved, for they are derived from numbers."""
+    check_alias_name(alias)
+    if alias.lower() == "latest":
+        raise InvalidRequest("'latest' alias name (case insensitive) is reserved.")
+    if _VERSION_ALIAS.match(alias):
+        raise InvalidRequest(f"Version alias name '{alias}' is reserved.")
+    return alias
+
+
+def check_alias_name(alias: str) -> str:
+    """Return ``alias`` when it can name one, reserved or not."""
+    if not alias:
+        raise InvalidRequest("Registered model alias name cannot be empty.")
+    if not isinstance(alias, str) or not _ALIAS.match(alias):
+        raise InvalidRequest(
+            f"Invalid alias name: '{alias}'. Names may only contain alphanumerics, underscores (_), and dashes (-)."
+        )
+    if len(alias) > MAX_ALIAS_LENGTH:
+        raise InvalidRequest(
+            f"'Registered model alias name' exceeds the maximum length of {MAX_ALIAS_LENGTH} characters"
+        )
     return alias
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from runtide_schemas import topics
 from runtide_schemas.registry import EVENT_TYPES
 
-_CATALOGUE_SUBJECTS = ("endpoint", "name", "experiment_id")
+_CATALOGUE_SUBJECTS = ("webhook_id", "endpoint", "name", "experiment_id")
 _SUBJECTS: dict[str, tuple[str, ...]] = {
     topics.RUNS: ("run_id",),
     topics.METRICS: ("run_id",),
@@ -23,7 +23,7 @@ def topic_of(body: object) -> str:
 
 
 def subject_of(body: Any) -> str:
-    """Return what an event is about: run, endpoint, registered model, experiment, or the type of a refused request."""
+    """Return what an event is about: run, webhook, endpoint, registered model, experiment, or the type of a refused request."""
     for attribute in _SUBJECTS[topic_of(body)]:
         if hasattr(body, attribute):
             return str(getattr(body, attribute))

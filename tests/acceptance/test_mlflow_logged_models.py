@@ -183,6 +183,7 @@ def test_files_of_a_model_are_listed_by_folder(client: Any, experiment: str, sta
     assert inner["files"] == [{"path": "data/model.bin", "is_dir": False, "file_size": 3}]
 
 
+@pytest.mark.slow  # a process that imports scikit-learn
 def test_what_the_sdk_logs_is_a_model_that_is_ready(client: Any, stack: RunningStack) -> None:
     told = stack.python(
         "import runtide, sys\n"

@@ -11,7 +11,7 @@ import pytest
 
 from runtide_consumers.postgres.digest import digest
 from runtide_consumers.postgres.projection import PostgresProjection
-from runtide_consumers.projection import Batch, TopicPartition
+from runtide_consumers.projection import Batch
 from runtide_queries.logged_models import LinkedModels, ModelOutput, get_linked_models, get_logged_model
 from runtide_queries.past import Moment, PastPostgres
 from runtide_queries.postgres import Postgres
@@ -170,8 +170,8 @@ async def test_a_model_as_it_was(postgres_dsn: str, tmp_path: Path) -> None:
     whole = {(part.topic, part.partition): len(events) for part, events in log.partitions.items()}
 
     def until(kind: str) -> Moment:
-        positions = {**whole, (place.topic, place.partition): said.index(kind)}
-        return Moment(asked="then", positions={**positions, (topics.CATALOG, 0): 0})
+        before = {(place.topic, place.partition): said.index(kind), (topics.CATALOG, 0): 0}
+        return Moment(asked="then", positions=whole | before)
 
     async with opened(tmp_path / "history.duckdb") as projection, Postgres(postgres_dsn) as live:
         await projection.apply(log.everything())
@@ -187,4 +187,3 @@ async def test_a_model_as_it_was(postgres_dsn: str, tmp_path: Path) -> None:
         late = await was("LoggedModelFinalized")
         assert (late.info.status, late.params, late.tags) == ("PENDING", {"p": "1", "q": "3"}, {"t": "2"})
         assert {(one.key, str(one.value)) for one in late.metrics} >= {("loss", "nan"), ("loss", "0.5")}
-    assert isinstance(place, TopicPartition)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from runtide_queries.server.app import ROUTES
 from runtide_queries.server.safety import SAFE_HEADERS
@@ -14,9 +15,15 @@ PATHS = [HEALTH, "/", "/nothing", "/metrics", "/static/style.css", "/api/2.0/mlf
 BODY_LIMIT = 1000
 
 
+@pytest.fixture(scope="module")
+def app() -> FastAPI:
+    """One app for all, as none of them changes it."""
+    return app_with(max_body_bytes=BODY_LIMIT, allowed_hosts="runtide.example, other")
+
+
 @pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app_with(max_body_bytes=BODY_LIMIT, allowed_hosts="runtide.example, other"))
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:5050") as client:
         yield client
 

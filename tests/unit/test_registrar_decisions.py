@@ -12,6 +12,7 @@ from runtide_schemas.events.catalog import RequestRejected
 from runtide_schemas.events.requests import (
     CreateExperiment,
     CreateRegisteredModel,
+    CreateWebhook,
     DeleteAlias,
     DeleteExperiment,
     DeleteExperimentTags,
@@ -19,6 +20,7 @@ from runtide_schemas.events.requests import (
     DeleteModelVersionTags,
     DeleteRegisteredModel,
     DeleteRegisteredModelTags,
+    DeleteWebhook,
     RegisterModelVersion,
     RemoveDeployment,
     RenameExperiment,
@@ -32,6 +34,7 @@ from runtide_schemas.events.requests import (
     TransitionStage,
     UpdateModelVersion,
     UpdateRegisteredModel,
+    UpdateWebhook,
 )
 from runtide_schemas.registry import EVENT_TYPES
 from tests.random_history import request_event
@@ -64,6 +67,13 @@ def version(name: str = "m", **values: Any) -> RegisterModelVersion:
     return RegisterModelVersion(name=name, source="runs:/x/model", **values)
 
 
+def webhook(**values: Any) -> CreateWebhook:
+    """Return a request for a webhook."""
+    told: dict[str, Any] = {"webhook_id": HOOK, "name": "w", "url": "https://x/y", "events": ("model_version.created",)}
+    return CreateWebhook(**told | values)
+
+
+HOOK = "0" * 36
 M1 = (version(),)
 M2 = (version(), version())
 EXPERIMENT = (CreateExperiment(name="e", tags={"a": "1"}),)
@@ -120,7 +130,7 @@ def test_every_request_has_a_decision_and_every_fact_a_fold() -> None:
         (M1, SetModelVersionTags(name="m", version=2, tags={}), "RESOURCE_DOES_NOT_EXIST", "version=2"),
         (M1, DeleteModelVersionTags(name="m", version=2, keys=()), "RESOURCE_DOES_NOT_EXIST", "version=2"),
         (M1, SetAlias(name="m", alias="v1", version=1), "INVALID_PARAMETER_VALUE", "reserved"),
-        (M1, SetAlias(name="m", alias="a b", version=1), "INVALID_PARAMETER_VALUE", "letters"),
+        (M1, SetAlias(name="m", alias="a b", version=1), "INVALID_PARAMETER_VALUE", "may only contain alphanumerics"),
         (M1, SetAlias(name="m", alias="a", version=2), "RESOURCE_DOES_NOT_EXIST", "version=2"),
         (M1, SetAlias(name="m", alias="a", version=1, expected_version=1), "RESOURCE_CONFLICT", "is not set"),
         (
@@ -138,9 +148,23 @@ def test_every_request_has_a_decision_and_every_fact_a_fold() -> None:
             "not an Active stage",
         ),
         (M1, TransitionStage(name="m", version=2, stage="Staging"), "RESOURCE_DOES_NOT_EXIST", "version=2"),
+        ((), webhook(name="-a"), "INVALID_PARAMETER_VALUE", "Webhook name '-a' is invalid"),
+        ((), webhook(name="a" * 64), "INVALID_PARAMETER_VALUE", "is invalid"),
+        ((), webhook(url="ftp://x/y"), "INVALID_PARAMETER_VALUE", "Invalid webhook URL scheme: 'ftp'"),
+        ((), webhook(url="https://"), "INVALID_PARAMETER_VALUE", "must include a hostname"),
+        ((), webhook(url="https://[x"), "INVALID_PARAMETER_VALUE", "Invalid webhook URL"),
+        ((), webhook(url="https://x/a b"), "INVALID_PARAMETER_VALUE", "Webhook URL"),
+        ((), webhook(events=()), "INVALID_PARAMETER_VALUE", "non-empty list"),
+        ((), webhook(events=("run.created",)), "INVALID_PARAMETER_VALUE", "run.created"),
+        ((), webhook(status="PAUSED"), "INVALID_PARAMETER_VALUE", "ACTIVE, DISABLED"),
+        ((), webhook(webhook_id="1"), "INVALID_PARAMETER_VALUE", "no UUID"),
+        ((webhook(),), webhook(), "INVALID_PARAMETER_VALUE", "taken"),
+        ((), UpdateWebhook(webhook_id=HOOK), "RESOURCE_DOES_NOT_EXIST", f"Webhook with ID {HOOK} not found."),
+        ((webhook(),), UpdateWebhook(webhook_id=HOOK, url="x"), "INVALID_PARAMETER_VALUE", "scheme"),
+        ((webhook(), DeleteWebhook(webhook_id=HOOK)), DeleteWebhook(webhook_id=HOOK), "RESOURCE_DOES_NOT_EXIST", HOOK),
         ((), RequestDeployment(endpoint="No_Label", model="m"), "INVALID_PARAMETER_VALUE", "Endpoint"),
         (M1, RequestDeployment(endpoint="e", model="m", follow="x"), "INVALID_PARAMETER_VALUE", "follow"),
-        (M1, RequestDeployment(endpoint="e", model="m", follow="alias"), "INVALID_PARAMETER_VALUE", "Alias"),
+        (M1, RequestDeployment(endpoint="e", model="m", follow="alias"), "INVALID_PARAMETER_VALUE", "alias"),
         (M1, RequestDeployment(endpoint="e", model="m", target=" "), "INVALID_PARAMETER_VALUE", "target"),
         (
             M1,
@@ -229,3 +253,24 @@ def test_a_refusal_changes_nothing_and_names_what_is_wrong_in_few_words() -> Non
     assert isinstance(fact, RequestRejected)
     assert len(fact.message) <= 2_000
     assert catalog.ask(version()).version == 2
+
+
+def test_a_webhook_keeps_what_is_not_changed() -> None:
+    catalog = Catalog(webhook(description="d", secret="s", events=("prompt.created", "prompt.created")))
+    changed = catalog.ask(UpdateWebhook(webhook_id=HOOK, status="DISABLED", secret=""))
+    assert (changed.name, changed.url, changed.events) == ("w", "https://x/y", ("prompt.created",))
+    assert (changed.description, changed.secret, changed.status) == ("d", "", "DISABLED")
+    told = catalog.ask(UpdateWebhook(webhook_id=HOOK, events=("model_version_tag.set",), name="v"))
+    assert (told.name, told.events, told.status) == ("v", ("model_version_tag.set",), "DISABLED")
+
+
+def test_prompts_and_models_share_their_names() -> None:
+    mark = {"mlflow.prompt.is_prompt": "true"}
+    catalog = Catalog(CreateRegisteredModel(name="p", tags=mark), CreateRegisteredModel(name="m"))
+    assert catalog.ask(CreateRegisteredModel(name="p", tags=mark)).message == "Prompt (name=p) already exists."
+    assert "already taken by a prompt" in catalog.ask(CreateRegisteredModel(name="p")).message
+    assert "already taken by a registered model" in catalog.ask(CreateRegisteredModel(name="m", tags=mark)).message
+    catalog.ask(SetRegisteredModelTags(name="m", tags=mark))
+    catalog.ask(DeleteRegisteredModelTags(name="p", keys=tuple(mark)))
+    assert "(name=p) already exists" in catalog.ask(CreateRegisteredModel(name="p")).message
+    assert "Prompt (name=m)" in catalog.ask(CreateRegisteredModel(name="m", tags=mark)).message

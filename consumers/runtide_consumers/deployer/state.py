@@ -181,7 +181,7 @@ def _removed(state: State, event: Event) -> None:
 
 def _registered(state: State, event: Event) -> None:
     body: ModelVersionRegistered = event.body
-    state.versions[body.name, body.version] = Version(body.source, body.digest, _because(event))
+    state.versions[body.name, body.version] = Version(body.location or body.source, body.digest, _because(event))
     for alias in body.aliases:
         state.aliases[body.name, alias] = (body.version, _because(event))
 

@@ -33,6 +33,9 @@ from runtide_schemas.events.catalog import (
     RegisteredModelUpdated,
     RequestRejected,
     StageTransitioned,
+    WebhookCreated,
+    WebhookDeleted,
+    WebhookUpdated,
 )
 
 _MODEL_TABLES = ("model_versions", "model_aliases")
@@ -194,5 +197,8 @@ FOLDS: dict[type[Any], Fold] = {
     StageTransitioned: _stage_transitioned,
     DeploymentRequested: _not_kept,
     DeploymentRemoved: _not_kept,
+    WebhookCreated: _not_kept,
+    WebhookUpdated: _not_kept,
+    WebhookDeleted: _not_kept,
     RequestRejected: _not_kept,
 }

@@ -21,6 +21,7 @@ _KINDS = {
     "experiment": "experiment",
     "model": "registered model",
     "endpoint": "endpoint",
+    "webhook": "webhook",
     "request": "request",
 }
 SHARES: tuple[Share, ...] = (
@@ -46,6 +47,7 @@ SHARES: tuple[Share, ...] = (
     Share("model_aliases", "registered model", "name"),
     Share("endpoints", "endpoint", "endpoint"),
     Share("deployments", "endpoint", "endpoint"),
+    Share("webhooks", "webhook", "webhook_id"),
     Share("rejected_requests", "request", "request_id"),
     *(
         Share(table, name, "entity", f"kind = '{kind}'")

@@ -35,6 +35,9 @@ from runtide_schemas.events.catalog import (
     RegisteredModelUpdated,
     RequestRejected,
     StageTransitioned,
+    WebhookCreated,
+    WebhookDeleted,
+    WebhookUpdated,
 )
 
 ALONE: Mapping[type, tuple[str, ...]] = {
@@ -149,6 +152,8 @@ def model_version_registered(work: Workspace, event: Event) -> None:
         created_at=body.at,
         updated_at=body.at,
         deleted=False,
+        run_link=body.run_link,
+        location=body.location,
     )
     _set_tags(work, "model_version_tags", (body.name, body.version), body.tags)
     for alias in body.aliases:
@@ -218,6 +223,30 @@ def deployment_removed(work: Workspace, event: Event) -> None:
     work.change("endpoints", body.endpoint, removed=True, requested_at=body.at)
 
 
+def webhook_stated(work: Workspace, event: Event) -> None:
+    """It is what the fact says; a new one is from then on."""
+    body: WebhookCreated | WebhookUpdated = event.body
+    made = {"created_at": body.at, "deleted": False} if isinstance(body, WebhookCreated) else {}
+    work.change(
+        "webhooks",
+        body.webhook_id,
+        name=body.name,
+        url=body.url,
+        events=canonical_json(body.events),
+        description=body.description,
+        secret=body.secret,
+        status=body.status,
+        updated_at=body.at,
+        **made,
+    )
+
+
+def webhook_deleted(work: Workspace, event: Event) -> None:
+    """It is hidden, and its secret is gone."""
+    body: WebhookDeleted = event.body
+    work.change("webhooks", body.webhook_id, deleted=True, secret="", updated_at=body.at)
+
+
 def request_rejected(work: Workspace, event: Event) -> None:
     """Nothing changed; whoever asked can read why."""
     body: RequestRejected = event.body
@@ -256,5 +285,8 @@ HANDLERS = {
     AliasDeleted: alias_deleted,
     DeploymentRequested: deployment_requested,
     DeploymentRemoved: deployment_removed,
+    WebhookCreated: webhook_stated,
+    WebhookUpdated: webhook_stated,
+    WebhookDeleted: webhook_deleted,
     RequestRejected: request_rejected,
 }

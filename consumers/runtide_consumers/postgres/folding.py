@@ -90,6 +90,8 @@ def _keys(event: Event) -> Iterator[tuple[str, Key]]:
 def _catalog_keys(body: Any) -> Iterator[tuple[str, Key]]:
     if hasattr(body, "experiment_id"):
         yield "experiments", (body.experiment_id,)
+    elif hasattr(body, "webhook_id"):
+        yield "webhooks", (body.webhook_id,)
     elif hasattr(body, "endpoint"):
         yield "endpoints", (body.endpoint,)
     elif hasattr(body, "name"):

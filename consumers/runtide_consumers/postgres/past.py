@@ -33,6 +33,7 @@ KINDS: dict[str, str] = {
     "model_aliases": "model",
     "endpoints": "endpoint",
     "deployments": "endpoint",
+    "webhooks": "webhook",
 }
 """The tables whose rows' past is kept, and the kind of entity that each is part of."""
 
@@ -56,6 +57,8 @@ def entities_of(event: Event) -> Iterator[tuple[str, str]]:
         yield "run", body.run_id
     elif isinstance(body, RequestRejected):
         yield "request", body.answer.request_id
+    elif hasattr(body, "webhook_id"):
+        yield "webhook", body.webhook_id
     elif hasattr(body, "endpoint"):
         yield "endpoint", body.endpoint
     elif hasattr(body, "experiment_id"):

@@ -108,6 +108,22 @@ TABLES: dict[str, Table] = {
             "created_at": 0,
             "updated_at": 0,
             "deleted": False,
+            "run_link": "",
+            "location": "",
+        },
+    ),
+    "webhooks": Table(
+        ("webhook_id",),
+        {
+            "name": "",
+            "url": "",
+            "events": "[]",
+            "description": "",
+            "secret": "",
+            "status": "ACTIVE",
+            "created_at": 0,
+            "updated_at": 0,
+            "deleted": False,
         },
     ),
     "endpoints": Table(

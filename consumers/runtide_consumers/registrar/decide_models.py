@@ -7,7 +7,7 @@ deleted or renamed, so that ``models:/name/3`` never comes to mean another model
 from typing import Any
 from urllib.parse import unquote
 
-from runtide_consumers.registrar.state import Catalogue, Decision
+from runtide_consumers.registrar.state import Catalogue, Decision, is_prompt
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.events.catalog import (
     AliasDeleted,
@@ -45,6 +45,7 @@ from runtide_schemas.events.requests import (
 from runtide_schemas.limits import (
     MAX_ENTITY_TAG_VALUE_LENGTH,
     check_alias,
+    check_alias_name,
     check_key,
     check_model_name,
     check_run_id,
@@ -62,8 +63,8 @@ _MAX_NAME_LENGTH = 500
 def create_registered_model(state: Catalogue, request: CreateRegisteredModel, answer: Answer, at: int) -> Any:
     """Only under a free name."""
     name = check_model_name(request.name)
-    if name in state.models:
-        raise InvalidRequest(f"Registered Model (name={name}) already exists.", "RESOURCE_ALREADY_EXISTS")
+    if (taken := state.models.get(name)) is not None:
+        raise _already_exists(name, prompt=is_prompt(request.tags), taken_by_prompt=taken.prompt)
     return RegisteredModelCreated(
         answer=answer,
         name=name,
@@ -134,6 +135,8 @@ def register_model_version(state: Catalogue, request: RegisterModelVersion, answ
         tags=check_tags(request.tags, MAX_ENTITY_TAG_VALUE_LENGTH),
         aliases=tuple(dict.fromkeys(check_alias(alias) for alias in request.aliases)),
         model_created=name not in state.models,
+        run_link=check_text(request.run_link, "Run link", _MAX_SOURCE_LENGTH),
+        location=_check_location(request.location),
         at=at,
     )
 
@@ -187,7 +190,7 @@ def set_alias(state: Catalogue, request: SetAlias, answer: Answer, at: int) -> A
 def delete_alias(state: Catalogue, request: DeleteAlias, answer: Answer, at: int) -> Any:
     """An alias that is not there is no error."""
     state.model(request.name)
-    return AliasDeleted(answer=answer, name=request.name, alias=check_alias(request.alias), at=at)
+    return AliasDeleted(answer=answer, name=request.name, alias=check_alias_name(request.alias), at=at)
 
 
 def transition_stage(state: Catalogue, request: TransitionStage, answer: Answer, at: int) -> Any:
@@ -228,11 +231,28 @@ def _check_source(source: str) -> str:
     """A location, as text; whether whoever asks may name a local one is for the entrance to say, which knows the run."""
     if not source.strip():
         raise InvalidRequest("Invalid model version source: it is empty; name where the model lies")
-    check_text(source, "Model version source", _MAX_SOURCE_LENGTH)
-    decoded = unquote(unquote(source))
+    return _check_location(source)
+
+
+def _check_location(location: str) -> str:
+    check_text(location, "Model version source", _MAX_SOURCE_LENGTH)
+    decoded = unquote(unquote(location))
     if ".." in decoded.replace("\\", "/").split("/") or "\x00" in decoded:
-        raise InvalidRequest(f"Invalid model version source: {source!r} must not contain '..' or NUL")
-    return source
+        raise InvalidRequest(f"Invalid model version source: {location!r} must not contain '..' or NUL")
+    return location
+
+
+def _already_exists(name: str, *, prompt: bool, taken_by_prompt: bool) -> InvalidRequest:
+    """Prompts are kept as registered models: they share their names."""
+    what, taken_by = ("prompt" if one else "registered model" for one in (prompt, taken_by_prompt))
+    if what == taken_by:
+        message = f"{'Prompt' if prompt else 'Registered Model'} (name={name}) already exists."
+    else:
+        message = (
+            f"Tried to create a {what} with name {name!r}, but the name is already taken by a {taken_by}. MLflow does not allow "
+            "creating a model and a prompt with the same name."
+        )
+    return InvalidRequest(message, "RESOURCE_ALREADY_EXISTS")
 
 
 DECISIONS: dict[type, Decision] = {

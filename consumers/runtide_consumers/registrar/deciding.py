@@ -7,7 +7,7 @@ with an internal error for bad input is an INVALID_PARAMETER_VALUE here.
 from typing import Any
 
 from runtide_consumers.projection import Event
-from runtide_consumers.registrar import decide_deployments, decide_experiments, decide_models
+from runtide_consumers.registrar import decide_deployments, decide_experiments, decide_models, decide_webhooks
 from runtide_consumers.registrar.state import Catalogue, Decision
 from runtide_schemas.envelope import Envelope
 from runtide_schemas.errors import InvalidRequest
@@ -19,6 +19,7 @@ DECISIONS: dict[type, Decision] = {
     **decide_experiments.DECISIONS,
     **decide_models.DECISIONS,
     **decide_deployments.DECISIONS,
+    **decide_webhooks.DECISIONS,
 }
 
 

@@ -1,10 +1,11 @@
 """``apply(state, fact)``: what a fact changes. Deterministic, no I/O; the state belongs to whoever folds."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from runtide_consumers.answers import is_news
-from runtide_consumers.registrar.state import Catalogue, Endpoint, Experiment, Model, Version
+from runtide_consumers.registrar.state import PROMPT_TAG, Catalogue, Endpoint, Experiment, Model, Version, is_prompt
 from runtide_consumers.sequences import Sequence, admit
 from runtide_schemas.events.catalog import (
     AliasDeleted,
@@ -31,6 +32,9 @@ from runtide_schemas.events.catalog import (
     RegisteredModelUpdated,
     RequestRejected,
     StageTransitioned,
+    WebhookCreated,
+    WebhookDeleted,
+    WebhookUpdated,
 )
 
 Fold = Callable[[Catalogue, Any], None]
@@ -84,6 +88,19 @@ def experiment_tags_deleted(state: Catalogue, fact: ExperimentTagsDeleted) -> No
 def registered_model_created(state: Catalogue, fact: RegisteredModelCreated) -> None:
     """A new model, perhaps under the name of a former one."""
     _create_model(state, fact.name)
+    state.models[fact.name].prompt = is_prompt(fact.tags)
+
+
+def registered_model_tags_set(state: Catalogue, fact: RegisteredModelTagsSet) -> None:
+    """One tag makes a prompt of it."""
+    if PROMPT_TAG in fact.tags:
+        state.models[fact.name].prompt = is_prompt(fact.tags)
+
+
+def registered_model_tags_deleted(state: Catalogue, fact: RegisteredModelTagsDeleted) -> None:
+    """A prompt no longer, when that tag is among them."""
+    if PROMPT_TAG in fact.keys:
+        state.models[fact.name].prompt = False
 
 
 def registered_model_renamed(state: Catalogue, fact: RegisteredModelRenamed) -> None:
@@ -144,6 +161,16 @@ def deployment_removed(state: Catalogue, fact: DeploymentRemoved) -> None:
     state.endpoints[fact.endpoint].removed = True
 
 
+def webhook_stated(state: Catalogue, fact: WebhookCreated | WebhookUpdated) -> None:
+    """It is what the fact says."""
+    state.webhooks[fact.webhook_id] = WebhookUpdated(**{one.name: getattr(fact, one.name) for one in fields(fact)})
+
+
+def webhook_deleted(state: Catalogue, fact: WebhookDeleted) -> None:
+    """It is gone."""
+    del state.webhooks[fact.webhook_id]
+
+
 def nothing(state: Catalogue, fact: Any) -> None:
     """No decision depends on it."""
 
@@ -165,8 +192,8 @@ FOLDS: dict[type, Fold] = {
     RegisteredModelUpdated: nothing,
     RegisteredModelRenamed: registered_model_renamed,
     RegisteredModelDeleted: registered_model_deleted,
-    RegisteredModelTagsSet: nothing,
-    RegisteredModelTagsDeleted: nothing,
+    RegisteredModelTagsSet: registered_model_tags_set,
+    RegisteredModelTagsDeleted: registered_model_tags_deleted,
     ModelVersionRegistered: model_version_registered,
     ModelVersionUpdated: nothing,
     ModelVersionDeleted: model_version_deleted,
@@ -177,5 +204,8 @@ FOLDS: dict[type, Fold] = {
     StageTransitioned: stage_transitioned,
     DeploymentRequested: deployment_requested,
     DeploymentRemoved: deployment_removed,
+    WebhookCreated: webhook_stated,
+    WebhookUpdated: webhook_stated,
+    WebhookDeleted: webhook_deleted,
     RequestRejected: nothing,
 }

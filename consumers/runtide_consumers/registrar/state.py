@@ -1,14 +1,16 @@
 """What the registrar knows: the catalogue, as far as decisions depend on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from runtide_consumers.sequences import Sequence
 from runtide_schemas.errors import InvalidRequest, NotFound
-from runtide_schemas.events.catalog import Answer
+from runtide_schemas.events.catalog import Answer, WebhookUpdated
 
 DEFAULT_EXPERIMENT_ID = "0"
+PROMPT_TAG = "mlflow.prompt.is_prompt"
+"""A registered model with this tag is a prompt: MLflow keeps both in one table."""
 
 
 @dataclass(slots=True)
@@ -42,12 +44,14 @@ class Model:
         versions: its versions that have not been deleted.
         aliases: version by alias.
         issued: every version number it was ever given.
+        prompt: it is a prompt.
     """
 
     number: int
     versions: dict[int, Version] = field(default_factory=dict)
     aliases: dict[str, int] = field(default_factory=dict)
     issued: set[int] = field(default_factory=set)
+    prompt: bool = False
 
 
 @dataclass(slots=True)
@@ -70,6 +74,7 @@ class Catalogue:
             once meant something never mean something else.
         models_created: how many models there ever were.
         endpoints: by name, removed ones included.
+        webhooks: by id, those that have not been deleted, as they are.
         last_request_offset: offset of the last request answered; -1 before the first.
         writers: which requests of each writer were answered.
     """
@@ -82,6 +87,7 @@ class Catalogue:
     issued: dict[str, dict[int, int]] = field(default_factory=dict)
     models_created: int = 0
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    webhooks: dict[str, WebhookUpdated] = field(default_factory=dict)
     last_request_offset: int = -1
     writers: dict[str, Sequence] = field(default_factory=dict)
 
@@ -120,6 +126,16 @@ class Catalogue:
             raise NotFound(f"Model Version (name={name}, version={version}) not found")
         return found
 
+    def webhook(self, webhook_id: str) -> WebhookUpdated:
+        """Return a webhook as it is.
+
+        Raises:
+            NotFound: there is none of that id, or it was deleted.
+        """
+        if (found := self.webhooks.get(webhook_id)) is None:
+            raise NotFound(f"Webhook with ID {webhook_id[:80]} not found.")
+        return found
+
     def next_experiment_id(self) -> str:
         """Return the id of the next experiment: ids are counted and never reused."""
         return str(len(self.experiments))
@@ -131,3 +147,8 @@ class Catalogue:
 
 Decision = Callable[[Catalogue, Any, Answer, int], Any]
 """State, body of the request, what the fact answers, time of the request -> fact. Raises InvalidRequest to reject."""
+
+
+def is_prompt(tags: Mapping[str, str]) -> bool:
+    """Say whether tags are those of a prompt."""
+    return tags.get(PROMPT_TAG, "false").lower() == "true"

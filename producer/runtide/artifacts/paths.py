@@ -17,7 +17,9 @@ def check_artifact_path(path: str) -> str:
     if len(path) > MAX_PATH_LENGTH:
         raise InvalidRequest(f"Artifact path has {len(path)} characters; the limit is {MAX_PATH_LENGTH}")
     if any(segment in ("", ".", "..") for segment in path.split("/")):
-        raise InvalidRequest(f"Artifact path {path!r} must be relative, without empty, '.' or '..' segments")
+        raise InvalidRequest(
+            f"Invalid path {path!r}: an artifact path is relative, without empty, '.' or '..' segments"
+        )
     if bad := sorted({character for character in path if _forbidden(character)}):
         raise InvalidRequest(f"Artifact path {path!r} has characters that are not allowed: {bad}")
     return path

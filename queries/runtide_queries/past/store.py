@@ -52,7 +52,7 @@ LATEST: dict[str, tuple[str, str]] = {
         "name",
         (
             "version bigint, source text, run_id text, model_id text, digest text, flavors text[], description text, "
-            "stage text, created_at bigint, updated_at bigint, deleted boolean"
+            "stage text, created_at bigint, updated_at bigint, deleted boolean, run_link text, location text"
         ),
     ),
     "model_version_tags": ("name", "version bigint, key text, value text"),
@@ -62,6 +62,13 @@ LATEST: dict[str, tuple[str, str]] = {
         (
             "model text, follow text, alias text, version bigint, target text, config text, generation bigint, "
             "requested_at bigint, removed boolean"
+        ),
+    ),
+    "webhooks": (
+        "webhook_id",
+        (
+            "name text, url text, events text, description text, secret text, status text, created_at bigint, "
+            "updated_at bigint, deleted boolean"
         ),
     ),
     "deployments": (

@@ -9,6 +9,13 @@ WHERE l.model_id = $model_id AND l.announced
 ORDER BY l.run_id COLLATE "C"
 LIMIT 1
 
+-- name: get_run_of_logged_model
+SELECT run_id
+FROM logged_models
+WHERE model_id = $model_id AND announced
+ORDER BY run_id COLLATE "C"
+LIMIT 1
+
 -- name: get_logged_model_tags
 SELECT key, value
 FROM logged_model_tags

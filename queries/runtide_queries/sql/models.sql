@@ -41,3 +41,49 @@ SELECT name, alias, version
 FROM model_aliases
 WHERE name = ANY ($names::text[])
 ORDER BY name, alias
+
+-- name: get_model_version
+SELECT v.name, v.version, v.source, v.run_id, v.model_id, v.digest, v.flavors, v.description, v.stage, v.created_at,
+    v.updated_at, v.run_link, v.location,
+    (SELECT array_agg(t.key ORDER BY t.key) FROM model_version_tags t WHERE (t.name, t.version) = (v.name, v.version)) AS tag_keys,
+    (SELECT array_agg(t.value ORDER BY t.key) FROM model_version_tags t WHERE (t.name, t.version) = (v.name, v.version))
+        AS tag_values,
+    (SELECT array_agg(a.alias ORDER BY a.alias) FROM model_aliases a WHERE (a.name, a.version) = (v.name, v.version)) AS aliases
+FROM model_versions v
+WHERE v.name = $name AND v.version = $version::bigint AND NOT v.deleted
+
+-- name: get_aliased_version
+SELECT v.name, v.version, v.source, v.run_id, v.model_id, v.digest, v.flavors, v.description, v.stage, v.created_at,
+    v.updated_at, v.run_link, v.location,
+    (SELECT array_agg(t.key ORDER BY t.key) FROM model_version_tags t WHERE (t.name, t.version) = (v.name, v.version)) AS tag_keys,
+    (SELECT array_agg(t.value ORDER BY t.key) FROM model_version_tags t WHERE (t.name, t.version) = (v.name, v.version))
+        AS tag_values,
+    (SELECT array_agg(a.alias ORDER BY a.alias) FROM model_aliases a WHERE (a.name, a.version) = (v.name, v.version)) AS aliases
+FROM model_aliases p JOIN model_versions v ON (v.name, v.version) = (p.name, p.version)
+WHERE p.name = $name AND p.alias = $alias AND NOT v.deleted
+
+-- name: list_latest_versions
+-- The latest version of each stage that has one.
+SELECT v.name, v.version, v.source, v.run_id, v.model_id, v.digest, v.flavors, v.description, v.stage, v.created_at,
+    v.updated_at, v.run_link, v.location,
+    (SELECT array_agg(t.key ORDER BY t.key) FROM model_version_tags t WHERE (t.name, t.version) = (v.name, v.version)) AS tag_keys,
+    (SELECT array_agg(t.value ORDER BY t.key) FROM model_version_tags t WHERE (t.name, t.version) = (v.name, v.version))
+        AS tag_values,
+    (SELECT array_agg(a.alias ORDER BY a.alias) FROM model_aliases a WHERE (a.name, a.version) = (v.name, v.version)) AS aliases
+FROM model_versions v
+WHERE v.name = $name AND v.version IN (
+    SELECT max(l.version) FROM model_versions l WHERE l.name = $name AND NOT l.deleted GROUP BY l.stage
+)
+ORDER BY v.version
+
+-- name: get_model_source
+-- A logged model as far as a version is made of it.
+SELECT model_id, run_id, uri, digest, flavors
+FROM logged_models
+WHERE model_id = $model_id
+
+-- name: list_versions_of_logged_model
+SELECT name, version
+FROM model_versions
+WHERE model_id = $model_id AND NOT deleted
+ORDER BY created_at, name, version

@@ -164,6 +164,8 @@ class ModelVersionRegistered:
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     model_created: bool = False
+    run_link: str = ""
+    location: str = ""
     at: int
 
 
@@ -267,6 +269,45 @@ class DeploymentRemoved:
 
     answer: Answer
     endpoint: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookCreated:
+    """An address is told of what happens in the model registry from now on."""
+
+    answer: Answer
+    webhook_id: str
+    name: str
+    url: str
+    events: tuple[str, ...]
+    description: str = ""
+    secret: str = ""
+    status: str = "ACTIVE"
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookUpdated:
+    """A webhook changed; this is all that it is now."""
+
+    answer: Answer
+    webhook_id: str
+    name: str
+    url: str
+    events: tuple[str, ...]
+    description: str = ""
+    secret: str = ""
+    status: str = "ACTIVE"
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookDeleted:
+    """A webhook is told nothing more."""
+
+    answer: Answer
+    webhook_id: str
     at: int
 
 

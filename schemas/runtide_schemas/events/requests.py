@@ -117,6 +117,8 @@ class RegisterModelVersion:
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     create_model: bool = True
+    run_link: str = ""
+    location: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,3 +202,36 @@ class RemoveDeployment:
     """Asks that an endpoint go away."""
 
     endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateWebhook:
+    """Asks that an address be told of what happens in the model registry."""
+
+    webhook_id: str
+    name: str
+    url: str
+    events: tuple[str, ...]
+    description: str = ""
+    secret: str = ""
+    status: str = "ACTIVE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateWebhook:
+    """Asks to change a webhook; a null field is unchanged."""
+
+    webhook_id: str
+    name: str | None = None
+    url: str | None = None
+    events: tuple[str, ...] = ()
+    description: str | None = None
+    secret: str | None = None
+    status: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteWebhook:
+    """Asks that a webhook be told nothing more."""
+
+    webhook_id: str

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from tests.conformance.mlflow_rest.case import Call
 
 _SECONDS = 60
+_TIMES_BUSY = 5
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,14 @@ class Server:
         self._settings: dict[str, dict[str, str]] = {}
 
     def send(self, call: Call) -> Answer:
-        """Send a call as it is: no header, escape or retry is added to it."""
+        """Send a call as it is: no header or escape is added. As MLflow's client does, ask again where the server is busy (503)."""
+        for _ in range(_TIMES_BUSY):
+            if (answer := self._sent(call)).status != 503:
+                break
+            time.sleep(1)
+        return answer
+
+    def _sent(self, call: Call) -> Answer:
         try:
             return self._exchanged(self._connection(), call)
         except (ConnectionError, HTTPException):

@@ -13,8 +13,8 @@ where r.lifecycle_stage = 'deleted' and r.deleted_at <= $before::bigint
     and not exists (select from model_versions v where v.run_id = r.run_id and not v.deleted)
     and not exists (
         select from model_versions v
-        where not v.deleted and (strpos(v.source, r.run_id) > 0
-            or (r.artifact_uri <> '' and starts_with(v.source, rtrim(r.artifact_uri, '/') || '/')))
+        where not v.deleted and (strpos(v.source, r.run_id) > 0 or strpos(v.location, r.run_id) > 0
+            or (r.artifact_uri <> '' and starts_with(coalesce(nullif(v.location, ''), v.source), rtrim(r.artifact_uri, '/') || '/')))
     )
     and not exists (select from quarantine q where q.entity = r.run_id and q.kind <> 'dropped')
     and not exists (select from quarantine q where q.topic = 'runtide.catalog' and q.kind <> 'dropped')
@@ -28,7 +28,8 @@ select lifecycle_stage, deleted_at from runs where run_id = $run_id::text;
 select v.name, v.version
 from model_versions v left join runs r on r.run_id = $run_id::text
 where not v.deleted and (v.run_id = $run_id::text or strpos(v.source, $run_id::text) > 0
-    or (r.artifact_uri <> '' and starts_with(v.source, rtrim(r.artifact_uri, '/') || '/')))
+    or strpos(v.location, $run_id::text) > 0
+    or (r.artifact_uri <> '' and starts_with(coalesce(nullif(v.location, ''), v.source), rtrim(r.artifact_uri, '/') || '/')))
 order by v.name, v.version
 limit 1;
 
@@ -78,5 +79,5 @@ limit $most::bigint;
 -- name: kept_places
 select 'run ' || run_id as whose, artifact_uri as uri from runs where lifecycle_stage <> 'purged' and artifact_uri <> ''
 union all
-select 'version ' || version || ' of the registered model ' || name, source
+select 'version ' || version || ' of the registered model ' || name, coalesce(nullif(location, ''), source)
 from model_versions where not deleted and source <> '';

@@ -126,7 +126,7 @@ on conflict (name) do update set
 -- name: load_model_versions
 select
     t.name, t.version, t.source, t.run_id, t.model_id, t.digest, to_json(t.flavors)::text as flavors, t.description,
-    t.stage, t.created_at, t.updated_at, t.deleted
+    t.stage, t.created_at, t.updated_at, t.deleted, t.run_link, t.location
 from unnest($name::text[], $version::bigint[]) as k (name, version)
 join model_versions t using (name, version);
 
@@ -135,12 +135,13 @@ insert into model_versions
 select
     n.name, n.version, n.source, n.run_id, n.model_id, n.digest,
     array(select json_array_elements_text(n.flavors::json)),
-    n.description, n.stage, n.created_at, n.updated_at, n.deleted
+    n.description, n.stage, n.created_at, n.updated_at, n.deleted, n.run_link, n.location
 from unnest(
     $name::text[], $version::bigint[], $source::text[], $run_id::text[], $model_id::text[], $digest::text[],
     $flavors::text[], $description::text[], $stage::text[], $created_at::bigint[], $updated_at::bigint[],
-    $deleted::boolean[])
-    as n (name, version, source, run_id, model_id, digest, flavors, description, stage, created_at, updated_at, deleted)
+    $deleted::boolean[], $run_link::text[], $location::text[])
+    as n (name, version, source, run_id, model_id, digest, flavors, description, stage, created_at, updated_at, deleted,
+        run_link, location)
 on conflict (name, version) do update set
     source = excluded.source,
     run_id = excluded.run_id,
@@ -149,6 +150,27 @@ on conflict (name, version) do update set
     flavors = excluded.flavors,
     description = excluded.description,
     stage = excluded.stage,
+    created_at = excluded.created_at,
+    updated_at = excluded.updated_at,
+    deleted = excluded.deleted,
+    run_link = excluded.run_link,
+    location = excluded.location;
+
+-- name: load_webhooks
+select t.* from unnest($webhook_id::text[]) as k (webhook_id) join webhooks t using (webhook_id);
+
+-- name: save_webhooks
+insert into webhooks
+select * from unnest(
+    $webhook_id::text[], $name::text[], $url::text[], $events::text[], $description::text[], $secret::text[],
+    $status::text[], $created_at::bigint[], $updated_at::bigint[], $deleted::boolean[])
+on conflict (webhook_id) do update set
+    name = excluded.name,
+    url = excluded.url,
+    events = excluded.events,
+    description = excluded.description,
+    secret = excluded.secret,
+    status = excluded.status,
     created_at = excluded.created_at,
     updated_at = excluded.updated_at,
     deleted = excluded.deleted;

@@ -77,8 +77,9 @@ create table if not exists runs (
     deleted_at bigint,
     deleted_by text not null default ''
 );
-create index if not exists runs_by_experiment on runs (experiment_id, lifecycle_stage, start_time desc, run_id);
-create index if not exists runs_by_start on runs (start_time desc, run_id);
+create index if not exists runs_by_experiment
+    on runs (experiment_id, lifecycle_stage, start_time desc nulls last, run_id collate "C");
+create index if not exists runs_by_start on runs (start_time desc nulls last, run_id collate "C");
 create index if not exists runs_unresolved on runs (experiment_request) where experiment_id = '' and experiment_request <> '';
 
 create table if not exists params (
@@ -87,6 +88,7 @@ create table if not exists params (
     value text not null,
     primary key (run_id, key)
 );
+create index if not exists params_by_value on params (key, left(value, 64));
 
 create table if not exists param_conflicts (
     run_id text not null,
@@ -103,6 +105,7 @@ create table if not exists tags (
     value text not null,
     primary key (run_id, key)
 );
+create index if not exists tags_by_value on tags (key, left(value, 64));
 
 -- One row per run and key, merged without regard to order: last is the greatest (step, timestamp, value), first the
 -- least; NaN sorts above all numbers; min and max ignore NaN.
@@ -134,6 +137,7 @@ create table if not exists inputs (
     tags text not null,
     primary key (run_id, name, digest)
 );
+create index if not exists inputs_by_name on inputs (name, digest);
 
 create table if not exists artifacts (
     run_id text not null,
@@ -149,8 +153,8 @@ create table if not exists artifacts (
 -- What a run says of a model. Of several runs that claim a model id the lesser run id has it. source_run_id is '' for a
 -- model outside of any run, whose run_id is the rest of its own id; experiment_id is '' when it is that of the run.
 create table if not exists logged_models (
-    model_id text not null,
     run_id text not null,
+    model_id text not null,
     source_run_id text not null,
     experiment_id text not null,
     name text not null,
@@ -267,6 +271,8 @@ create table if not exists model_versions (
     created_at bigint not null,
     updated_at bigint not null,
     deleted boolean not null,
+    run_link text not null default '',
+    location text not null default '',
     primary key (name, version)
 );
 create index if not exists model_versions_by_run on model_versions (run_id) where run_id <> '';
@@ -285,6 +291,21 @@ create table if not exists model_aliases (
     version bigint not null,
     primary key (name, alias)
 );
+
+-- secret is encrypted; whoever delivers has the key.
+create table if not exists webhooks (
+    webhook_id text primary key,
+    name text not null,
+    url text not null,
+    events text not null,
+    description text not null,
+    secret text not null,
+    status text not null,
+    created_at bigint not null,
+    updated_at bigint not null,
+    deleted boolean not null
+);
+create index if not exists webhooks_by_age on webhooks (created_at desc, webhook_id) where not deleted;
 
 create table if not exists rejected_requests (
     request_id text primary key,

@@ -12,9 +12,12 @@ from runtide_queries.server.mlflow import (
     logging,
     metrics,
     model_history,
+    model_versions,
+    registered_models,
     runs,
     searches,
     server_info,
+    webhooks,
 )
 
 ROUTES = (
@@ -26,5 +29,8 @@ ROUTES = (
     *logged_models.ROUTES,
     *model_history.ROUTES,
     *searches.ROUTES,
+    *registered_models.ROUTES,
+    *model_versions.ROUTES,
+    *webhooks.ROUTES,
     *server_info.ROUTES,
 )

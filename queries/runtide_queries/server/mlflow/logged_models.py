@@ -1,5 +1,6 @@
 """Logged models: announced, finalised, described and deleted by facts in the log, beside those of the run that made them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,13 +9,19 @@ from urllib.parse import urlsplit
 from runtide.connection import PROXIED_ARTIFACTS
 from runtide.tracking.names import new_run_name
 from runtide_queries.artifacts.tree import check_path
-from runtide_queries.logged_models import LoggedModelDetail, LoggedModelInfo, get_logged_model
+from runtide_queries.logged_models import (
+    LoggedModelDetail,
+    LoggedModelInfo,
+    get_logged_model,
+    get_run_of_logged_model,
+)
 from runtide_queries.server.mlflow.calls import Call, call_routes, missing
 from runtide_queries.server.mlflow.entities import given, location_of, logged_model
 from runtide_queries.server.mlflow.experiments import experiment_id, known
 from runtide_queries.server.mlflow.runs import active
 from runtide_queries.server.mlflow.validation import check_run_id
 from runtide_queries.server.policy import Policy
+from runtide_queries.statements import load
 from runtide_schemas.errors import InvalidRequest, NotFound
 from runtide_schemas.events.logged_models import (
     LoggedModelCreated,
@@ -35,6 +42,7 @@ STATUSES = {
     "LOGGED_MODEL_READY": "READY",
     "LOGGED_MODEL_UPLOAD_FAILED": "FAILED",
 }
+_VERSIONS = "mlflow.modelVersions"
 _NOT_IN_NAMES = ("/", ":", ".", "%", '"', "'")
 _LONGEST_NAME, _LONGEST_KEY, _LONGEST_VALUE = 500, 255, 65_535
 _LONGEST_TYPE = 500
@@ -67,7 +75,9 @@ async def create(call: Call) -> Any:
 
 async def get(call: Call) -> Any:
     """Give a model with its tags, params and metrics."""
-    return _answer(await _found(call, allow_deleted=call.flag("allow_deleted")))
+    allow_deleted = call.flag("allow_deleted")
+    await call.stores.fresh.runs()
+    return _answer(await get_logged_model(call.stores.postgres, call.path["model_id"], allow_deleted=allow_deleted))
 
 
 async def finalize(call: Call) -> Any:
@@ -75,7 +85,7 @@ async def finalize(call: Call) -> Any:
     if "status" not in call:
         raise missing("status")
     status, message = call.choice("status", STATUSES, None), call.text("status_message")
-    found = await _found(call, allow_deleted=True)
+    found = await _found(call)
     body = LoggedModelFinalized(
         run_id=found.info.run_id,
         model_id=found.info.model_id,
@@ -170,10 +180,28 @@ async def link_models(call: Call, run_id: str, links: Sequence[ModelLink]) -> No
         await call.stores.commands.state(RunModelsLinked(run_id=run_id, links=tuple(links)), actor=call.actor)
 
 
+async def note_versions(call: Call, model_id: str) -> None:
+    """Have a model's tag list the versions that were registered of it; nothing of a model that is not known here."""
+    await call.stores.fresh.everything()
+    try:
+        found = await get_logged_model(call.stores.postgres, model_id)
+    except NotFound:
+        return
+    rows = await call.stores.postgres.rows(load("models")["list_versions_of_logged_model"], model_id=model_id)
+    listed = json.dumps([{"name": row["name"], "version": row["version"]} for row in rows])
+    body = LoggedModelTagsSet(run_id=found.info.run_id, model_id=model_id, tags={_VERSIONS: listed}, at=now_ms())
+    await call.stores.commands.state(body, actor=call.actor)
+
+
 async def _found(call: Call, *, allow_deleted: bool = False) -> LoggedModelDetail:
-    """Return the model that a call is about, as all that the log says of it has left it."""
-    await call.stores.fresh.runs()
-    return await get_logged_model(call.stores.postgres, call.path["model_id"], allow_deleted=allow_deleted)
+    """Return the model that a call is about, as what the log says of it has left it.
+
+    Metrics that runs other than its own have logged of it may be missing: nobody waits for all runs to write to a model.
+    """
+    model_id = call.path["model_id"]
+    run_id = await get_run_of_logged_model(call.stores.postgres, model_id)
+    await (call.stores.fresh.runs() if run_id is None else call.stores.fresh.run(run_id))
+    return await get_logged_model(call.stores.postgres, model_id, allow_deleted=allow_deleted)
 
 
 async def _run_of(call: Call, model_id: str, source: str) -> str:

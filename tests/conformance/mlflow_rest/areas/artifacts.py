@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.conformance.mlflow_rest.case import Call, Case, bad, call, differs, missing, ok
 from tests.conformance.mlflow_rest.entities import EMPTY, UNKNOWN_RUN
-from tests.conformance.mlflow_rest.shapes import Maybe, Unordered
+from tests.conformance.mlflow_rest.shapes import Maybe, Unordered, with_others
 
 ROOT, LIST = "/api/2.0/mlflow-artifacts/artifacts", "GET artifacts/list"
 OF_RUN = f"{ROOT}/$experiment/$new_run/artifacts"
@@ -139,16 +139,27 @@ _PROXY = (
     ),
     ok("what is not there is deleted", f"DELETE {OF_RUN}/none", None, EMPTY),
 )
-_ELSEWHERE = ("..%2f..%2fx", "%2e%2e/%2e%2e/x", "a/%252e%252e/x", "a%23b", "a/..%2f..%2f..%2fx")
+_ELSEWHERE = ("..%2f..%2fx", "%2e%2e/%2e%2e/x", "a/%252e%252e/x", "a/..%2f..%2f..%2fx")
 _SHADY = (("%2fetc/passwd", 500), ("..%5cx", 200), ("c:%5cx", 200))
 """Paths that MLflow takes for names on POSIX, with the status of its PUT."""
 _REFUSED = differs("a path that means another place elsewhere is refused everywhere", "INVALID_PARAMETER_VALUE")
-_QUERIED = ("../x", "/etc", "%2e%2e/x", "a/../../x", "a#b", "file:///etc/passwd")
+_NAME = differs("runs of our own SDK have such files", "RESOURCE_DOES_NOT_EXIST", status=404)
+_QUERIED = ("../x", "/etc", "%2e%2e/x", "a/../../x", "file:///etc/passwd")
 _SOUND = "(?i)Invalid path|invalid"
 _PATHS = (
     *(bad(f"the path {path}", f"GET {OF_RUN}/{path}", None, _SOUND) for path in _ELSEWHERE),
     *(bad(f"the path {path}", f"PUT {OF_RUN}/{path}", None, _SOUND, raw=b"x", headers=PLAIN) for path in _ELSEWHERE),
     *(bad(f"the path {path}", f"DELETE {OF_RUN}/{path}", None, _SOUND) for path in _ELSEWHERE[:3]),
+    bad("a name with a number sign", f"GET {OF_RUN}/a%23b", None, _SOUND, ours=_NAME),
+    bad(
+        "a name with a number sign",
+        f"PUT {OF_RUN}/a%23b",
+        None,
+        _SOUND,
+        raw=b"x",
+        headers=PLAIN,
+        ours=differs("runs of our own SDK have such files"),
+    ),
     *(ok(f"the path {path}", f"GET {OF_RUN}/{path}", status=404, ours=_REFUSED) for path, _ in _SHADY),
     *(
         ok(f"the path {path}", f"PUT {OF_RUN}/{path}", raw=b"x", headers=PLAIN, status=status, ours=_REFUSED)
@@ -205,10 +216,11 @@ _RUNS = (
         404,
     ),
     ok(
-        "multipart upload: this store has none",
+        "multipart upload: a folder has none of it",
         f"POST /api/2.0/mlflow-artifacts/mpu/create/{FOLDER}/big.bin",
         {"path": f"{FOLDER}/big.bin", "num_parts": 2},
         status=501,
+        ours=differs("a folder has it too", answer=with_others({"upload_id": str, "credentials": list})),
     ),
 )
 CASES: tuple[Case, ...] = (*_PROXY, *_PATHS, *_RUNS)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.conformance.mlflow_rest.case import Case, bad, call, missing, ok, wrong_type
+from tests.conformance.mlflow_rest.case import Case, bad, call, differs, missing, ok, wrong_type
 from tests.conformance.mlflow_rest.entities import EMPTY, UNKNOWN_EXPERIMENT, UNKNOWN_MODEL, logged_model, tag
 from tests.conformance.mlflow_rest.shapes import Maybe, Unordered, with_others
 
@@ -129,7 +129,14 @@ _CHANGING = (
     ),
     bad("no status", f"PATCH {MODEL}", {"model_id": "$logged_model"}, "Missing value for required parameter 'status'"),
     bad("an unknown one", f"PATCH {UNKNOWN}", {"model_id": UNKNOWN_MODEL, "status": "LOGGED_MODEL_READY"}, **NO_MODEL),
-    ok("a deleted one", f"PATCH {NEW}", _STATUS, model(status="LOGGED_MODEL_READY"), before=(call(f"DELETE {NEW}"),)),
+    ok(
+        "a deleted one",
+        f"PATCH {NEW}",
+        _STATUS,
+        model(status="LOGGED_MODEL_READY"),
+        before=(call(f"DELETE {NEW}"),),
+        ours=differs("what is deleted is not written to", "RESOURCE_DOES_NOT_EXIST", "not found", status=404),
+    ),
     ok(
         "tags",
         f"PATCH {NEW}/tags",

@@ -24,6 +24,7 @@ def of_run(point_: dict[str, Any], run: str = "$new_run") -> dict[str, Any]:
     return {**point_, "run_id": run}
 
 
+_BARE = b'{"run_id": "$new_run", "key": "loss", "value": NaN, "timestamp": 5}'
 _STEPS = tuple(point("loss", float(step), 1000 + step, step) for step in range(5))
 _OTHER = call("POST runs/create", {"experiment_id": "$experiment"}, saves={"other": "run.info.run_id"})
 _FIRST_PAGE = call(
@@ -69,6 +70,14 @@ _ONE_RUN = (
         {"run_uuid": "$new_run", "metric_key": "loss"},
         {"metrics": [_STEPS[0]]},
         before=(logged(_STEPS[0]),),
+    ),
+    ok(
+        "a bare NaN, as Python's json writes it",
+        HISTORY,
+        LOSS,
+        {"metrics": [point("loss", 0.0, 0)]},
+        before=(call("POST runs/log-metric", raw=_BARE),),
+        ours=differs("MLflow takes it for 0 at the time 0", answer={"metrics": [point("loss", "NaN", 5)]}),
     ),
     ok("an unknown run", HISTORY, {"run_id": UNKNOWN_RUN, "metric_key": "loss"}, EMPTY),
     ok("an unknown key", HISTORY, {"run_id": "$run", "metric_key": "none"}, EMPTY),

@@ -106,9 +106,7 @@ _CREATING = (
         "Logged model with ID '.*' not found",
         "INTERNAL_ERROR",
         500,
-        ours=differs(
-            "a mistake of the caller is no failure of the server", "RESOURCE_DOES_NOT_EXIST", "not found", status=404
-        ),
+        ours=differs("a mistake of the caller is no failure of the server", "INVALID_PARAMETER_VALUE", "not found"),
     ),
     _source("/etc/passwd"),
     _source("file:///etc/passwd"),

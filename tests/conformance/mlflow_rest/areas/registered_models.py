@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.conformance.mlflow_rest.case import Call, Case, bad, call, missing, ok, wrong_type
+from tests.conformance.mlflow_rest.case import Call, Case, bad, call, differs, missing, ok, wrong_type
 from tests.conformance.mlflow_rest.entities import EMPTY, model_version, registered_model, tag
 from tests.conformance.mlflow_rest.shapes import Unordered, with_others
 
@@ -134,13 +134,17 @@ _CHANGING = (
     bad("an unknown one", UPDATE, {**UNKNOWN, "description": "x"}, **NO_MODEL),
     ok("a model", DELETE, NEW, EMPTY),
     ok("a model with versions", DELETE, NEW, EMPTY, before=versions(2)),
+    ok("its name is free again", CREATE, NEW, one(), before=(*versions(2), call(DELETE, NEW))),
     ok(
-        "its name is free again, and versions begin at 1",
-        CREATE,
-        NEW,
-        one(),
-        before=(*versions(2), call(DELETE, NEW)),
-        then=(call(CREATE_VERSION, {**NEW, "source": SOURCE}, wanted={"model_version": model_version(version="1")}),),
+        "versions under that name begin again",
+        CREATE_VERSION,
+        {**NEW, "source": SOURCE},
+        {"model_version": model_version(version="1")},
+        before=(*versions(2), call(DELETE, NEW), call(CREATE, NEW)),
+        ours=differs(
+            "what loads version 1 never gets another model: numbers are not used again",
+            answer={"model_version": model_version(version="3")},
+        ),
     ),
     bad(
         "a deleted one is unknown",

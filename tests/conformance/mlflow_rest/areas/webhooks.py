@@ -63,7 +63,7 @@ CASES: tuple[Case, ...] = (
         "an action that the entity does not have",
         CREATE,
         NAMED | {"events": [{"entity": "REGISTERED_MODEL", "action": "DELETED"}]},
-        "(?i)Invalid",
+        "(?i)Invalid|Unknown",
     ),
     *(
         bad(f"the name {name!r}", CREATE, NAMED | {"name": name}, "Webhook name .* is invalid")

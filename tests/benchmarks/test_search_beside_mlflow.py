@@ -1,0 +1,159 @@
+"""Searches over many runs, beside MLflow's own store on the same PostgreSQL with the same runs, in turns.
+
+`RUNTIDE_TEST_MLFLOW_PYTHON` names an interpreter with the full mlflow and psycopg2; without one only ours is measured.
+`RUNTIDE_BENCHMARK_RUNS` runs (100,000), each with 20 metrics, 20 params and 3 tags.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import asyncpg
+import pytest
+
+from runtide_consumers.postgres.projection import PostgresProjection
+from runtide_queries.postgres import Postgres
+from runtide_queries.search import RunSearch, search_runs
+from tests.benchmarks.search import filling
+from tests.postgres import PostgresServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+PYTHON = os.environ.get("RUNTIDE_TEST_MLFLOW_PYTHON", "")
+RUNS = int(os.environ.get("RUNTIDE_BENCHMARK_RUNS", "100000"))
+TURNS = int(os.environ.get("RUNTIDE_BENCHMARK_ROUNDS", "7"))
+QUESTIONS: dict[str, tuple[str, list[str]]] = {
+    "a metric's filter (10 % of the runs), by another metric": ("metrics.m0 < 0.1", ["metrics.m1 DESC"]),
+    "a metric's filter (0.1 %), by another metric": ("metrics.m0 < 0.001", ["metrics.m1 DESC"]),
+    "all, by a metric": ("", ["metrics.m1"]),
+    "a param and a tag (15 runs)": ("params.p0 = '7' AND tags.team = 'team3'", []),
+    "a param (10 %), the newest": ("params.p3 = '4'", []),
+    "all, the newest": ("", []),
+}
+
+
+class Searcher(Protocol):
+    """One page of a search: the seconds it took, the ids, the token of the next."""
+
+    async def page(self, text: str, order_by: list[str], token: str) -> tuple[float, list[str], str]: ...
+
+
+class Ours:
+    """Runtide's search."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def page(self, text: str, order_by: list[str], token: str) -> tuple[float, list[str], str]:
+        search = RunSearch(
+            experiment_ids=("1",), filter=text, order_by=tuple(order_by), page_size=100, page_token=token
+        )
+        begun = time.perf_counter()
+        found = await search_runs(self._postgres, search)
+        return time.perf_counter() - begun, [run.info.run_id for run in found.runs], found.next_page_token
+
+
+class Mlflows:
+    """MLflow's store in its own process."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    async def page(self, text: str, order_by: list[str], token: str) -> tuple[float, list[str], str]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"filter": text, "order_by": order_by, "token": token}) + "\n")
+        self._process.stdin.flush()
+        told = json.loads(answer(self._process, "TOLD"))
+        return told["took"], told["ids"], told["token"]
+
+
+def answer(process: "subprocess.Popen[str]", mark: str) -> str:
+    """Return what follows the mark in the next line that has it."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(mark):
+            return line.removeprefix(mark)
+    raise AssertionError("MLflow's process has ended; its words are above")
+
+
+@contextmanager
+def mlflow_process(dsn: str) -> Iterator["subprocess.Popen[str]"]:
+    program = Path(__file__).parent / "search" / "mlflow_search.py"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTHON"))}
+    process = subprocess.Popen(
+        [PYTHON, "-W", "ignore", str(program), "postgresql+psycopg2:" + dsn.partition(":")[2]],
+        env=environment | {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        answer(process, "READY")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def fill(dsn: str, statements: Iterator[str]) -> None:
+    connection = await asyncpg.connect(dsn)
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
+
+
+async def measured(searchers: dict[str, Searcher], pages: int) -> dict[str, dict[str, Any]]:
+    """Return the median of the last of so many pages, in milliseconds, and its ids, by question and searcher."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, (text, order_by) in QUESTIONS.items():
+        tokens = dict.fromkeys(searchers, "")
+        for _ in range(pages - 1):
+            for who, searcher in searchers.items():
+                *_, tokens[who] = await searcher.page(text, order_by, tokens[who])
+        if not all(tokens.values()) and pages > 1:
+            continue
+        took: dict[str, list[float]] = {who: [] for who in searchers}
+        ids: dict[str, list[str]] = {}
+        for _ in range(TURNS + 1):
+            for who, searcher in searchers.items():
+                seconds, ids[who], _ = await searcher.page(text, order_by, tokens[who])
+                took[who].append(seconds * 1000)
+        found[name] = {"ids": ids, "ms": {who: statistics.median(times[1:]) for who, times in took.items()}}
+    return found
+
+
+async def test_pages_of_a_search(postgres_server: PostgresServer, capsys: pytest.CaptureFixture[str]) -> None:
+    with postgres_server.database() as our_dsn, postgres_server.database() as mlflow_dsn:
+        projection = PostgresProjection(our_dsn)
+        await projection.open()
+        await projection.close()
+        await fill(our_dsn, filling.ours(RUNS))
+        async with Postgres(our_dsn, timeout_s=120) as postgres:
+            if not PYTHON:
+                await told({"Runtide": Ours(postgres)}, capsys)
+                return
+            with mlflow_process(mlflow_dsn) as process:
+                await fill(mlflow_dsn, filling.mlflows(RUNS))
+                await told({"Runtide": Ours(postgres), "MLflow": Mlflows(process)}, capsys)
+
+
+async def told(searchers: dict[str, Searcher], capsys: pytest.CaptureFixture[str]) -> None:
+    """Measure, print the table, and hold both to the same answers."""
+    for pages in (1, 10):
+        found = await measured(searchers, pages)
+        with capsys.disabled():
+            print(f"\n| page {pages} of 100, median ms, {RUNS:,} runs | {' | '.join(searchers)} |")
+            print("|---" * (len(searchers) + 1) + "|")
+            for name, one in found.items():
+                cells = [f"{one['ms'][who]:.1f}" for who in searchers]
+                print(f"| {name} | {' | '.join(cells)} |")
+        for one in found.values():
+            assert len({tuple(ids) for ids in one["ids"].values()}) == 1
+            if "MLflow" in searchers:
+                assert one["ms"]["Runtide"] < one["ms"]["MLflow"]
