@@ -19,6 +19,8 @@ from tests.postgres import free_port
 MLFLOW3 = "RUNTIDE_TEST_MLFLOW_PYTHON"
 MLFLOW2 = "RUNTIDE_TEST_MLFLOW2_PYTHON"
 START_SECONDS = 120.0
+# Else uvicorn ends workers that have not answered after five seconds, on a busy machine for ever.
+PATIENT = ("--uvicorn-opts", "--timeout-worker-healthcheck=120")
 # What is not there is not waited for, and an error of the server is seen at once instead of tried again for minutes.
 CLIENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -59,7 +61,7 @@ def genuine_server(folder: Path, store: str = "", *options: str) -> Iterator[str
     python, port = interpreter(MLFLOW3), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     backend = store or f"sqlite:///{folder}/mlflow.db"
-    command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *options]
+    command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *PATIENT, *options]
     command += ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "artifacts")]
     with (folder / "server.log").open("w+") as log:
         process = subprocess.Popen(

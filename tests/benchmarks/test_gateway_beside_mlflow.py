@@ -68,7 +68,9 @@ def mlflow_on_postgres(folder: Path) -> Iterator[str]:
     cluster.initialise()
     with running(cluster):
         _wait_and_open(cluster)
-        with genuine_server(folder / "server", cluster.dsn()) as address:
+        with genuine_server(
+            folder / "server", f"postgresql+psycopg2{cluster.dsn().removeprefix('postgresql')}"
+        ) as address:
             yield address
 
 
