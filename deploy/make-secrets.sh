@@ -7,7 +7,7 @@ folder=${1:-$(dirname "$0")/secrets}
 umask 077
 mkdir -p "$folder"
 chmod 0700 "$folder"
-for name in postgres_password owner_password reader_password history_token gateway_token; do
+for name in postgres_password owner_password reader_password history_token gateway_token webhook_key; do
     file=$folder/$name
     [ -s "$file" ] && continue
     od -An -N24 -tx1 /dev/urandom | tr -d ' \n' > "$file.unfinished"

@@ -61,17 +61,6 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSource:
-    """A logged model as far as a version is made of it; ``run_id`` is that of the run it was logged in."""
-
-    model_id: str
-    run_id: str
-    uri: str
-    digest: str
-    flavors: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredModelDetail:
     """A registered model with its tags and versions, the newest first."""
 
@@ -165,12 +154,6 @@ async def get_model_version_by_alias(postgres: Postgres, name: str, alias: str) 
     """Return the version that an alias points at, or None when there is no such alias."""
     row = await postgres.row(load("models")["get_aliased_version"], name=name, alias=alias)
     return None if row is None else _version(row)
-
-
-async def get_model_source(postgres: Postgres, model_id: str) -> ModelSource | None:
-    """Return a logged model, or None when there is none of that id."""
-    row = await postgres.row(load("models")["get_model_source"], model_id=model_id)
-    return None if row is None else ModelSource(**{**row, "flavors": tuple(row["flavors"] or ())})
 
 
 def _version(row: Any) -> ModelVersion:

@@ -15,7 +15,15 @@ from tests.docker.engine import NoDocker, docker, require_engine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-KILLED_BY_THEMSELVES = ("registrar", "watcher", "projector-postgres", "projector-duckdb", "deployer", "gateway")
+KILLED_BY_THEMSELVES = (
+    "registrar",
+    "watcher",
+    "projector-postgres",
+    "projector-duckdb",
+    "deployer",
+    "webhooks",
+    "gateway",
+)
 KILL_THE_PROCESS = "kill -9 $(cat /proc/1/task/1/children)"
 
 TRAIN = """

@@ -17,6 +17,7 @@ SERVICES = (
     "projector-postgres",
     "projector-duckdb",
     "deployer",
+    "webhooks",
     "gateway",
 )
 QUICKLY = ("projector-postgres",)  # those of `make test`

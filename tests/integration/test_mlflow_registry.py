@@ -1,5 +1,6 @@
 """MLflow's own client against the registry of a gateway: registered models, versions, aliases, stages; and its errors' words."""
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -206,6 +207,35 @@ def test_a_logged_model_is_resolved_when_it_is_registered(
     assert of_latest.source == f"models:/{name}/3"
     shown = stack.call("GET", "model-versions/get", name=name, version="4").json()["model_version"]
     assert shown["run_link"] == shown["description"] == ""
+
+
+def test_a_logged_model_tells_what_it_was_registered_as(client: MlflowClient, stack: RegistryStack, name: str) -> None:
+    client.create_registered_model(name)
+    for _ in range(2):
+        client.create_model_version(name, f"models:/{MODEL}", model_id=MODEL)
+    tags = client.get_logged_model(MODEL).tags
+    mine = [one for one in json.loads(tags["mlflow.modelVersions"]) if one["name"] == name]
+    assert mine == [{"name": name, "version": 1}, {"name": name, "version": 2}]
+
+
+def test_searches_find_what_was_just_written(client: MlflowClient, name: str) -> None:
+    client.create_registered_model(name, tags={"team": name})
+    client.create_model_version(name, S3, RUN, run_link="https://elsewhere/run", tags={"a": "1"})
+    client.create_model_version(name, f"{S3}/2")
+    client.set_registered_model_alias(name, "best", "1")
+    [model] = client.search_registered_models(f"tags.team = '{name}'")
+    assert (model.aliases, [one.version for one in model.latest_versions]) == ({"best": "1"}, ["2"])
+    found = client.search_model_versions(f"name = '{name}'", order_by=["version_number ASC"])
+    assert [one.version for one in found] == ["1", "2"]
+    assert (found[0].run_id, found[0].run_link, found[0].tags) == (RUN, "https://elsewhere/run", {"a": "1"})
+    assert found[0].aliases == ["best"]
+    pages = client.search_model_versions(f"name = '{name}'", max_results=1)
+    assert (len(pages), bool(pages.token)) == (1, True)
+    client.delete_model_version(name, "1")
+    assert [one.version for one in client.search_model_versions(f"name = '{name}'")] == ["2"]
+    client.delete_registered_model(name)
+    assert client.search_registered_models(f"tags.team = '{name}'") == []
+    assert client.search_model_versions(f"name = '{name}'") == []
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,10 @@ class Receiver:
     answer: Callable[[int], Answer] = lambda number: (200, {})
     came: threading.Condition = field(default_factory=threading.Condition)
 
+    def names(self) -> list[str]:
+        """Return the names of what was told, in order."""
+        return [str(one.told["data"]["name"]) for one in self.received]
+
     def wait_for(self, count: int, seconds: float = 60.0) -> list[Received]:
         """Return the requests once there are so many."""
         with self.came:

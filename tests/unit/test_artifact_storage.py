@@ -89,3 +89,34 @@ async def test_checking_files_holds_nobody_else_up_and_is_bounded(
         go_on.set()
     assert await asyncio.gather(*checks) == [(WHOLE.size, True)] * MOST_CHECKS
     assert await kept.begin(WHOLE, resume=True) == (WHOLE.size, True), "there is room again"
+
+
+@pytest.mark.parametrize(
+    ("root", "uri", "path"),
+    [
+        ("/data/artifacts", "mlflow-artifacts:/1/abc/artifacts", "1/abc/artifacts"),
+        ("/data/artifacts", "mlflow-artifacts:/a%20b", "a b"),
+        ("/data/artifacts", "mlflow-artifacts://elsewhere/1", None),
+        ("/data/artifacts", "mlflow-artifacts:/../x", None),
+        ("/data/artifacts", "file:///data/artifacts/abc/artifacts", "abc/artifacts"),
+        ("file:///data/artifacts/", "/data/artifacts/abc", "abc"),
+        ("/data/artifacts", "file:/data/artifacts", ""),
+        ("/data/artifacts", "file:///data/artifacts/a%20b", "a b"),
+        ("/data/artifacts", "file:///data/artifacts-of-others/abc", None),
+        ("/data/artifacts", "file:///data/artifacts/../secret", None),
+        ("/data/artifacts", "file:///data/artifacts/%2e%2e/secret", None),
+        ("/data/artifacts", "file:///data/artifacts/.runtide-uploads/x", None),
+        ("/data/artifacts", "file:///data", None),
+        ("/data/artifacts", "artifacts/abc", None),
+        ("/data/artifacts", "s3://bucket/abc", None),
+        ("/data/artifacts", "", None),
+        ("memory://root/a", "memory://root/a/run/artifacts", "run/artifacts"),
+        ("memory://root/a", "memory://root/b", None),
+        ("memory://root/a", "file:///root/a", None),
+        ("", "file:///data", None),
+    ],
+)
+def test_what_lies_below_the_root(root: str, uri: str, path: str | None) -> None:
+    storage = ArtifactStorage(root, 1)
+    assert storage.kept_at(uri) == path
+    storage.close()

@@ -33,6 +33,7 @@ _FOLDERS = (
     "artifacts",
     "spool",
     "deployments",
+    "webhooks",
     "logs",
     "secrets",
     "projections",

@@ -105,6 +105,7 @@ def service_table(plan: Plan) -> list[ServiceSpec]:
         _duckdb_projector(plan),
         *(_other_projector(plan, name) for name in plan.projections if name not in _OURS),
         _deployer(plan),
+        _webhooks(plan),
         _gateway(plan),
         *([_purge(plan)] if PurgeSettings().automatic else []),
     ]
@@ -258,6 +259,16 @@ def _deployer(plan: Plan) -> ServiceSpec:
     )
 
 
+def _webhooks(plan: Plan) -> ServiceSpec:
+    command = _python("runtide_consumers.webhooks", "--state", str(plan.directory.folder("webhooks")))
+    return _spec(plan, "webhooks", command, READY_LINE, BROKER, secrets=_webhook_key(plan))
+
+
+def _webhook_key(plan: Plan) -> dict[str, str]:
+    """What encrypts the secrets of webhooks: for the gateway, which takes them, and for what delivers."""
+    return {"RUNTIDE_WEBHOOK_KEY_FILE": str(plan.directory.secret("webhook-key").absolute())}
+
+
 def _purge(plan: Plan) -> ServiceSpec:
     command = _python("runtide_consumers.purge", "--artifacts", plan.artifacts)
     secrets = {"RUNTIDE_POSTGRES_DSN": plan.dsn}
@@ -271,4 +282,5 @@ def _gateway(plan: Plan) -> ServiceSpec:
     command = _python("runtide_queries.server", *where, *history, "--artifacts", plan.artifacts)
     secrets = {"RUNTIDE_POSTGRES_DSN": plan.reader_dsn}
     secrets |= {"RUNTIDE_GATEWAY_PROJECTIONS": str(plan.directory.folder("projections").absolute())}
+    secrets |= _webhook_key(plan)
     return _spec(plan, "gateway", command, LISTENING_LINE, "projector-postgres", "projector-duckdb", secrets=secrets)

@@ -126,7 +126,7 @@ class LoggedModelPage:
 
 
 async def search_logged_models(ask: Ask, search: LoggedModelSearch) -> LoggedModelPage:
-    """Return a page of logged models that are not deleted.
+    """Return a page of logged models that are announced and not deleted.
 
     Raises:
         InvalidRequest: the filter, an order, a dataset, the page size or token is wrong; the message says which part.
@@ -142,7 +142,7 @@ def compile_search(search: LoggedModelSearch) -> Query:
     """Return the statement's parts for a search."""
     query = Query(LOGGED_MODELS)
     query.joins.append("LEFT JOIN runs r ON l.experiment_id = '' AND r.run_id = l.run_id")
-    query.conditions.append("NOT l.deleted")
+    query.conditions.append("l.announced AND NOT l.deleted")
     if search.experiment_ids:
         wanted = query.bind(list(search.experiment_ids), "text[]")
         query.conditions.append(f"(l.experiment_id = ANY ({wanted}) OR r.experiment_id = ANY ({wanted}))")

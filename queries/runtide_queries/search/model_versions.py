@@ -23,6 +23,7 @@ _COLUMNS = (
     "stage",
     "created_at",
     "updated_at",
+    "run_link",
     "tag_keys",
     "tag_values",
     "aliases",

@@ -75,15 +75,3 @@ WHERE v.name = $name AND v.version IN (
     SELECT max(l.version) FROM model_versions l WHERE l.name = $name AND NOT l.deleted GROUP BY l.stage
 )
 ORDER BY v.version
-
--- name: get_model_source
--- A logged model as far as a version is made of it.
-SELECT model_id, run_id, uri, digest, flavors
-FROM logged_models
-WHERE model_id = $model_id
-
--- name: list_versions_of_logged_model
-SELECT name, version
-FROM model_versions
-WHERE model_id = $model_id AND NOT deleted
-ORDER BY created_at, name, version

@@ -80,7 +80,7 @@ LEFT JOIN LATERAL (
 ) a ON true
 LEFT JOIN LATERAL (
     SELECT array_agg((latest.version, latest.source, latest.run_id, latest.model_id, latest.digest, latest.flavors,
-        latest.description, latest.stage, latest.created_at, latest.updated_at, latest.tag_keys, latest.tag_values,
+        latest.description, latest.stage, latest.created_at, latest.updated_at, latest.run_link, latest.tag_keys, latest.tag_values,
         latest.aliases) ORDER BY latest.version) AS version_rows
     FROM (
         SELECT DISTINCT ON (v.stage) v.*,

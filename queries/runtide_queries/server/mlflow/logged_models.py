@@ -1,14 +1,10 @@
 """Logged models: announced, finalised, described and deleted by facts in the log, beside those of the run that made them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
-from runtide.connection import PROXIED_ARTIFACTS
 from runtide.tracking.names import new_run_name
-from runtide_queries.artifacts.tree import check_path
 from runtide_queries.logged_models import (
     LoggedModelDetail,
     LoggedModelInfo,
@@ -16,12 +12,11 @@ from runtide_queries.logged_models import (
     get_run_of_logged_model,
 )
 from runtide_queries.server.mlflow.calls import Call, call_routes, missing
-from runtide_queries.server.mlflow.entities import given, location_of, logged_model
+from runtide_queries.server.mlflow.entities import location_of, logged_model
 from runtide_queries.server.mlflow.experiments import experiment_id, known
 from runtide_queries.server.mlflow.runs import active
 from runtide_queries.server.mlflow.validation import check_run_id
 from runtide_queries.server.policy import Policy
-from runtide_queries.statements import load
 from runtide_schemas.errors import InvalidRequest, NotFound
 from runtide_schemas.events.logged_models import (
     LoggedModelCreated,
@@ -42,7 +37,6 @@ STATUSES = {
     "LOGGED_MODEL_READY": "READY",
     "LOGGED_MODEL_UPLOAD_FAILED": "FAILED",
 }
-_VERSIONS = "mlflow.modelVersions"
 _NOT_IN_NAMES = ("/", ":", ".", "%", '"', "'")
 _LONGEST_NAME, _LONGEST_KEY, _LONGEST_VALUE = 500, 255, 65_535
 _LONGEST_TYPE = 500
@@ -141,25 +135,6 @@ async def log_params(call: Call) -> Any:
     return {}
 
 
-async def list_artifacts(call: Call) -> Any:
-    """List a folder of a model's files, which this gateway keeps."""
-    folder = call.text("artifact_directory_path").rstrip("/")
-    found = await _found(call)
-    parts = urlsplit(found.info.uri)
-    if parts.scheme != urlsplit(PROXIED_ARTIFACTS).scheme:
-        raise InvalidRequest(
-            f"The files of model {found.info.model_id} are at {found.info.uri}, not in this gateway's store of artifacts: list "
-            "them there"
-        )
-    root = parts.path.strip("/")
-    entries = await call.stores.artifacts.entries(f"{root}/{check_path(folder)}" if folder else root)
-    files = [
-        given(path=f"{folder}/{one.name}" if folder else one.name, is_dir=one.size is None, file_size=one.size)
-        for one in entries
-    ]
-    return given(root_uri=found.info.uri, files=files)
-
-
 async def log_outputs(call: Call) -> Any:
     """Log that a run made models."""
     run_id = check_run_id(call.run_id())
@@ -178,19 +153,6 @@ async def link_models(call: Call, run_id: str, links: Sequence[ModelLink]) -> No
         check_text(link.model_id, "model_id", _LONGEST_KEY)
     if links:
         await call.stores.commands.state(RunModelsLinked(run_id=run_id, links=tuple(links)), actor=call.actor)
-
-
-async def note_versions(call: Call, model_id: str) -> None:
-    """Have a model's tag list the versions that were registered of it; nothing of a model that is not known here."""
-    await call.stores.fresh.everything()
-    try:
-        found = await get_logged_model(call.stores.postgres, model_id)
-    except NotFound:
-        return
-    rows = await call.stores.postgres.rows(load("models")["list_versions_of_logged_model"], model_id=model_id)
-    listed = json.dumps([{"name": row["name"], "version": row["version"]} for row in rows])
-    body = LoggedModelTagsSet(run_id=found.info.run_id, model_id=model_id, tags={_VERSIONS: listed}, at=now_ms())
-    await call.stores.commands.state(body, actor=call.actor)
 
 
 async def _found(call: Call, *, allow_deleted: bool = False) -> LoggedModelDetail:
@@ -276,6 +238,5 @@ ROUTES = (
     *call_routes("PATCH", f"{_ONE}/tags", set_tags, Policy.LOG, "Tag a logged model"),
     *call_routes("DELETE", f"{_ONE}/tags/{{key:path}}", delete_tag, Policy.LOG, "Delete a logged model's tag"),
     *call_routes("POST", f"{_ONE}/params", log_params, Policy.LOG, "Log params of a logged model"),
-    *call_routes("GET", f"{_ONE}/artifacts/directories", list_artifacts, Policy.LOG, "List a logged model's files"),
     *call_routes("POST", "runs/outputs", log_outputs, Policy.LOG, "Log the models that a run made"),
 )

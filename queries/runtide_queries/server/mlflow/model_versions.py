@@ -1,14 +1,19 @@
 """Versions of registered models: the registrar numbers them and decides about each write."""
 
+import json
 from typing import Any
 
+from runtide_queries.logged_models import LoggedModelDetail
 from runtide_queries.models import ModelVersion, get_model_version
+from runtide_queries.search.model_versions import MAX_MODEL_VERSIONS, ModelVersionSearch, search_model_versions
 from runtide_queries.server.mlflow.calls import Call, call_routes
-from runtide_queries.server.mlflow.logged_models import note_versions
+from runtide_queries.server.mlflow.entities import given
 from runtide_queries.server.mlflow.registry_entities import created_version, model_version
-from runtide_queries.server.mlflow.registry_names import checked_tags, model_name, tag_key, version_number
+from runtide_queries.server.mlflow.registry_names import checked_tags, model_name, rows_of_page, tag_key, version_number
 from runtide_queries.server.mlflow.version_sources import PROMPT_TAG, check_prompt_source, checked_source
 from runtide_queries.server.policy import Policy
+from runtide_schemas.events.catalog import ModelVersionRegistered
+from runtide_schemas.events.logged_models import LoggedModelTagsSet
 from runtide_schemas.events.requests import (
     DeleteModelVersion,
     DeleteModelVersionTags,
@@ -17,6 +22,9 @@ from runtide_schemas.events.requests import (
     TransitionStage,
     UpdateModelVersion,
 )
+from runtide_schemas.identity import now_ms
+
+_VERSIONS_TAG = "mlflow.modelVersions"
 
 
 async def create(call: Call) -> Any:
@@ -38,8 +46,8 @@ async def create(call: Call) -> Any:
         location=source.location,
     )
     fact = await call.stores.commands.ask(request, actor=call.actor)
-    if fact.model_id:
-        await note_versions(call, fact.model_id)
+    if source.model is not None:
+        await _tag_model(call, source.model, fact)
     return {"model_version": created_version(fact)}
 
 
@@ -96,6 +104,34 @@ async def delete_tag(call: Call) -> Any:
     return {}
 
 
+async def search(call: Call) -> Any:
+    """Search for versions."""
+    wanted = ModelVersionSearch(
+        filter=call.text("filter"),
+        order_by=tuple(call.texts("order_by")),
+        page_size=rows_of_page(call, MAX_MODEL_VERSIONS, MAX_MODEL_VERSIONS),
+        page_token=call.text("page_token"),
+    )
+    await call.stores.fresh.catalogue()
+    page = await search_model_versions(call.stores.postgres, wanted)
+    versions = [model_version(one) for one in page.versions]
+    return given(model_versions=versions, next_page_token=page.next_page_token or None)
+
+
+async def _tag_model(call: Call, model: LoggedModelDetail, fact: ModelVersionRegistered) -> None:
+    """Note on a logged model what it was registered as, where MLflow's pages look for it."""
+    try:
+        known = json.loads(model.tags.get(_VERSIONS_TAG, "[]"))
+    except ValueError:
+        known = []
+    mine = {"name": fact.name, "version": fact.version}
+    others = [one for one in known if one != mine] if isinstance(known, list) else []
+    info = model.info
+    tags = {_VERSIONS_TAG: json.dumps([*others, mine])}
+    body = LoggedModelTagsSet(run_id=info.run_id, model_id=info.model_id, tags=tags, at=now_ms())
+    await call.stores.commands.state(body, actor=call.actor)
+
+
 async def _known(call: Call) -> ModelVersion:
     """Return the version that a call is about as it is by now.
 
@@ -109,6 +145,7 @@ async def _known(call: Call) -> ModelVersion:
 
 _STAGE = "model-versions/transition-stage"
 ROUTES = (
+    *call_routes("GET", "model-versions/search", search, Policy.READ, "Search for versions"),
     *call_routes("POST", "model-versions/create", create, Policy.LOG, "Register the next version of a model"),
     *call_routes("GET", "model-versions/get", get, Policy.LOG, "Give a version"),
     *call_routes("PATCH", "model-versions/update", update, Policy.LOG, "Describe a version anew"),

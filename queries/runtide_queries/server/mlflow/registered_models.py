@@ -7,13 +7,20 @@ from runtide_queries.models import (
     get_model_version_by_alias,
     get_model_with_latest,
 )
+from runtide_queries.search.registered_models import (
+    MAX_REGISTERED_MODELS,
+    RegisteredModelSearch,
+    search_registered_models,
+)
 from runtide_queries.server.mlflow.calls import Call, call_routes
-from runtide_queries.server.mlflow.registry_entities import created_model, detail, model_version
+from runtide_queries.server.mlflow.entities import given
+from runtide_queries.server.mlflow.registry_entities import created_model, detail, model_version, registered_model
 from runtide_queries.server.mlflow.registry_names import (
     checked_tags,
     known_alias,
     model_name,
     new_alias,
+    rows_of_page,
     stage_of,
     tag_key,
     version_number,
@@ -119,6 +126,25 @@ async def get_by_alias(call: Call) -> Any:
     return {"model_version": model_version(found)}
 
 
+async def search(call: Call) -> Any:
+    """Search for registered models."""
+    wanted = RegisteredModelSearch(
+        filter=call.text("filter"),
+        order_by=tuple(call.texts("order_by")),
+        page_size=rows_of_page(call, 100, MAX_REGISTERED_MODELS),
+        page_token=call.text("page_token"),
+    )
+    await call.stores.fresh.catalogue()
+    page = await search_registered_models(call.stores.postgres, wanted)
+    models = [
+        registered_model(
+            one.name, one.description, (one.created_at, one.updated_at), one.tags, one.aliases, one.latest_versions
+        )
+        for one in page.models
+    ]
+    return given(registered_models=models, next_page_token=page.next_page_token or None)
+
+
 async def known_model(call: Call, name: str) -> RegisteredModelDetail:
     """Return a registered model as it is by now.
 
@@ -131,6 +157,7 @@ async def known_model(call: Call, name: str) -> RegisteredModelDetail:
 
 _ALIAS = "registered-models/alias"
 ROUTES = (
+    *call_routes("GET", "registered-models/search", search, Policy.READ, "Search for registered models"),
     *call_routes("POST", "registered-models/create", create, Policy.LOG, "Make a registered model"),
     *call_routes("GET", "registered-models/get", get, Policy.LOG, "Give a registered model"),
     *call_routes("PATCH", "registered-models/update", update, Policy.LOG, "Describe a registered model anew"),

@@ -73,3 +73,17 @@ def stage_of(text: str) -> str:
     if stage is None:
         raise InvalidRequest(f"Invalid Model Version stage: {text[:200]}. Value must be one of {', '.join(STAGES)}.")
     return stage
+
+
+def rows_of_page(call: Call, default: int, most: int) -> int:
+    """Return how many rows a page is to have at most.
+
+    Raises:
+        InvalidRequest: it is no positive number, or more than ``most``.
+    """
+    rows = call.integer("max_results", default=default)
+    if rows > most:
+        raise call.wrong("max_results", f"It must be at most {most}.")
+    if rows < 1:
+        raise InvalidRequest(f"Invalid value for max_results. It must be a positive integer, but got {rows}")
+    return rows

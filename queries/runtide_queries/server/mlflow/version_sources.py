@@ -13,10 +13,9 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
 from runtide.artifacts.uris import local_path
+from runtide_queries.logged_models import LoggedModelDetail, get_logged_model, get_run_of_logged_model
 from runtide_queries.models import (
-    ModelSource,
     ModelVersion,
-    get_model_source,
     get_model_version,
     get_model_version_by_alias,
     get_model_with_latest,
@@ -41,6 +40,7 @@ class Source:
     Attributes:
         uri: as it is kept and shown.
         location: where the files lie when ``uri`` does not say so itself.
+        model: the logged model, where there is one of that id.
     """
 
     uri: str
@@ -49,6 +49,7 @@ class Source:
     location: str = ""
     digest: str = ""
     flavors: tuple[str, ...] = ()
+    model: LoggedModelDetail | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,7 @@ async def _of_version(call: Call, source: Source, wanted: ModelsUri) -> Source:
         version.files,
         version.digest or "",
         version.flavors,
+        await _model(call, version.model_id) if version.model_id else None,
     )
 
 
@@ -230,24 +232,26 @@ async def _with_model(call: Call, source: Source) -> Source:
     """Return a source with what is known of the logged model that it is, or belongs to."""
     if not source.model_id:
         return source
-    model = await _model(call, source.model_id)
+    found = await _model(call, source.model_id)
     is_that = urlsplit_of(source.uri).scheme == "models"
-    if model is None and is_that:
+    if found is None and is_that:
         raise InvalidRequest(
             f"Unable to fetch model from model URI source artifact location '{source.uri}'."
             f"Error: Logged model with ID '{source.model_id}' not found."
         )
-    if model is None:
+    if found is None:
         if source.run_id:
             return source
         raise NotFound(f"Logged model with ID '{source.model_id}' not found.")
+    model = found.info
     whole = is_that or source.uri.rstrip("/") == model.uri.rstrip("/")
     return replace(
         source,
-        run_id=source.run_id or model.run_id,
+        run_id=source.run_id or model.source_run_id,
         location=model.uri if is_that else "",
         digest=model.digest if whole else "",
         flavors=model.flavors,
+        model=found,
     )
 
 
@@ -262,12 +266,16 @@ async def _root_of_model(call: Call, source: Source) -> str:
     model = await _model(call, source.model_id)
     if model is None:
         raise _not_of(source.uri, "model_id")
-    return model.uri
+    return model.info.uri
 
 
-async def _model(call: Call, model_id: str) -> ModelSource | None:
-    await call.stores.fresh.runs()
-    return await get_model_source(call.stores.postgres, model_id)
+async def _model(call: Call, model_id: str) -> LoggedModelDetail | None:
+    run_id = await get_run_of_logged_model(call.stores.postgres, model_id)
+    await (call.stores.fresh.runs() if run_id is None else call.stores.fresh.run(run_id))
+    try:
+        return await get_logged_model(call.stores.postgres, model_id)
+    except NotFound:
+        return None
 
 
 def _is_local(uri: str) -> bool:
