@@ -31,6 +31,7 @@ _OPTIONS = (
     "allowed_hosts",
     "token_file",
     "log_token_file",
+    "tokens_file",
     "artifacts",
 )
 

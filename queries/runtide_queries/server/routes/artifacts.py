@@ -159,10 +159,10 @@ _MULTIPART = [
     for step in ("create", "complete", "abort")
 ]
 ROUTES = (
-    Route("GET", f"{MLFLOW}/artifacts", list_artifacts, Policy.LOG, "List artifacts"),
-    Route("GET", _ARTIFACT, get_artifact, Policy.LOG, "Download an artifact"),
+    Route("GET", f"{MLFLOW}/artifacts", list_artifacts, Policy.READ_OR_LOG, "List artifacts"),
+    Route("GET", _ARTIFACT, get_artifact, Policy.READ_OR_LOG, "Download an artifact"),
     Route("PUT", _ARTIFACT, put_artifact, Policy.LOG, "Store an artifact", _AS_THE_SETTING_SAYS),
-    Route("DELETE", _ARTIFACT, delete_artifact, Policy.READ, "Delete an artifact or a folder"),
+    Route("DELETE", _ARTIFACT, delete_artifact, Policy.OPERATE, "Delete an artifact or a folder"),
     *_MULTIPART,
     Route("POST", UPLOADS, begin_upload, Policy.LOG, "Begin an upload, or go on with it"),
     Route("PUT", _UPLOAD, put_part, Policy.LOG, "Send a part of an upload", MOST_PART_BYTES),

@@ -63,5 +63,7 @@ async def get_answer(
 
 ROUTES = (
     Route("POST", f"{API}/segments", bring_segment, Policy.LOG, "Bring a spool segment", MOST_SEGMENT_BYTES),
-    Route("GET", f"{API}/requests/{{request_id}}/answer", get_answer, Policy.LOG, "Get the answer to a request"),
+    Route(
+        "GET", f"{API}/requests/{{request_id}}/answer", get_answer, Policy.READ_OR_LOG, "Get the answer to a request"
+    ),
 )

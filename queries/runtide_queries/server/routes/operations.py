@@ -36,5 +36,5 @@ ROUTES = (
     Route("GET", f"{API}/ready", ready, Policy.READ, "Can it answer, and how far behind is each projection?"),
     Route("GET", "/metrics", metrics, Policy.READ, "Metrics for Prometheus"),
     Route("GET", f"{API}/metrics", metrics, Policy.READ, "Metrics for Prometheus"),
-    Route("GET", f"{API}/openapi.json", openapi, Policy.OPEN, "This description"),
+    Route("GET", f"{API}/openapi.json", openapi, Policy.READ, "This description"),
 )
