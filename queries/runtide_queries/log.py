@@ -79,14 +79,14 @@ class Log:
             FatalError: it does not let us in; the message says what to change.
         """
         async with self._asking(deadline_s) as consumer:
-            partitions = [one for name in names for one in await _partitions(consumer, name)]
+            partitions = [one for name in names for one in await partitions_in(consumer, name)]
             found = await consumer.end_offsets(partitions) if partitions else {}
         return {(partition.topic, partition.partition): end for partition, end in found.items()}
 
     async def spans(self, names: Iterable[str], *, deadline_s: float = 5.0) -> dict[tuple[str, int], Span]:
         """Return what each partition of those topics holds; raises as ``ends``."""
         async with self._asking(deadline_s) as consumer:
-            partitions = [one for name in names for one in await _partitions(consumer, name)]
+            partitions = [one for name in names for one in await partitions_in(consumer, name)]
             begins = await consumer.beginning_offsets(partitions) if partitions else {}
             ends = await consumer.end_offsets(partitions) if partitions else {}
         return {tuple(partition): Span(begins[partition], ends[partition]) for partition in partitions}
@@ -199,9 +199,9 @@ class Log:
         self, consumer: AIOKafkaConsumer, run_id: str, metrics: bool
     ) -> dict[TopicPartition, tuple[int, int]]:
         """Assign what has to be read and return (begin, end) of each partition that holds anything."""
-        runs = await _partitions(consumer, topics.RUNS)
+        runs = await partitions_in(consumer, topics.RUNS)
         wanted = [runs[partition_of(run_id.encode(), len(runs))]] if runs else []
-        wanted += await _partitions(consumer, topics.METRICS) if metrics else []
+        wanted += await partitions_in(consumer, topics.METRICS) if metrics else []
         if not wanted:
             return {}
         begins, ends = await consumer.beginning_offsets(wanted), await consumer.end_offsets(wanted)
@@ -228,7 +228,8 @@ class _Tally:
             self._progress(min(self._done, self._total), self._total)
 
 
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+async def partitions_in(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """Return a topic's partitions, in order; none when it does not exist."""
     # The public partitions_for_topic() knows assigned topics only (aiokafka 0.14), and these are not assigned yet.
     cluster = await consumer._client.fetch_all_metadata()
     found = cluster.partitions_for_topic(topic) or set()
@@ -252,7 +253,7 @@ async def _stream(
         records = [record for record in records if dict(record.headers).get("ce_subject") == subject]
         await schemas.learn([record.value for record in records])
         for record in records:
-            if (event := _event(record, schemas.decoder)) is not None:
+            if (event := logged_event(record, schemas.decoder)) is not None:
                 yield event
         reached = min(await consumer.position(partition), end)
         if reached > position:
@@ -275,12 +276,13 @@ async def _merged(streams: list[AsyncIterator[LoggedEvent]]) -> AsyncIterator[Lo
             heads[index] = following
 
 
-def _event(record: Any, by_id: DecoderById) -> LoggedEvent | None:
+def logged_event(record: Any, by_id: DecoderById) -> LoggedEvent | None:
+    """Return the event that a record is, None when it names no writer and type."""
     origin = Origin(record.topic, record.partition, record.offset, record.timestamp)
     try:
         envelope = from_headers(record.headers)
     except PoisonEvent:
-        return None  # what names no writer and type is no event; the projectors park it with its bytes
+        return None  # the projectors park it with its bytes
     try:
         return LoggedEvent(origin=origin, envelope=envelope, body=decode(record.value or b"", by_id))
     except (PoisonEvent, NoRegistry, SchemaPending) as error:

@@ -7,10 +7,10 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from runtide.kafka import quiet_loggers
@@ -39,9 +39,13 @@ _OPTIONS = (
 class _Server(uvicorn.Server):
     """Says where it listens once it does, and ends with status 0 on SIGTERM and SIGINT."""
 
-    def __init__(self, config: uvicorn.Config, address: str) -> None:
+    def __init__(self, config: uvicorn.Config, address: str, end_streams: Callable[[], None]) -> None:
         super().__init__(config)
-        self._address = address
+        self._address, self._end_streams = address, end_streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._end_streams()  # they would go on for ever, and all others be waited for
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -80,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     return _serve(app, listener, settings.host)
 
 
-def _serve(app: Any, listener: socket.socket, host: str) -> int:
+def _serve(app: FastAPI, listener: socket.socket, host: str) -> int:
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -91,7 +95,8 @@ def _serve(app: Any, listener: socket.socket, host: str) -> int:
         timeout_graceful_shutdown=5,
     )
     port = listener.getsockname()[1]
-    server = _Server(config, f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    server = _Server(config, address, lambda: app.state.stores.subscriptions.end())
     server.run(sockets=[listener])
     return 0 if server.started else EXIT_CANNOT_START
 

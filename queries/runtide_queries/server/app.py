@@ -28,6 +28,7 @@ from runtide_queries.server.routes import (
     quarantine,
     runs,
     sql,
+    subscribe,
 )
 from runtide_queries.server.safety import Safety
 from runtide_queries.server.settings import GatewaySettings
@@ -39,6 +40,7 @@ ROUTES = (
     *runs.ROUTES,
     *models.ROUTES,
     *past.ROUTES,
+    *subscribe.ROUTES,
     *operations.ROUTES,
     *quarantine.ROUTES,
     *sql.ROUTES,

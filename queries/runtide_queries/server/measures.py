@@ -49,6 +49,14 @@ class Measures:
             registry=self._registry,
         )
         self._tokens_readable.set(1)
+        self._subscribers = Gauge(
+            "runtide_gateway_subscribers", "Clients that are subscribed to events now.", registry=self._registry
+        )
+        self._slow_subscribers = Gauge(
+            "runtide_gateway_slow_subscribers",
+            "Subscribers that were cut off, since the gateway started, because they did not take what they were sent.",
+            registry=self._registry,
+        )
         self._parked = Gauge(
             "runtide_quarantine_events",
             "Records in the projection's quarantine; those of kind dropped are given up, the others wait.",
@@ -71,6 +79,8 @@ class Measures:
 
     async def exposition(self, stores: Stores) -> tuple[bytes, int, dict[str, str]]:
         """Return body, status and headers of the metrics page, lag and quarantine asked for now."""
+        self._subscribers.set(stores.subscriptions.open)
+        self._slow_subscribers.set(stores.subscriptions.slow)
         readiness, parked = await asyncio.gather(get_readiness(stores), count_parked(stores.quarantines))
         self._parked.clear()
         for name, counts in parked.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from runtide_queries.api_tokens import Scope
@@ -52,6 +52,9 @@ class Route:
         policy: who may call it.
         summary: for the API's description.
         most_body_bytes: largest request body; None is the setting ``max_body_bytes``.
+        answer: type of the JSON that it answers, for the API's description.
+        media: media type of an answer that is no JSON, or may be none.
+        body: media type of a request body that the handler reads itself.
     """
 
     method: str
@@ -60,6 +63,9 @@ class Route:
     policy: Policy
     summary: str
     most_body_bytes: int | None = None
+    answer: Any = None
+    media: str = ""
+    body: str = ""
 
 
 def check(request: Request, policy: Policy) -> None:
@@ -109,10 +115,28 @@ def attach(app: FastAPI, routes: Iterable[Route]) -> None:
             route.endpoint,
             methods=[route.method],
             summary=route.summary,
-            response_model=None,
-            openapi_extra={_POLICY: route.policy.value},
+            response_model=route.answer,
+            response_class=JSONResponse if route.answer is not None else Response,
+            responses=_media(route),
+            openapi_extra=_declared(route),
             route_class_override=CheckedRoute,
         )
+
+
+def _media(route: Route) -> dict[int | str, dict[str, Any]] | None:
+    if not route.media:
+        return None
+    return {200: {"description": route.summary, "content": {route.media: {"schema": {"type": "string"}}}}}
+
+
+def _declared(route: Route) -> dict[str, Any]:
+    if not route.body:
+        return {_POLICY: route.policy.value}
+    schema = {"type": "string", "contentMediaType": route.body}
+    return {
+        _POLICY: route.policy.value,
+        "requestBody": {"required": True, "content": {route.body: {"schema": schema}}},
+    }
 
 
 def policy_of(route: BaseRoute) -> Policy | None:

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtide.secret_file import read_secret, with_password
+from runtide_queries.subscribing import Bounds
 from runtide_schemas.errors import FatalError
 
 
@@ -76,6 +77,18 @@ class GatewaySettings(BaseSettings):
         description="Where artifacts are kept that clients hand to the gateway: a folder, or a URI of fsspec. Empty: none are.",
     )
     artifact_bytes: int = Field(default=64 * 1024**3, ge=1, description="Largest artifact that a client may hand over.")
+    subscribers: int = Field(default=64, ge=0, description="Clients that may be subscribed to events at the same time.")
+    subscriber_bytes: int = Field(
+        default=1_048_576, ge=1, description="Bytes of events that wait for a subscriber that does not take them."
+    )
+    subscriber_patience_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="How long a subscriber may take none of them before it is cut off; it can resume.",
+    )
+    heartbeat_seconds: float = Field(
+        default=15.0, gt=0, le=300, description="Silence after which a subscriber is sent a comment."
+    )
     sql_seconds: float = Field(default=30.0, gt=0, le=600, description="Longest time of one SQL statement.")
     sql_memory_mb: int = Field(default=1024, ge=64, description="Most memory of one SQL statement.")
     sql_rows: int = Field(default=100_000, ge=1, description="Most rows of an SQL result.")
@@ -94,6 +107,16 @@ class GatewaySettings(BaseSettings):
         if self.token_sha256 or self.log_token_sha256:
             return False
         return self.tokens_file is None or self.open_on_loopback
+
+    @property
+    def subscriber_bounds(self) -> Bounds:
+        """Return what subscribers may take."""
+        return Bounds(
+            most=self.subscribers,
+            most_bytes=self.subscriber_bytes,
+            patience_s=self.subscriber_patience_seconds,
+            heartbeat_s=self.heartbeat_seconds,
+        )
 
     def history_token(self) -> str:
         """Return the history store's token.

@@ -22,7 +22,10 @@ from runtide_queries.postgres import Postgres
 from runtide_queries.projections import OtherProjections
 from runtide_queries.quarantine import Quarantines, quarantines
 from runtide_queries.sandbox import Limits, Sandbox
+from runtide_queries.server.answers import plain
+from runtide_queries.server.events import event_json
 from runtide_queries.server.settings import GatewaySettings
+from runtide_queries.subscribing import Subscriptions
 
 CLEAR_EVERY_S = 3600.0
 """How often uploads are looked for that nobody goes on with."""
@@ -42,6 +45,7 @@ class Stores:
     operators: Operators
     schemas: SchemaRegistry
     others: OtherProjections
+    subscriptions: Subscriptions
 
     @property
     def moments(self) -> Moments:
@@ -85,6 +89,8 @@ async def open_stores(
                 return await get_positions(postgres)
             return await (history if projection == "duckdb" else others.named(projection)).positions()
 
+        subscriptions = Subscriptions(kafka, settings.subscriber_bounds, lambda event: plain(event_json(event)))
+        stack.push_async_callback(subscriptions.close)
         operators = Operators(kafka, log, positions_of)
         stack.push_async_callback(operators.close)
         yield Stores(
@@ -98,6 +104,7 @@ async def open_stores(
             operators=operators,
             schemas=registry_for(kafka.schema_registry),
             others=others,
+            subscriptions=subscriptions,
         )
 
 
