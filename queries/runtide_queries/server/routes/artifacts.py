@@ -19,10 +19,12 @@ from runtide_queries.server.artifact_answers import CHUNK_BYTES, artifact_answer
 from runtide_queries.server.digests import announced_sha256
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
+from runtide_queries.server.shapes import BegunUpload, Nothing, Received, Stored
 from runtide_queries.server.stores import AskStores
 from runtide_schemas.errors import InvalidRequest
 
 MLFLOW = "/api/2.0/mlflow-artifacts"
+BYTES = "application/octet-stream"
 UPLOADS = f"{API}/artifact-uploads"
 MOST_PART_BYTES = 64 * 1024 * 1024
 _AS_THE_SETTING_SAYS = 2**63 - 1
@@ -164,8 +166,10 @@ ROUTES = (
     Route("PUT", _ARTIFACT, put_artifact, Policy.LOG, "Store an artifact", _AS_THE_SETTING_SAYS),
     Route("DELETE", _ARTIFACT, delete_artifact, Policy.OPERATE, "Delete an artifact or a folder"),
     *_MULTIPART,
-    Route("POST", UPLOADS, begin_upload, Policy.LOG, "Begin an upload, or go on with it"),
-    Route("PUT", _UPLOAD, put_part, Policy.LOG, "Send a part of an upload", MOST_PART_BYTES),
-    Route("POST", f"{_UPLOAD}/complete", complete_upload, Policy.LOG, "Complete an upload"),
-    Route("DELETE", _UPLOAD, abandon_upload, Policy.LOG, "Abandon an upload"),
+    Route("POST", UPLOADS, begin_upload, Policy.LOG, "Begin an upload, or go on with it", answer=BegunUpload),
+    Route(
+        "PUT", _UPLOAD, put_part, Policy.LOG, "Send a part of an upload", MOST_PART_BYTES, answer=Received, body=BYTES
+    ),
+    Route("POST", f"{_UPLOAD}/complete", complete_upload, Policy.LOG, "Complete an upload", answer=Stored),
+    Route("DELETE", _UPLOAD, abandon_upload, Policy.LOG, "Abandon an upload", answer=Nothing),
 )

@@ -8,11 +8,13 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from runtide_queries.log import LoggedEvent, Origin
-from runtide_queries.quarantine import ParkedRecord, Place, chosen, get_parked, list_quarantine
+from runtide_queries.operators import Decisions
+from runtide_queries.quarantine import ParkedRecord, Place, QuarantinePage, chosen, get_parked, list_quarantine
 from runtide_queries.server.answers import Json
 from runtide_queries.server.events import event_json
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
+from runtide_queries.server.shapes import Parked
 from runtide_queries.server.stores import AskStores
 from runtide_schemas.errors import InvalidRequest
 
@@ -119,10 +121,15 @@ def _parked_json(found: ParkedRecord) -> Mapping[str, Any]:
 
 
 ROUTES = (
-    Route("GET", f"{API}/quarantine", list_parked, Policy.READ, "List parked events"),
+    Route("GET", f"{API}/quarantine", list_parked, Policy.READ, "List parked events", answer=QuarantinePage),
     Route(
-        "GET", f"{API}/quarantine/{{topic}}/{{partition}}/{{offset}}", show_parked, Policy.READ, "Show a parked event"
+        "GET",
+        f"{API}/quarantine/{{topic}}/{{partition}}/{{offset}}",
+        show_parked,
+        Policy.READ,
+        "Show a parked event",
+        answer=Parked,
     ),
-    Route("POST", f"{API}/quarantine/retry", retry, Policy.OPERATE, "Try parked events again"),
-    Route("POST", f"{API}/quarantine/drop", drop, Policy.OPERATE, "Give up a parked event"),
+    Route("POST", f"{API}/quarantine/retry", retry, Policy.OPERATE, "Try parked events again", answer=Decisions),
+    Route("POST", f"{API}/quarantine/drop", drop, Policy.OPERATE, "Give up a parked event", answer=Decisions),
 )
