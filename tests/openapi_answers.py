@@ -26,6 +26,8 @@ class Described:
             return [f"status {status} is not described"]
         if "$ref" in answer:
             answer = self._components["responses"][answer["$ref"].rpartition("/")[2]]
+        if not media and "content" not in answer:
+            return []
         told = answer.get("content", {}).get(media.partition(";")[0])
         if told is None:
             return [f"{media} is not described for status {status}"]

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from runtide.kafka import quiet_loggers
 from runtide.kafka_settings import client_options, read_kafka_settings
 from runtide_queries.server.app import create_app
+from runtide_queries.server.heads import BoundedHttp
 from runtide_queries.server.settings import GatewaySettings
 from runtide_schemas.errors import RuntideError
 
@@ -91,6 +92,7 @@ def _serve(app: FastAPI, listener: socket.socket, host: str) -> int:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        http=BoundedHttp,
         ws="none",
         timeout_graceful_shutdown=5,
     )

@@ -28,6 +28,16 @@ _ERRORS = {
     "503": "A store or the log is away; try again.",
     "default": "Any other error.",
 }
+_ALSO: dict[str, dict[str, Any]] = {
+    "/requests/{request_id}/answer": {"204": {"description": "There is no answer yet."}},
+    "/ready": {
+        "503": {
+            "description": "Something is away; the answer says what.",
+            "content": {"application/json": {"schema": {"$ref": f"{_REFERENCE}Readiness"}}},
+        }
+    },
+}
+"""What GETs of some paths answer besides."""
 _ALWAYS = ("400", "403", "default")
 _ABOUT = (
     "Runs, metrics, models and deployments, read from the projections of an event log, and the events themselves. MLflow's API is "
@@ -51,6 +61,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
         name: {"description": text, "content": {"application/json": {"schema": {"$ref": f"{_REFERENCE}Problem"}}}}
         for name, text in _ERRORS.items()
     }
+    for path, also in _ALSO.items():
+        found["paths"][API + path]["get"]["responses"] |= also
     for route in routes:
         [method] = route.methods  # type: ignore[attr-defined]  # attach() makes no other
         _complete(found["paths"][route.path_format][method.lower()], policy_of(route) or Policy.OPERATE)  # type: ignore[attr-defined]
