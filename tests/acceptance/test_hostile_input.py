@@ -16,7 +16,7 @@ from tests.acceptance.stack import RunningStack, running_stack
 from tests.hostile_requests import MARK, RUN, Hostile, requests_for, some
 from tests.raw_http import RawHttp
 
-SOME = 12
+SOME = 6
 """Requests for each route in the tier of every day."""
 MOST_GROWTH_BYTES = 256 * 1024 * 1024
 MAY_BE_MISSING = {501}
