@@ -264,7 +264,7 @@ async def _stream(
         records = [record for record in records if dict(record.headers).get("ce_subject") == subject]
         await schemas.learn([record.value for record in records])
         for record in records:
-            if (event := _event(record, schemas.decoder)) is not None:
+            if (event := logged_event(record, schemas.decoder)) is not None:
                 yield event
         reached = min(await consumer.position(partition), end)
         if reached > position:
@@ -287,12 +287,13 @@ async def _merged(streams: list[AsyncIterator[LoggedEvent]]) -> AsyncIterator[Lo
             heads[index] = following
 
 
-def _event(record: Any, by_id: DecoderById) -> LoggedEvent | None:
+def logged_event(record: Any, by_id: DecoderById) -> LoggedEvent | None:
+    """Return the event that a record is, None when it names no writer and type."""
     origin = Origin(record.topic, record.partition, record.offset, record.timestamp)
     try:
         envelope = from_headers(record.headers)
     except PoisonEvent:
-        return None  # what names no writer and type is no event; the projectors park it with its bytes
+        return None  # the projectors park it with its bytes
     try:
         return LoggedEvent(origin=origin, envelope=envelope, body=decode(record.value or b"", by_id))
     except (PoisonEvent, NoRegistry, SchemaPending) as error:

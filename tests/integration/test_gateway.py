@@ -37,6 +37,7 @@ from tests.integration.gateway_stack import (
     running_gateway_stack,
     wait_until,
 )
+from tests.openapi_answers import Described
 from tests.postgres import PostgresServer
 
 HOSTILE_VALUES = [
@@ -50,6 +51,7 @@ PAGES = [
     "/models/digits-model",
     "/endpoints",
     "/status",
+    "/api",
     f"/runs/{BEST}",
     f"/runs/{BROKEN}",
     f"/runs/{BROKEN}/events",
@@ -302,6 +304,71 @@ def test_metrics_for_prometheus(stack: GatewayStack) -> None:
 def test_the_api_describes_itself(stack: GatewayStack) -> None:
     described = stack.get("/openapi.json")
     assert {"/api/runtide/v1/runs", "/api/runtide/v1/sql", "/api/runtide/v1/compare"} <= set(described["paths"])
+
+
+@pytest.mark.timeout(400)
+def test_real_answers_are_as_the_api_describes_them(stack: GatewayStack) -> None:
+    """Every GET of ours with what there is, with what there is not, and of the past; and what is posted and put."""
+    description = stack.get("/openapi.json")
+    strict, lax = Described(description), Described(description, strict=False)
+    asked: list[tuple[str, str, dict[str, Any]]] = [("POST", "/sql", {"json": {"sql": "SELECT 1.5 AS x, NULL AS y"}})]
+    asked += [("POST", "/sql", {"json": {"sql": "DROP TABLE x"}}), ("POST", "/sql", {"content": b"{"})]
+    asked += [
+        ("POST", f"/quarantine/{what}", {"json": {"topic": RUNS, "partition": 0, "offset": 0}})
+        for what in ("retry", "drop")
+    ]
+    asked += [
+        ("POST", "/segments", {"content": b"x"}),
+        ("PUT", "/artifact-uploads/{upload_id}", {"params": {"offset": 0}}),
+    ]
+    asked += [("POST", "/artifact-uploads", {"json": {"path": "a", "size": 1, "sha256": "0" * 64}})]
+    asked += [
+        ("POST", "/artifact-uploads/{upload_id}/complete", {"json": {}}),
+        ("DELETE", "/artifact-uploads/{upload_id}", {}),
+    ]
+    variants: dict[str, list[dict[str, Any]]] = {
+        "/compare": [{"runs": f"{BEST},{BROKEN}", "keys": "loss,odd"}, {}], "/experiments": [{"name": "digits"}],
+        "/runs": [{"experiment": "digits"}, {"filter": "("}],
+        "/runs/{run_id}/metrics/{key}": [{"points": 5}, {"by": "writer"}],
+    }  # fmt: skip
+    for path, operations in description["paths"].items():
+        short = path.removeprefix(API)
+        if "get" in operations and short != "/events":
+            names = {one["name"] for one in operations["get"].get("parameters", ())}
+            moments = (
+                [{"at": "now"}]
+                if "at" in names
+                else [{"from": f"{format_time(AT)}", "to": "now"}]
+                if "from" in names
+                else []
+            )
+            asked += [("GET", short, {"params": one}) for one in ({}, *variants.get(short, ()), *moments)]
+    places = {
+        "run_id": BEST,
+        "key": "odd",
+        "experiment_id": "1",
+        "name": "digits-model",
+        "request_id": "r",
+        "upload_id": "0" * 64,
+    }
+    parked = stack.get("/quarantine")["events"][0]
+    places |= {"topic": parked["topic"], "partition": str(parked["partition"]), "offset": str(parked["record_offset"])}
+    seen = set()
+    for method, path, options in asked:
+        for values in (places, places | {"run_id": "f" * 32, "experiment_id": "99", "name": "none", "partition": "77"}):
+            named = values | ({"name": "digits"} if path.startswith("/endpoints/") and values is places else {})
+            reply = stack.client.request(method, API + path.format_map(named), **options)
+            media = reply.headers.get("content-type", "")
+            body = reply.json() if media.startswith("application/json") else reply.text
+            described = lax if "at" in options.get("params", {}) or path.endswith("/history") else strict
+            faults = described.faults(method, API + path, reply.status_code, media, body)
+            assert not faults, f"{method} {path} {options}: {faults}"
+            seen.add((method, path, reply.status_code))
+    answered = {(method, path) for method, path, status in seen if status in (200, 204)}
+    missing = {(method, path) for method, path, _ in seen} - answered
+    assert missing <= {("POST", "/segments"), ("PUT", "/artifact-uploads/{upload_id}")} | {
+        ("POST", f"/quarantine/{what}") for what in ("retry", "drop")
+    } | {("POST", "/artifact-uploads/{upload_id}/complete")}
 
 
 class Page(HTMLParser):

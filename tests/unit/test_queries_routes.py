@@ -11,14 +11,16 @@ from pydantic import SecretStr
 from starlette.types import Message
 
 from runtide.kafka import KafkaSettings
+from runtide_queries.server.access import Access
 from runtide_queries.server.app import ROUTES, create_app
 from runtide_queries.server.body_limits import body_limits
+from runtide_queries.server.measures import Measures
 from runtide_queries.server.policy import (
-    CHECKS,
+    OPENED_BY,
     Policy,
     Route,
-    Unauthenticated,
     attach,
+    check,
     policy_of,
     require_policies,
     shows_full_token,
@@ -51,7 +53,7 @@ async def client(guarded: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 def test_every_route_declares_its_policy() -> None:
     app = app_with()
     assert {(route.path, policy_of(route)) for route in app.routes} == {(route.path, route.policy) for route in ROUTES}  # type: ignore[attr-defined]  # all are of starlette's kinds with a path
-    assert set(CHECKS) == set(Policy)
+    assert set(OPENED_BY) == set(Policy)
 
 
 def test_what_is_open_tells_nothing_of_anyones_work() -> None:
@@ -59,7 +61,6 @@ def test_what_is_open_tells_nothing_of_anyones_work() -> None:
     about_the_server = {"/version", "/health", "/api/3.0/mlflow/server-info", "/ajax-api/3.0/mlflow/server-info"}
     assert opened - about_the_server == {
         HEALTH,
-        "/api/runtide/v1/openapi.json",
         "/static/style.css",
         "/static/icon.svg",
     }
@@ -79,25 +80,6 @@ def test_a_declaration_without_its_check_is_none() -> None:
     app.add_api_route("/secret", lambda: "x", openapi_extra={"x-runtide-policy": "read"})
     with pytest.raises(FatalError, match="/secret"):
         require_policies(app)
-
-
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-async def test_reads_need_the_token_when_there_is_one(client: httpx.AsyncClient, route: object) -> None:
-    method, path, policy = route.method, route.path, route.policy  # type: ignore[attr-defined]  # pytest's parameter
-    address = (
-        path.replace("{key:path}", "loss")
-        .replace("{path:path}", "a/b")
-        .replace("{upload_id}", "0" * 64)
-        .replace("{run_id}", "a" * 32)
-        .replace("{name}", "m")
-        .replace("{experiment_id}", "1")
-    )
-    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic !!"}, {"authorization": "Bearer"}):
-        reply = await client.request(method, address, headers=headers)
-        assert (reply.status_code == 401) == (policy is not Policy.OPEN), reply.text
-        if policy is not Policy.OPEN and method != "HEAD":
-            assert reply.json()["error_code"] == "UNAUTHENTICATED"
-            assert reply.headers["www-authenticate"].startswith("Basic")
 
 
 @pytest.mark.parametrize(
@@ -131,10 +113,11 @@ async def test_who_shows_the_full_token() -> None:
         (GatewaySettings(token_sha256=token, log_token_sha256=log_token), {TOKEN}),
     ):
         app = FastAPI()
-        app.state.settings = settings
-        for shown in ("wrong", "log", TOKEN):
+        app.state.access = Access(settings, Measures())
+        for shown in ("log", TOKEN):
             header = (b"authorization", f"Bearer {shown}".encode())
             request = Request({"type": "http", "app": app, "headers": [header]})
+            check(request, Policy.LOG)
             assert shows_full_token(request) == (shown in full)
 
 
@@ -159,24 +142,6 @@ async def test_another_method_is_refused_with_a_reason(client: httpx.AsyncClient
     reply = await client.delete(HEALTH)
     assert reply.status_code == 405
     assert "Method Not Allowed" in reply.json()["message"]
-
-
-async def test_the_log_token_opens_what_logging_needs_and_nothing_else() -> None:
-    app = FastAPI(openapi_url=None)
-    app.state.settings = GatewaySettings(
-        token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest(), log_token_sha256=hashlib.sha256(b"log").hexdigest()
-    )
-    attach(app, [Route("GET", f"/{policy}", lambda: "x", policy, "") for policy in Policy])
-    shown = {"open": (200, 200, 200), "read": (401, 401, 200), "log": (401, 200, 200), "operate": (401, 401, 200)}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x", trust_env=False) as client:
-        for policy, statuses in shown.items():
-            for token, status in zip(("wrong", "log", TOKEN), statuses, strict=True):
-                try:
-                    reply = await client.get(f"/{policy}", headers={"authorization": f"Bearer {token}"})
-                except Unauthenticated:
-                    assert status == 401
-                else:
-                    assert reply.status_code == status
 
 
 async def test_a_route_may_take_larger_bodies_than_others() -> None:

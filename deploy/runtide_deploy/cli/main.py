@@ -23,6 +23,7 @@ from runtide_deploy.cli import (
     spool,
     sql,
     sync,
+    token,
     up,
 )
 from runtide_schemas.errors import ErrorKind, RuntideError
@@ -64,6 +65,7 @@ app.add_typer(archive.app, name="archive")
 app.add_typer(spool.app, name="spool")
 app.add_typer(importing.app, name="import")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(token.app, name="token")
 
 
 def _print_version(wanted: bool) -> None:

@@ -17,6 +17,7 @@ from runtide_deploy.apache_kafka import ApacheKafkaSettings
 from runtide_deploy.standalone.data_directory import DataDirectory
 from runtide_deploy.standalone.postgres import PostgresCluster
 from runtide_deploy.standalone.services import ServiceSpec
+from runtide_deploy.standalone.tokens import gateway_tokens
 from runtide_schemas.errors import TransientError
 
 log = logging.getLogger(__name__)
@@ -283,4 +284,5 @@ def _gateway(plan: Plan) -> ServiceSpec:
     secrets = {"RUNTIDE_POSTGRES_DSN": plan.reader_dsn}
     secrets |= {"RUNTIDE_GATEWAY_PROJECTIONS": str(plan.directory.folder("projections").absolute())}
     secrets |= _webhook_key(plan)
+    secrets |= gateway_tokens(plan.directory)
     return _spec(plan, "gateway", command, LISTENING_LINE, "projector-postgres", "projector-duckdb", secrets=secrets)

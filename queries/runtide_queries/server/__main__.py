@@ -7,15 +7,16 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from runtide.kafka import quiet_loggers
 from runtide.kafka_settings import client_options, read_kafka_settings
 from runtide_queries.server.app import create_app
+from runtide_queries.server.heads import BoundedHttp
 from runtide_queries.server.settings import GatewaySettings
 from runtide_schemas.errors import RuntideError
 
@@ -31,6 +32,7 @@ _OPTIONS = (
     "allowed_hosts",
     "token_file",
     "log_token_file",
+    "tokens_file",
     "artifacts",
 )
 
@@ -38,9 +40,13 @@ _OPTIONS = (
 class _Server(uvicorn.Server):
     """Says where it listens once it does, and ends with status 0 on SIGTERM and SIGINT."""
 
-    def __init__(self, config: uvicorn.Config, address: str) -> None:
+    def __init__(self, config: uvicorn.Config, address: str, end_streams: Callable[[], None]) -> None:
         super().__init__(config)
-        self._address = address
+        self._address, self._end_streams = address, end_streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._end_streams()  # they would go on for ever, and all others be waited for
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -79,18 +85,20 @@ def main(arguments: list[str] | None = None) -> int:
     return _serve(app, listener, settings.host)
 
 
-def _serve(app: Any, listener: socket.socket, host: str) -> int:
+def _serve(app: FastAPI, listener: socket.socket, host: str) -> int:
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        http=BoundedHttp,
         ws="none",
         timeout_graceful_shutdown=5,
     )
     port = listener.getsockname()[1]
-    server = _Server(config, f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    server = _Server(config, address, lambda: app.state.stores.subscriptions.end())
     server.run(sockets=[listener])
     return 0 if server.started else EXIT_CANNOT_START
 

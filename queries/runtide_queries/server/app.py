@@ -12,13 +12,14 @@ from starlette.responses import Response
 from runtide.kafka import KafkaSettings
 from runtide_queries.artifacts import ArtifactStorage
 from runtide_queries.server import mlflow
+from runtide_queries.server.access import Access, Forbidden, Unauthenticated
 from runtide_queries.server.answers import error_answer, refusal
 from runtide_queries.server.body_limits import body_limits
 from runtide_queries.server.directory import Directory
 from runtide_queries.server.measures import Measured, Measures
 from runtide_queries.server.pages import ROUTES as PAGES
 from runtide_queries.server.pages import failure_page, is_page
-from runtide_queries.server.policy import Unauthenticated, attach, require_policies
+from runtide_queries.server.policy import attach, require_policies
 from runtide_queries.server.routes import (
     artifacts,
     experiments,
@@ -29,6 +30,7 @@ from runtide_queries.server.routes import (
     quarantine,
     runs,
     sql,
+    subscribe,
 )
 from runtide_queries.server.safety import Safety
 from runtide_queries.server.settings import GatewaySettings
@@ -40,6 +42,7 @@ ROUTES = (
     *runs.ROUTES,
     *models.ROUTES,
     *past.ROUTES,
+    *subscribe.ROUTES,
     *operations.ROUTES,
     *quarantine.ROUTES,
     *sql.ROUTES,
@@ -77,6 +80,7 @@ def create_app(settings: GatewaySettings, kafka: KafkaSettings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.measures = Measures()
+    app.state.access = Access(settings, app.state.measures)
     attach(app, ROUTES)
     require_policies(app)
     app.router.middleware_stack = Directory(app.router.middleware_stack, app.routes)
@@ -106,10 +110,13 @@ def _answer_errors(app: FastAPI) -> None:
         return _answer(request, refusal("INVALID_PARAMETER_VALUE", message), message)
 
     @app.exception_handler(Unauthenticated)
-    async def unauthenticated(request: Request, _error: Unauthenticated) -> Response:
-        message = "This gateway wants a token: send it as bearer token, or as the password of basic auth"
+    async def unauthenticated(request: Request, error: Unauthenticated) -> Response:
         headers = {"WWW-Authenticate": 'Basic realm="runtide"'}
-        return _answer(request, refusal("UNAUTHENTICATED", message, headers=headers), message)
+        return _answer(request, refusal("UNAUTHENTICATED", str(error), headers=headers), str(error))
+
+    @app.exception_handler(Forbidden)
+    async def forbidden(request: Request, error: Forbidden) -> Response:
+        return _answer(request, refusal("PERMISSION_DENIED", str(error)), str(error))
 
     @app.exception_handler(HTTPException)
     async def unrouted(request: Request, error: HTTPException) -> Response:

@@ -11,7 +11,7 @@ from fastapi import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runtide_queries.server.policy import CHECKS, CheckedRoute, policy_of
+from runtide_queries.server.policy import CheckedRoute, check, policy_of
 
 
 class Directory:
@@ -20,7 +20,7 @@ class Directory:
     def __init__(self, router: ASGIApp, routes: Iterable[BaseRoute]) -> None:
         self._router = router
         self._known = {
-            (method, route.path): (route, CHECKS[policy])
+            (method, route.path): (route, policy)
             for route in routes
             if isinstance(route, CheckedRoute) and (policy := policy_of(route)) is not None and _is_plain(route)
             for method in route.methods or ()
@@ -32,10 +32,10 @@ class Directory:
         if found is None:
             await self._router(scope, receive, send)
             return
-        route, check = found
+        route, policy = found
         scope.update(route=route, endpoint=route.endpoint, path_params={})
         request = Request(scope, receive, send)
-        check(request)
+        check(request, policy)
         response = await route.endpoint(request)
         await response(scope, receive, send)
 

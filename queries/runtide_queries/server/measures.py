@@ -37,7 +37,26 @@ class Measures:
             ("projection",),
             registry=self._registry,
         )
-
+        self._refused = Counter(
+            "runtide_gateway_refused_callers",
+            "Callers that were not let in: without a token, or with one that is unknown, expired, revoked, of another scope.",
+            ("reason",),
+            registry=self._registry,
+        )
+        self._tokens_readable = Gauge(
+            "runtide_gateway_tokens_file_readable",
+            "0 while the file of API tokens is damaged or gone, and what it said before counts; 1 also without one.",
+            registry=self._registry,
+        )
+        self._tokens_readable.set(1)
+        self._subscribers = Gauge(
+            "runtide_gateway_subscribers", "Clients that are subscribed to events now.", registry=self._registry
+        )
+        self._slow_subscribers = Gauge(
+            "runtide_gateway_slow_subscribers",
+            "Subscribers that were cut off, since the gateway started, because they did not take what they were sent.",
+            registry=self._registry,
+        )
         self._parked = Gauge(
             "runtide_quarantine_events",
             "Records in the projection's quarantine; those of kind dropped are given up, the others wait.",
@@ -50,8 +69,18 @@ class Measures:
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
+    def refused(self, reason: str) -> None:
+        """Count a caller that was not let in."""
+        self._refused.labels(reason).inc()
+
+    def tokens_readable(self, readable: bool) -> None:
+        """Tell whether the file of tokens could be read when it last changed."""
+        self._tokens_readable.set(readable)
+
     async def exposition(self, stores: Stores) -> tuple[bytes, int, dict[str, str]]:
         """Return body, status and headers of the metrics page, lag and quarantine asked for now."""
+        self._subscribers.set(stores.subscriptions.open)
+        self._slow_subscribers.set(stores.subscriptions.slow)
         readiness, parked = await asyncio.gather(get_readiness(stores), count_parked(stores.quarantines))
         self._parked.clear()
         for name, counts in parked.items():

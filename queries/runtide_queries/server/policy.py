@@ -1,9 +1,5 @@
 """Who may call what: every route is a row with a policy, and a route without one keeps the gateway from starting."""
 
-import base64
-import binascii
-import hashlib
-import hmac
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,9 +7,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
+from runtide_queries.api_tokens import Scope
+from runtide_queries.server.access import Access, Caller
 from runtide_queries.server.signed_urls import is_signed
 from runtide_schemas.errors import FatalError
 
@@ -21,18 +19,30 @@ _POLICY = "x-runtide-policy"
 
 
 class Policy(StrEnum):
-    """What a caller needs."""
+    """What a caller needs. Without any token asked for (on loopback only), everyone has all of it."""
 
     OPEN = "open"
     """Nothing: it tells nothing about anyone's work (liveness, style sheet)."""
     READ = "read"
-    """The gateway's token, when one is set."""
+    """A token that may read; nothing is changed."""
+    READ_OR_LOG = "read-or-log"
+    """A token that may read or log: what a training job has to read as well; nothing is changed."""
     LOG = "log"
-    """The gateway's token or the log token, when one is set: what a training job does."""
+    """A token that may log: what a training job does."""
     OPERATE = "operate"
-    """The gateway's token, when one is set: it changes what others will read."""
+    """A token that may do everything: it changes what others will read."""
     SIGNED = "signed"
     """A URL that the gateway signed for this very method and path a while ago, for who showed a token then."""
+
+
+OPENED_BY: dict[Policy, frozenset[Scope]] = {
+    Policy.OPEN: frozenset(Scope),
+    Policy.READ: frozenset({Scope.READ, Scope.OPERATE}),
+    Policy.READ_OR_LOG: frozenset(Scope),
+    Policy.LOG: frozenset({Scope.LOG, Scope.OPERATE}),
+    Policy.OPERATE: frozenset({Scope.OPERATE}),
+}
+"""Scopes of tokens that open a route of each policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,9 @@ class Route:
         policy: who may call it.
         summary: for the API's description.
         most_body_bytes: largest request body; None is the setting ``max_body_bytes``.
+        answer: type of the JSON that it answers, for the API's description.
+        media: media type of an answer that is no JSON, or may be none.
+        body: media type of a request body that the handler reads itself.
     """
 
     method: str
@@ -53,43 +66,29 @@ class Route:
     policy: Policy
     summary: str
     most_body_bytes: int | None = None
+    answer: Any = None
+    media: str = ""
+    body: str = ""
 
 
-class Unauthenticated(Exception):
-    """The caller has to show a token that opens the route."""
+def check(request: Request, policy: Policy) -> None:
+    """Let a caller in, and remember who it is, or not.
 
-
-def _allow(_request: Request) -> None:
-    """Let everyone in."""
-
-
-def _require_token(request: Request) -> None:
-    settings = request.app.state.settings
-    _require_one_of(request, settings.token_sha256)
-
-
-def _require_token_or_log_token(request: Request) -> None:
-    settings = request.app.state.settings
-    _require_one_of(request, settings.token_sha256, settings.log_token_sha256)
-
-
-def _require_signature(request: Request) -> None:
-    if not is_signed(request):
-        raise Unauthenticated
-
-
-def _require_one_of(request: Request, *digests: str) -> None:
-    if not _shows_one_of(request, *digests):
-        raise Unauthenticated
-
-
-CHECKS: dict[Policy, Callable[[Request], None]] = {
-    Policy.OPEN: _allow,
-    Policy.READ: _require_token,
-    Policy.LOG: _require_token_or_log_token,
-    Policy.OPERATE: _require_token,
-    Policy.SIGNED: _require_signature,
-}
+    Raises:
+        Unauthenticated: a token is needed, and none that is valid is shown.
+        Forbidden: the token shown does not open the route.
+    """
+    if policy is Policy.OPEN:
+        return
+    access: Access = request.app.state.access
+    if policy is Policy.SIGNED:
+        if not is_signed(request):
+            raise access.refuse_signature()
+        return
+    caller = access.caller(request)
+    request.state.caller = caller
+    if caller.scope not in OPENED_BY[policy]:
+        raise access.refuse_scope(caller, " or ".join(sorted(OPENED_BY[policy])))
 
 
 class CheckedRoute(APIRoute):
@@ -100,21 +99,19 @@ class CheckedRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler behind the check of the policy that the route declares."""
-        check, answer = CHECKS[Policy((self.openapi_extra or {})[_POLICY])], super().get_route_handler()
+        policy, answer = Policy((self.openapi_extra or {})[_POLICY]), super().get_route_handler()
 
         async def checked(request: Request) -> Response:
-            check(request)
+            check(request, policy)
             return await answer(request)
 
         return checked
 
 
 def shows_full_token(request: Request) -> bool:
-    """Say whether the caller may do all that the gateway's token opens, and not only what the log token does.
-
-    Everyone may where no token is set.
-    """
-    return _shows_one_of(request, request.app.state.settings.token_sha256)
+    """Say whether the caller of a checked route may do all that can be done, and not only what a scope opens."""
+    caller: Caller = request.state.caller
+    return caller.scope is Scope.OPERATE
 
 
 def attach(app: FastAPI, routes: Iterable[Route]) -> None:
@@ -125,10 +122,28 @@ def attach(app: FastAPI, routes: Iterable[Route]) -> None:
             route.endpoint,
             methods=[route.method],
             summary=route.summary,
-            response_model=None,
-            openapi_extra={_POLICY: route.policy.value},
+            response_model=route.answer,
+            response_class=JSONResponse if route.answer is not None else Response,
+            responses=_media(route),
+            openapi_extra=_declared(route),
             route_class_override=CheckedRoute,
         )
+
+
+def _media(route: Route) -> dict[int | str, dict[str, Any]] | None:
+    if not route.media:
+        return None
+    return {200: {"description": route.summary, "content": {route.media: {"schema": {"type": "string"}}}}}
+
+
+def _declared(route: Route) -> dict[str, Any]:
+    if not route.body:
+        return {_POLICY: route.policy.value}
+    schema = {"type": "string", "contentMediaType": route.body}
+    return {
+        _POLICY: route.policy.value,
+        "requestBody": {"required": True, "content": {route.body: {"schema": schema}}},
+    }
 
 
 def policy_of(route: BaseRoute) -> Policy | None:
@@ -146,22 +161,3 @@ def require_policies(app: FastAPI) -> None:
     for route in app.routes:
         if policy_of(route) is None:
             raise FatalError(f"route {getattr(route, 'path', route)!r} declares no policy; add it through attach()")
-
-
-def _shows_one_of(request: Request, *digests: str) -> bool:
-    """Compare with all, always, so that the time tells nothing; nothing is asked for where no digest is set."""
-    shown = hashlib.sha256(_token(request)).hexdigest()
-    matches = [hmac.compare_digest(shown, digest) for digest in digests if digest]
-    return any(matches) or not matches
-
-
-def _token(request: Request) -> bytes:
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip().encode()
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(credentials, validate=True).partition(b":")[2]
-        except binascii.Error:
-            return b""
-    return b""

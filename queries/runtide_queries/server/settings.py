@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtide.secret_file import read_secret, with_password
+from runtide_queries.subscribing import Bounds
 from runtide_schemas.errors import FatalError
 
 
@@ -55,6 +56,15 @@ class GatewaySettings(BaseSettings):
         "a job states, and storing, listing and downloading artifacts; no other reads, and nothing that deletes or deploys.",
     )
     log_token_file: Path | None = Field(default=None, description="File that holds the log token itself.")
+    tokens_file: Path | None = Field(
+        default=None,
+        description="File of API tokens, as `runtide token` makes it: hashed, with a scope each, and an end; they are valid "
+        "beside the two above. It is read again when it changes.",
+    )
+    open_on_loopback: bool = Field(
+        default=False,
+        description="With a file of tokens, let in on loopback also who shows none, as without one.",
+    )
     max_body_bytes: int = Field(default=1_048_576, ge=1, description="Largest request body.")
     body_gap_seconds: float = Field(
         default=30.0,
@@ -67,6 +77,18 @@ class GatewaySettings(BaseSettings):
         description="Where artifacts are kept that clients hand to the gateway: a folder, or a URI of fsspec. Empty: none are.",
     )
     artifact_bytes: int = Field(default=64 * 1024**3, ge=1, description="Largest artifact that a client may hand over.")
+    subscribers: int = Field(default=64, ge=0, description="Clients that may be subscribed to events at the same time.")
+    subscriber_bytes: int = Field(
+        default=1_048_576, ge=1, description="Bytes of events that wait for a subscriber that does not take them."
+    )
+    subscriber_patience_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="How long a subscriber may take none of them before it is cut off; it can resume.",
+    )
+    heartbeat_seconds: float = Field(
+        default=15.0, gt=0, le=300, description="Silence after which a subscriber is sent a comment."
+    )
     sql_seconds: float = Field(default=30.0, gt=0, le=600, description="Longest time of one SQL statement.")
     sql_memory_mb: int = Field(default=1024, ge=64, description="Most memory of one SQL statement.")
     sql_rows: int = Field(default=100_000, ge=1, description="Most rows of an SQL result.")
@@ -78,6 +100,23 @@ class GatewaySettings(BaseSettings):
         """Return the host names that a request may carry."""
         named = {name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip()}
         return frozenset({"localhost", "127.0.0.1", "[::1]", self.host.lower()} | named)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether callers who show no token are let in: no token was set that would keep them out."""
+        if self.token_sha256 or self.log_token_sha256:
+            return False
+        return self.tokens_file is None or self.open_on_loopback
+
+    @property
+    def subscriber_bounds(self) -> Bounds:
+        """Return what subscribers may take."""
+        return Bounds(
+            most=self.subscribers,
+            most_bytes=self.subscriber_bytes,
+            patience_s=self.subscriber_patience_seconds,
+            heartbeat_s=self.heartbeat_seconds,
+        )
 
     def history_token(self) -> str:
         """Return the history store's token.
@@ -120,10 +159,11 @@ class GatewaySettings(BaseSettings):
         Raises:
             FatalError: it would listen beyond this machine without asking for a token.
         """
-        if not self.token_sha256 and not _is_loopback(self.host):
+        if self.is_open and not _is_loopback(self.host):
             raise FatalError(
-                f"--host {self.host} can be reached from other machines; set RUNTIDE_GATEWAY_TOKEN_FILE or "
-                "RUNTIDE_GATEWAY_TOKEN_SHA256, or listen on 127.0.0.1"
+                f"--host {self.host} can be reached from other machines; set RUNTIDE_GATEWAY_TOKENS_FILE (without "
+                "RUNTIDE_GATEWAY_OPEN_ON_LOOPBACK), RUNTIDE_GATEWAY_TOKEN_FILE or RUNTIDE_GATEWAY_TOKEN_SHA256, or listen on "
+                "127.0.0.1"
             )
 
 

@@ -24,8 +24,11 @@ from runtide_queries.projections import OtherProjections
 from runtide_queries.quarantine import Quarantines, quarantines
 from runtide_queries.run_states import get_run_state
 from runtide_queries.sandbox import Limits, Sandbox
+from runtide_queries.server.answers import plain
 from runtide_queries.server.artifact_facts import ArtifactFacts
+from runtide_queries.server.events import event_json
 from runtide_queries.server.settings import GatewaySettings
+from runtide_queries.subscribing import Subscriptions
 
 CLEAR_EVERY_S = 3600.0
 """How often uploads are looked for that nobody goes on with."""
@@ -52,6 +55,7 @@ class Stores:
     """Of the state in PostgreSQL."""
     fresh_history: Freshness
     """Of the history in DuckDB."""
+    subscriptions: Subscriptions
 
     @property
     def moments(self) -> Moments:
@@ -107,6 +111,8 @@ async def open_stores(
         stack.push_async_callback(recent.close)
         commands = Commands(kafka, decisions, (fresh, fresh_history))
         stack.push_async_callback(commands.close)
+        subscriptions = Subscriptions(kafka, settings.subscriber_bounds, lambda event: plain(event_json(event)))
+        stack.push_async_callback(subscriptions.close)
         operators = Operators(kafka, log, positions_of)
         stack.push_async_callback(operators.close)
         yield Stores(
@@ -125,6 +131,7 @@ async def open_stores(
             recent=recent,
             fresh=fresh,
             fresh_history=fresh_history,
+            subscriptions=subscriptions,
         )
 
 

@@ -188,14 +188,18 @@ def _file_info(path: str, size: int | None) -> dict[str, Any]:
 
 _OF_MODEL = "logged-models/{model_id}/artifacts"
 ROUTES = (
-    *call_routes("GET", "artifacts/list", list_run, Policy.LOG, "List a run's artifacts"),
-    *call_routes("GET", f"{_OF_MODEL}/directories", list_model, Policy.LOG, "List a logged model's artifacts"),
-    *call_routes("GET", f"{_OF_MODEL}/files", get_of_model, Policy.LOG, "Download a logged model's artifact"),
+    *call_routes("GET", "artifacts/list", list_run, Policy.READ_OR_LOG, "List a run's artifacts"),
+    *call_routes("GET", f"{_OF_MODEL}/directories", list_model, Policy.READ_OR_LOG, "List a logged model's artifacts"),
+    *call_routes("GET", f"{_OF_MODEL}/files", get_of_model, Policy.READ_OR_LOG, "Download a logged model's artifact"),
     *call_routes("POST", "artifacts/presigned-upload-url", presign_upload, Policy.LOG, "Sign a URL to store by"),
-    *call_routes("POST", "artifacts/presigned-download-url", presign_download, Policy.LOG, "Sign a URL to read by"),
-    Route("GET", "/get-artifact", answering(get_of_run), Policy.LOG, "Download a run's artifact"),
+    *call_routes("POST", "artifacts/presigned-download-url", presign_download, Policy.READ_OR_LOG, "Sign a URL to read by"),
+    Route("GET", "/get-artifact", answering(get_of_run), Policy.READ_OR_LOG, "Download a run's artifact"),
     Route(
-        "GET", "/model-versions/get-artifact", answering(get_of_version), Policy.LOG, "Download a version's artifact"
+        "GET",
+        "/model-versions/get-artifact",
+        answering(get_of_version),
+        Policy.READ_OR_LOG,
+        "Download a version's artifact",
     ),
     Route(
         "POST", "/ajax-api/2.0/mlflow/upload-artifact", upload, Policy.LOG, "Store a small file", AS_THE_SETTING_SAYS

@@ -15,6 +15,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from runtide_queries.server.actors import actor_of
 from runtide_queries.server.answers import Json, refusal
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.stores import Stores
@@ -186,7 +187,7 @@ class Call(Fields):
     def __init__(self, values: Mapping[str, Any], request: Request) -> None:
         super().__init__(values)
         self.stores: Stores = request.app.state.stores
-        self.actor = ""
+        self.actor = actor_of(request)
         self.path: Mapping[str, Any] = request.path_params
         self.request = request
 

@@ -141,8 +141,8 @@ async def known(call: Call, identifier: str) -> ExperimentDetail:
 
 ROUTES = (
     *call_routes("POST", "experiments/create", create, Policy.LOG, "Make an experiment"),
-    *call_routes("GET", "experiments/get", get, Policy.LOG, "Give an experiment"),
-    *call_routes("GET", "experiments/get-by-name", get_by_name, Policy.LOG, "Give the experiment of a name"),
+    *call_routes("GET", "experiments/get", get, Policy.READ_OR_LOG, "Give an experiment"),
+    *call_routes("GET", "experiments/get-by-name", get_by_name, Policy.READ_OR_LOG, "Give the experiment of a name"),
     *call_routes("POST", "experiments/update", update, Policy.OPERATE, "Rename an experiment"),
     *call_routes("POST", "experiments/delete", delete, Policy.OPERATE, "Delete an experiment"),
     *call_routes("POST", "experiments/restore", restore, Policy.OPERATE, "Restore an experiment"),

@@ -232,7 +232,7 @@ def _answer(found: LoggedModelDetail) -> dict[str, Any]:
 _ONE = "logged-models/{model_id}"
 ROUTES = (
     *call_routes("POST", "logged-models", create, Policy.LOG, "Announce a logged model"),
-    *call_routes("GET", _ONE, get, Policy.LOG, "Give a logged model"),
+    *call_routes("GET", _ONE, get, Policy.READ_OR_LOG, "Give a logged model"),
     *call_routes("PATCH", _ONE, finalize, Policy.LOG, "Say what became of a logged model's files"),
     *call_routes("DELETE", _ONE, delete, Policy.OPERATE, "Delete a logged model"),
     *call_routes("PATCH", f"{_ONE}/tags", set_tags, Policy.LOG, "Tag a logged model"),

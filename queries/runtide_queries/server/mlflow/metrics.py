@@ -83,7 +83,7 @@ def _scope(run_id: str, key: str) -> str:
 
 
 ROUTES = (
-    *call_routes("GET", "metrics/get-history", get_history, Policy.LOG, "Give a metric's points"),
+    *call_routes("GET", "metrics/get-history", get_history, Policy.READ_OR_LOG, "Give a metric's points"),
     *call_routes(
         "GET", "metrics/get-history-bulk", get_history_bulk, Policy.READ, "Give a metric's points in several runs"
     ),

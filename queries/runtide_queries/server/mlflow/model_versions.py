@@ -147,11 +147,13 @@ _STAGE = "model-versions/transition-stage"
 ROUTES = (
     *call_routes("GET", "model-versions/search", search, Policy.READ, "Search for versions"),
     *call_routes("POST", "model-versions/create", create, Policy.LOG, "Register the next version of a model"),
-    *call_routes("GET", "model-versions/get", get, Policy.LOG, "Give a version"),
+    *call_routes("GET", "model-versions/get", get, Policy.READ_OR_LOG, "Give a version"),
     *call_routes("PATCH", "model-versions/update", update, Policy.LOG, "Describe a version anew"),
     *call_routes("DELETE", "model-versions/delete", delete, Policy.OPERATE, "Delete a version"),
     *call_routes("POST", _STAGE, transition_stage, Policy.OPERATE, "Move a version to a stage"),
-    *call_routes("GET", "model-versions/get-download-uri", download_uri, Policy.LOG, "Say where a version's files lie"),
+    *call_routes(
+        "GET", "model-versions/get-download-uri", download_uri, Policy.READ_OR_LOG, "Say where a version's files lie"
+    ),
     *call_routes("POST", "model-versions/set-tag", set_tag, Policy.LOG, "Tag a version"),
     *call_routes("DELETE", "model-versions/delete-tag", delete_tag, Policy.OPERATE, "Delete a version's tag"),
 )

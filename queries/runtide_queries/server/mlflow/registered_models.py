@@ -159,7 +159,7 @@ _ALIAS = "registered-models/alias"
 ROUTES = (
     *call_routes("GET", "registered-models/search", search, Policy.READ, "Search for registered models"),
     *call_routes("POST", "registered-models/create", create, Policy.LOG, "Make a registered model"),
-    *call_routes("GET", "registered-models/get", get, Policy.LOG, "Give a registered model"),
+    *call_routes("GET", "registered-models/get", get, Policy.READ_OR_LOG, "Give a registered model"),
     *call_routes("PATCH", "registered-models/update", update, Policy.LOG, "Describe a registered model anew"),
     *call_routes("POST", "registered-models/rename", rename, Policy.OPERATE, "Rename a registered model"),
     *call_routes("DELETE", "registered-models/delete", delete, Policy.OPERATE, "Delete a registered model"),
@@ -168,12 +168,16 @@ ROUTES = (
         "DELETE", "registered-models/delete-tag", delete_tag, Policy.OPERATE, "Delete a registered model's tag"
     ),
     *call_routes(
-        "GET", "registered-models/get-latest-versions", latest_versions, Policy.LOG, "Give each stage's latest version"
+        "GET",
+        "registered-models/get-latest-versions",
+        latest_versions,
+        Policy.READ_OR_LOG,
+        "Give each stage's latest version",
     ),
     *call_routes(
-        "POST", "registered-models/get-latest-versions", latest_versions, Policy.LOG, "Give each stage's latest version"
+        "POST", "registered-models/get-latest-versions", latest_versions, Policy.READ_OR_LOG, "Give each stage's latest version"
     ),
-    *call_routes("GET", _ALIAS, get_by_alias, Policy.LOG, "Give the version that an alias points at"),
+    *call_routes("GET", _ALIAS, get_by_alias, Policy.READ_OR_LOG, "Give the version that an alias points at"),
     *call_routes("POST", _ALIAS, set_alias, Policy.OPERATE, "Point an alias at a version"),
     *call_routes("DELETE", _ALIAS, delete_alias, Policy.OPERATE, "Delete an alias"),
 )

@@ -146,7 +146,7 @@ def _name(stated: str, tags: dict[str, str]) -> str:
 
 ROUTES = (
     *call_routes("POST", "runs/create", create, Policy.LOG, "Begin a run"),
-    *call_routes("GET", "runs/get", get, Policy.LOG, "Give a run"),
+    *call_routes("GET", "runs/get", get, Policy.READ_OR_LOG, "Give a run"),
     *call_routes("POST", "runs/update", update, Policy.LOG, "Change a run's name, status or end"),
     *call_routes("POST", "runs/delete", delete, Policy.OPERATE, "Delete a run"),
     *call_routes("POST", "runs/restore", restore, Policy.OPERATE, "Restore a run"),

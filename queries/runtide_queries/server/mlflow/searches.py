@@ -146,5 +146,5 @@ ROUTES = (
     *call_routes("GET", "experiments/search", experiments, Policy.READ, "Search for experiments, by query"),
     *call_routes("POST", "experiments/search-datasets", datasets, Policy.READ, "Give the datasets of experiments"),
     *call_routes("POST", "runs/search", runs, Policy.READ, "Search for runs"),
-    *call_routes("POST", "logged-models/search", logged_models, Policy.LOG, "Search for logged models"),
+    *call_routes("POST", "logged-models/search", logged_models, Policy.READ_OR_LOG, "Search for logged models"),
 )

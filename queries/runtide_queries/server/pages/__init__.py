@@ -1,8 +1,8 @@
 """The plain pages: rendered here, in Python, without a script. ``layout.py`` is the frame, ``html.py`` escapes everything."""
 
-from runtide_queries.server.pages import files, models, run, runs, status
+from runtide_queries.server.pages import api, files, models, run, runs, status
 from runtide_queries.server.pages.failures import failure_page, is_page
 
-ROUTES = (*runs.ROUTES, *run.ROUTES, *models.ROUTES, *status.ROUTES, *files.ROUTES)
+ROUTES = (*runs.ROUTES, *run.ROUTES, *models.ROUTES, *status.ROUTES, *api.ROUTES, *files.ROUTES)
 
 __all__ = ["ROUTES", "failure_page", "is_page"]

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse
 from runtide_queries.server.pages.formats import NOTHING
 from runtide_queries.server.pages.html import Markup, Node, element, join
 
-_SECTIONS = (("Runs", "/"), ("Models", "/models"), ("Endpoints", "/endpoints"), ("Status", "/status"))
+_SECTIONS = (("Runs", "/"), ("Models", "/models"), ("Endpoints", "/endpoints"), ("Status", "/status"), ("API", "/api"))
 
 
 @cache

@@ -19,10 +19,12 @@ from runtide_queries.server.artifact_facts import stated_by_client
 from runtide_queries.server.digests import announced_sha256
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
+from runtide_queries.server.shapes import BegunUpload, Nothing, Received
 from runtide_queries.server.stores import AskStores
 from runtide_schemas.errors import InvalidRequest
 
 MLFLOW = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
+BYTES = "application/octet-stream"
 UPLOADS = f"{API}/artifact-uploads"
 MOST_PART_BYTES = 64 * 1024 * 1024
 UploadId = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
@@ -113,19 +115,21 @@ def _proxied(mlflow: str) -> tuple[Route, ...]:
     """Return MLflow's routes below one of its two prefixes."""
     every, one = f"{mlflow}/artifacts", f"{mlflow}/artifacts/{{path:path}}"
     return (
-        Route("GET", every, list_artifacts, Policy.LOG, "List artifacts"),
-        Route("GET", one, get_artifact, Policy.LOG, "Download an artifact"),
-        Route("HEAD", one, get_artifact, Policy.LOG, "Ask about an artifact"),
+        Route("GET", every, list_artifacts, Policy.READ_OR_LOG, "List artifacts"),
+        Route("GET", one, get_artifact, Policy.READ_OR_LOG, "Download an artifact"),
+        Route("HEAD", one, get_artifact, Policy.READ_OR_LOG, "Ask about an artifact"),
         Route("PUT", one, put_artifact, Policy.LOG, "Store an artifact", AS_THE_SETTING_SAYS),
-        Route("DELETE", one, delete_artifact, Policy.READ, "Delete an artifact or a folder"),
+        Route("DELETE", one, delete_artifact, Policy.OPERATE, "Delete an artifact or a folder"),
     )
 
 
 _UPLOAD = f"{UPLOADS}/{{upload_id}}"
 ROUTES = (
     *(route for mlflow in MLFLOW for route in _proxied(mlflow)),
-    Route("POST", UPLOADS, begin_upload, Policy.LOG, "Begin an upload, or go on with it"),
-    Route("PUT", _UPLOAD, put_part, Policy.LOG, "Send a part of an upload", MOST_PART_BYTES),
-    Route("POST", f"{_UPLOAD}/complete", complete_upload, Policy.LOG, "Complete an upload"),
-    Route("DELETE", _UPLOAD, abandon_upload, Policy.LOG, "Abandon an upload"),
+    Route("POST", UPLOADS, begin_upload, Policy.LOG, "Begin an upload, or go on with it", answer=BegunUpload),
+    Route(
+        "PUT", _UPLOAD, put_part, Policy.LOG, "Send a part of an upload", MOST_PART_BYTES, answer=Received, body=BYTES
+    ),
+    Route("POST", f"{_UPLOAD}/complete", complete_upload, Policy.LOG, "Complete an upload", answer=Stored),
+    Route("DELETE", _UPLOAD, abandon_upload, Policy.LOG, "Abandon an upload", answer=Nothing),
 )

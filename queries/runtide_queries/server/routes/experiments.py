@@ -39,6 +39,20 @@ async def get_experiment(stores: AskStores, experiment_id: str, at: At = "") -> 
 
 
 ROUTES = (
-    Route("GET", f"{API}/experiments", list_experiments, Policy.READ, "List experiments"),
-    Route("GET", f"{API}/experiments/{{experiment_id}}", get_experiment, Policy.READ, "Get an experiment"),
+    Route(
+        "GET",
+        f"{API}/experiments",
+        list_experiments,
+        Policy.READ,
+        "List experiments",
+        answer=experiments.ExperimentPage,
+    ),
+    Route(
+        "GET",
+        f"{API}/experiments/{{experiment_id}}",
+        get_experiment,
+        Policy.READ,
+        "Get an experiment",
+        answer=experiments.ExperimentDetail,
+    ),
 )

@@ -12,6 +12,7 @@ from runtide_queries.intake import MOST_SEGMENT_BYTES
 from runtide_queries.server.answers import Json
 from runtide_queries.server.policy import Policy, Route, shows_full_token
 from runtide_queries.server.routes import API
+from runtide_queries.server.shapes import Accepted
 from runtide_queries.server.stores import AskStores
 from runtide_schemas.errors import InvalidRequest, TransientError
 
@@ -62,6 +63,22 @@ async def get_answer(
 
 
 ROUTES = (
-    Route("POST", f"{API}/segments", bring_segment, Policy.LOG, "Bring a spool segment", MOST_SEGMENT_BYTES),
-    Route("GET", f"{API}/requests/{{request_id}}/answer", get_answer, Policy.LOG, "Get the answer to a request"),
+    Route(
+        "POST",
+        f"{API}/segments",
+        bring_segment,
+        Policy.LOG,
+        "Bring a spool segment",
+        MOST_SEGMENT_BYTES,
+        answer=Accepted,
+        body=SEGMENT_TYPE,
+    ),
+    Route(
+        "GET",
+        f"{API}/requests/{{request_id}}/answer",
+        get_answer,
+        Policy.READ_OR_LOG,
+        "Get the answer to a request",
+        media=SEGMENT_TYPE,
+    ),
 )

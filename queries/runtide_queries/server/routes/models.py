@@ -9,6 +9,7 @@ from runtide_queries.server.answers import Json
 from runtide_queries.server.past import At, answer, state_of
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
+from runtide_queries.server.shapes import Endpoints
 from runtide_queries.server.stores import AskStores
 
 
@@ -34,7 +35,16 @@ async def list_endpoints(stores: AskStores, at: At = "") -> Json:
 
 
 ROUTES = (
-    Route("GET", f"{API}/models", list_models, Policy.READ, "List registered models"),
-    Route("GET", f"{API}/models/{{name}}", get_model, Policy.READ, "Get a registered model"),
-    Route("GET", f"{API}/endpoints", list_endpoints, Policy.READ, "List endpoints and deployments"),
+    Route(
+        "GET", f"{API}/models", list_models, Policy.READ, "List registered models", answer=models.RegisteredModelPage
+    ),
+    Route(
+        "GET",
+        f"{API}/models/{{name}}",
+        get_model,
+        Policy.READ,
+        "Get a registered model",
+        answer=models.RegisteredModelDetail,
+    ),
+    Route("GET", f"{API}/endpoints", list_endpoints, Policy.READ, "List endpoints and deployments", answer=Endpoints),
 )

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import Query
 
-from runtide_queries.past.differences import compare_moments
-from runtide_queries.past.events import Kind, list_history
+from runtide_queries.past.differences import Differences, compare_moments
+from runtide_queries.past.events import HistoryPage, Kind, list_history
 from runtide_queries.past.positions import MAX_LENGTH
 from runtide_queries.server.answers import Json
 from runtide_queries.server.past import At, answer, past_of
@@ -83,12 +83,39 @@ async def _diff(stores: Stores, kind: Kind, entity: str, earlier: str, later: st
 _OF_RUN, _OF_EXPERIMENT = f"{API}/runs/{{run_id}}", f"{API}/experiments/{{experiment_id}}"
 _OF_MODEL, _OF_ENDPOINT = f"{API}/models/{{name}}", f"{API}/endpoints/{{name}}"
 ROUTES = (
-    Route("GET", f"{_OF_RUN}/history", run_history, Policy.READ, "List a run's events"),
-    Route("GET", f"{_OF_EXPERIMENT}/history", experiment_history, Policy.READ, "List an experiment's events"),
-    Route("GET", f"{_OF_MODEL}/history", model_history, Policy.READ, "List a registered model's events"),
-    Route("GET", f"{_OF_ENDPOINT}/history", endpoint_history, Policy.READ, "List an endpoint's events"),
-    Route("GET", f"{_OF_RUN}/diff", run_diff, Policy.READ, "What changed in a run between two moments"),
-    Route("GET", f"{_OF_EXPERIMENT}/diff", experiment_diff, Policy.READ, "What changed in an experiment"),
-    Route("GET", f"{_OF_MODEL}/diff", model_diff, Policy.READ, "What changed in a registered model"),
-    Route("GET", f"{_OF_ENDPOINT}/diff", endpoint_diff, Policy.READ, "What changed at an endpoint"),
+    Route("GET", f"{_OF_RUN}/history", run_history, Policy.READ, "List a run's events", answer=HistoryPage),
+    Route(
+        "GET",
+        f"{_OF_EXPERIMENT}/history",
+        experiment_history,
+        Policy.READ,
+        "List an experiment's events",
+        answer=HistoryPage,
+    ),
+    Route(
+        "GET",
+        f"{_OF_MODEL}/history",
+        model_history,
+        Policy.READ,
+        "List a registered model's events",
+        answer=HistoryPage,
+    ),
+    Route(
+        "GET", f"{_OF_ENDPOINT}/history", endpoint_history, Policy.READ, "List an endpoint's events", answer=HistoryPage
+    ),
+    Route(
+        "GET", f"{_OF_RUN}/diff", run_diff, Policy.READ, "What changed in a run between two moments", answer=Differences
+    ),
+    Route(
+        "GET",
+        f"{_OF_EXPERIMENT}/diff",
+        experiment_diff,
+        Policy.READ,
+        "What changed in an experiment",
+        answer=Differences,
+    ),
+    Route(
+        "GET", f"{_OF_MODEL}/diff", model_diff, Policy.READ, "What changed in a registered model", answer=Differences
+    ),
+    Route("GET", f"{_OF_ENDPOINT}/diff", endpoint_diff, Policy.READ, "What changed at an endpoint", answer=Differences),
 )

@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from runtide_queries.log import LoggedEvent, Origin
-from runtide_queries.quarantine import ParkedRecord, Place, chosen, get_parked, list_quarantine
+from runtide_queries.operators import Decisions
+from runtide_queries.quarantine import ParkedRecord, Place, QuarantinePage, chosen, get_parked, list_quarantine
+from runtide_queries.server.actors import actor_of
 from runtide_queries.server.answers import Json
 from runtide_queries.server.events import event_json
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
+from runtide_queries.server.shapes import Parked
 from runtide_queries.server.stores import AskStores
 from runtide_schemas.errors import InvalidRequest
 
@@ -29,7 +32,7 @@ class Decision(BaseModel):
     Attributes:
         projection: whose quarantine it is about; empty: every projection's.
         reason: why.
-        actor: who decides, as that person says; nobody checks it.
+        actor: who decides, as that person says; nobody checks it. Empty: the caller, as far as the token or basic auth tells.
         wait: seconds to wait for the projections to carry it out.
     """
 
@@ -86,7 +89,7 @@ async def show_parked(stores: AskStores, topic: str, partition: Partition, offse
     return Json(_parked_json(found))
 
 
-async def retry(stores: AskStores, wanted: Retry) -> Json:
+async def retry(request: Request, stores: AskStores, wanted: Retry) -> Json:
     """Have projections try parked events again, in the order of the log."""
     known = chosen(stores.quarantines, wanted.projection)
     decided = await stores.operators.retry(
@@ -95,17 +98,18 @@ async def retry(stores: AskStores, wanted: Retry) -> Json:
         kind=wanted.kind,
         place=wanted.place(),
         reason=wanted.reason,
-        actor=wanted.actor,
+        actor=wanted.actor or actor_of(request),
         wait_s=wanted.wait,
     )
     return Json(decided)
 
 
-async def drop(stores: AskStores, wanted: Drop) -> Json:
+async def drop(request: Request, stores: AskStores, wanted: Drop) -> Json:
     """Have projections give up one parked event for good; what waits behind it goes on."""
     known = chosen(stores.quarantines, wanted.projection)
     place = Place(wanted.topic, wanted.partition, wanted.offset)
-    decided = await stores.operators.drop(known, place, reason=wanted.reason, actor=wanted.actor, wait_s=wanted.wait)
+    actor = wanted.actor or actor_of(request)
+    decided = await stores.operators.drop(known, place, reason=wanted.reason, actor=actor, wait_s=wanted.wait)
     return Json(decided)
 
 
@@ -119,10 +123,15 @@ def _parked_json(found: ParkedRecord) -> Mapping[str, Any]:
 
 
 ROUTES = (
-    Route("GET", f"{API}/quarantine", list_parked, Policy.READ, "List parked events"),
+    Route("GET", f"{API}/quarantine", list_parked, Policy.READ, "List parked events", answer=QuarantinePage),
     Route(
-        "GET", f"{API}/quarantine/{{topic}}/{{partition}}/{{offset}}", show_parked, Policy.READ, "Show a parked event"
+        "GET",
+        f"{API}/quarantine/{{topic}}/{{partition}}/{{offset}}",
+        show_parked,
+        Policy.READ,
+        "Show a parked event",
+        answer=Parked,
     ),
-    Route("POST", f"{API}/quarantine/retry", retry, Policy.OPERATE, "Try parked events again"),
-    Route("POST", f"{API}/quarantine/drop", drop, Policy.OPERATE, "Give up a parked event"),
+    Route("POST", f"{API}/quarantine/retry", retry, Policy.OPERATE, "Try parked events again", answer=Decisions),
+    Route("POST", f"{API}/quarantine/drop", drop, Policy.OPERATE, "Give up a parked event", answer=Decisions),
 )

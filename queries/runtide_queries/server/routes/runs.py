@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 
 from runtide_queries import comparison, completeness, experiments, history, runs
-from runtide_queries.search import RunSearch, search_runs
+from runtide_queries.search import RunPage, RunSearch, search_runs
 from runtide_queries.server.answers import Json
 from runtide_queries.server.events import event_json
 from runtide_queries.server.past import At, answer, state_of
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
+from runtide_queries.server.shapes import MetricHistory, RunEvents
 from runtide_queries.server.stores import AskStores
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.limits import check_run_id
@@ -120,10 +121,31 @@ async def compare(
 
 
 ROUTES = (
-    Route("GET", f"{API}/runs", search, Policy.READ, "Search runs"),
-    Route("GET", f"{API}/runs/{{run_id}}", get_run, Policy.READ, "Get a run"),
-    Route("GET", f"{API}/runs/{{run_id}}/metrics/{{key:path}}", get_metric, Policy.READ, "Get a metric's history"),
-    Route("GET", f"{API}/runs/{{run_id}}/completeness", get_completeness, Policy.READ, "Is the run all here?"),
-    Route("GET", f"{API}/runs/{{run_id}}/events", get_events, Policy.READ, "Get a run's events from the log"),
-    Route("GET", f"{API}/compare", compare, Policy.READ, "Compare runs"),
+    Route("GET", f"{API}/runs", search, Policy.READ, "Search runs", answer=RunPage),
+    Route("GET", f"{API}/runs/{{run_id}}", get_run, Policy.READ, "Get a run", answer=runs.RunDetail),
+    Route(
+        "GET",
+        f"{API}/runs/{{run_id}}/metrics/{{key:path}}",
+        get_metric,
+        Policy.READ,
+        "Get a metric's history",
+        answer=MetricHistory,
+    ),
+    Route(
+        "GET",
+        f"{API}/runs/{{run_id}}/completeness",
+        get_completeness,
+        Policy.READ,
+        "Is the run all here?",
+        answer=completeness.Completeness,
+    ),
+    Route(
+        "GET",
+        f"{API}/runs/{{run_id}}/events",
+        get_events,
+        Policy.READ,
+        "Get a run's events from the log",
+        answer=RunEvents,
+    ),
+    Route("GET", f"{API}/compare", compare, Policy.READ, "Compare runs", answer=comparison.Comparison),
 )

@@ -10,6 +10,7 @@ from runtide_queries.sandbox import MAX_SQL_LENGTH, read_table
 from runtide_queries.server.answers import Json
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
+from runtide_queries.server.shapes import Rows
 from runtide_queries.server.stores import AskStores
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -38,4 +39,4 @@ async def run_sql(request: Request, stores: AskStores, statement: Statement) -> 
     return await asyncio.to_thread(Json, answer)
 
 
-ROUTES = (Route("POST", f"{API}/sql", run_sql, Policy.READ, "Run SQL over history"),)
+ROUTES = (Route("POST", f"{API}/sql", run_sql, Policy.READ, "Run SQL over history", answer=Rows, media=ARROW),)
