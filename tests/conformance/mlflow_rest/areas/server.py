@@ -1,8 +1,14 @@
 """What the server says about itself, and what it says to calls that nobody knows."""
 
-from tests.conformance.mlflow_rest.case import Case, ok
+from tests.conformance.mlflow_rest.case import Case, differs, ok
 from tests.conformance.mlflow_rest.shapes import with_others
 
+_NO_TRACES = differs(
+    "traces are not kept: a client is told so at once, and does not ask again",
+    "NOT_IMPLEMENTED",
+    "(?i)traces",
+    status=501,
+)
 _INFO = {"store_type": str, "workspaces_enabled": False, "multipart_uploads_enabled": bool}
 
 CASES: tuple[Case, ...] = (
@@ -12,5 +18,6 @@ CASES: tuple[Case, ...] = (
     ok("nobody knows the path", "GET /api/2.0/mlflow/nothing/here", status=404),
     ok("nobody knows the path, with a body", "POST /api/2.0/mlflow/nothing/here", {}, status=404),
     ok("nobody knows the method", "POST runs/get", {"run_id": "$run"}, status=405),
+    ok("traces", "POST /api/3.0/mlflow/traces/search", {"locations": []}, {}, ours=_NO_TRACES),
     ok("nobody knows the method, without a body", "GET runs/create", status=405),
 )
