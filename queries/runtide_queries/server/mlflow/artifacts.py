@@ -192,7 +192,9 @@ ROUTES = (
     *call_routes("GET", f"{_OF_MODEL}/directories", list_model, Policy.READ_OR_LOG, "List a logged model's artifacts"),
     *call_routes("GET", f"{_OF_MODEL}/files", get_of_model, Policy.READ_OR_LOG, "Download a logged model's artifact"),
     *call_routes("POST", "artifacts/presigned-upload-url", presign_upload, Policy.LOG, "Sign a URL to store by"),
-    *call_routes("POST", "artifacts/presigned-download-url", presign_download, Policy.READ_OR_LOG, "Sign a URL to read by"),
+    *call_routes(
+        "POST", "artifacts/presigned-download-url", presign_download, Policy.READ_OR_LOG, "Sign a URL to read by"
+    ),
     Route("GET", "/get-artifact", answering(get_of_run), Policy.READ_OR_LOG, "Download a run's artifact"),
     Route(
         "GET",

@@ -175,7 +175,11 @@ ROUTES = (
         "Give each stage's latest version",
     ),
     *call_routes(
-        "POST", "registered-models/get-latest-versions", latest_versions, Policy.READ_OR_LOG, "Give each stage's latest version"
+        "POST",
+        "registered-models/get-latest-versions",
+        latest_versions,
+        Policy.READ_OR_LOG,
+        "Give each stage's latest version",
     ),
     *call_routes("GET", _ALIAS, get_by_alias, Policy.READ_OR_LOG, "Give the version that an alias points at"),
     *call_routes("POST", _ALIAS, set_alias, Policy.OPERATE, "Point an alias at a version"),
