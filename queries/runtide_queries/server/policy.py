@@ -123,7 +123,7 @@ def attach(app: FastAPI, routes: Iterable[Route]) -> None:
             methods=[route.method],
             summary=route.summary,
             response_model=route.answer,
-            response_class=JSONResponse if route.answer is not None else Response,
+            response_class=Response if route.media and route.answer is None else JSONResponse,
             responses=_media(route),
             openapi_extra=_declared(route),
             route_class_override=CheckedRoute,
