@@ -116,6 +116,13 @@ async def test_filters_hold_what_they_say(store: Any, postgres: Postgres) -> Non
         "run_id = 'e'": ["e"],
         "experiment_id = '7'": ["c"],
         "params.lr = 'x'' OR 1=1 --'": [],
+        "NOT start_time > 1": ["a", "e"],
+        "NOT (start_time > 1 AND run_name = 'beta_1')": ["c", "a", "e"],
+        "NOT params.lr = '0.1'": ["b", "e"],
+        "metrics.loss = 0.1 OR status = 'RUNNING' AND params.lr = '0.2'": ["b", "a"],
+        "params.net IS NULL": ["c", "b", "e"],
+        "params.net IS NOT NULL": ["a"],
+        "NOT metrics.loss < 1": ["c", "e"],
     }
     assert {text: await found(postgres, filter=text) for text in expected} == expected
     assert await found(postgres) == ["c", "b", "a", "e"]
@@ -159,6 +166,11 @@ async def test_several_terms_apply_in_turn(store: Any, postgres: Postgres) -> No
     assert await found(postgres, order_by=("params.net DESC", "metrics.loss")) == ["r1", "r0", "r2", "r3"]
     assert await found(postgres, order_by=("metrics.loss", "params.net")) == ["r3", "r0", "r1", "r2"]
     assert await found(postgres, order_by=("start_time",)) == ["r0", "r1", "r2", "r3"]
+    await add(store, "r4", start=None)
+    for size in (1, 2, 9):
+        assert await found(postgres, order_by=("start_time",), page_size=size) == ["r0", "r1", "r2", "r3", "r4"]
+        assert await found(postgres, page_size=size) == ["r3", "r2", "r1", "r0", "r4"]
+        assert await found(postgres, order_by=("params.net DESC",), page_size=size) == ["r1", "r2", "r0", "r3", "r4"]
 
 
 @pytest.mark.parametrize("seed", range(3))
