@@ -6,11 +6,14 @@ STAMP  := $(VENV)/.installed
 # Beside it, for the tests that need large libraries.
 HEAVY       := .venv-heavy
 HEAVY_STAMP := $(HEAVY)/.installed
+# Foreign clients: MLflow as its users have it, with nothing of ours.
+MLFLOW3 := .venv-mlflow
+MLFLOW2 := .venv-mlflow2
 # Two workers, a file of tests at a time: most tests wait for processes that they start.
 WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gate test-kafka test-heavy test-torch test-all lint types contracts check bench format release-schemas clean
+.PHONY: help setup demo test test-gate test-kafka test-heavy test-mlflow test-torch test-all lint types contracts check bench format release-schemas clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -27,11 +30,26 @@ define environment
 @touch $@
 endef
 
+# An environment with packages and nothing of ours: $(call foreign,FOLDER,PACKAGES).
+define foreign
+@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+@echo "Setting up $(1) (the first time takes a minute or two) ..."
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --prefer-binary $(2)
+@touch $@
+endef
+
 $(STAMP): pyproject.toml
 	$(call environment,$(VENV),dev)
 
 $(HEAVY_STAMP): pyproject.toml
 	$(call environment,$(HEAVY),heavy)
+
+$(MLFLOW3)/.installed:
+	$(call foreign,$(MLFLOW3),'mlflow>=3.1' psycopg2-binary)
+
+$(MLFLOW2)/.installed:
+	$(call foreign,$(MLFLOW2),'mlflow<3' setuptools)
 
 demo: $(STAMP)  ## Run the main job: stack up, train three models, register, deploy, score, compare
 	@$(BIN)/runtide demo --data .demo
@@ -47,6 +65,10 @@ test-kafka: $(STAMP)  ## Run the tests that need Apache Kafka (Java 17 and Maven
 
 test-heavy: $(HEAVY_STAMP)  ## Run the tests that need large libraries, in an environment of their own (.venv-heavy)
 	@$(HEAVY)/bin/python -m pytest $(WORKERS) -m heavy $$(grep -rl 'mark\.heavy' tests --include='test_*.py')
+
+test-mlflow: $(STAMP) $(MLFLOW3)/.installed $(MLFLOW2)/.installed  ## Run the tests with foreign MLflow clients, 3 and 2, on our gateway and a genuine server
+	@RUNTIDE_TEST_MLFLOW_PYTHON=$(MLFLOW3)/bin/python RUNTIDE_TEST_MLFLOW2_PYTHON=$(MLFLOW2)/bin/python \
+	  $(BIN)/python -m pytest -n 0 tests/acceptance/test_mlflow_client.py
 
 test-torch:  ## Run the tests that need PyTorch, on a Debian with its CPU build below .tools/torch (needs root)
 	@bash tests/test-torch.sh
@@ -78,4 +100,4 @@ release-schemas: $(STAMP)  ## Keep changed event schemas as new released version
 check: lint types contracts test test-gate test-kafka  ## Everything that CI runs
 
 clean:  ## Remove the environments, caches and the demo's data
-	rm -rf $(VENV) $(HEAVY) .demo .mypy_cache .ruff_cache .pytest_cache dist build
+	rm -rf $(VENV) $(HEAVY) $(MLFLOW3) $(MLFLOW2) .demo .mypy_cache .ruff_cache .pytest_cache dist build

@@ -66,6 +66,8 @@ class Postgres:
                 "application_name": "runtide-queries",
                 "search_path": self._schema,
                 "default_transaction_read_only": "on",
+                "plan_cache_mode": "force_custom_plan",  # a search's best plan depends on its values
+                "jit": "off",
                 "statement_timeout": f"{int(self._timeout_s * 1000)}",
                 "idle_in_transaction_session_timeout": f"{int(self._timeout_s * 2000)}",
             },

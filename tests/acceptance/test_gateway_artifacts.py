@@ -51,3 +51,19 @@ def test_a_model_that_the_gateway_keeps_is_deployed(stack: RunningStack, tmp_pat
     assert len(answer.json()["predictions"]) == 1
     kept = stack.get(f"/runs/{run_id}")
     assert "table.json" in str(kept)
+    assert "gateway" not in {one["client"] for one in kept["writers"]}, "what the SDK states is not stated twice"
+    [model] = kept["logged_models"]
+    _assert_mlflow_finds(stack, model["model_id"], f"digits-{way}", uri)
+
+
+def _assert_mlflow_finds(stack: RunningStack, model_id: str, registered: str, uri: str) -> None:
+    """By the ways of MLflow's API, the files of the SDK's model and of the version made from it are there."""
+    with httpx.Client(base_url=stack.file.gateway, timeout=30, trust_env=False) as client:
+        place = f"2.0/mlflow/logged-models/{model_id}/artifacts"
+        listed = client.get(f"/api/{place}/directories").json()
+        assert listed["root_uri"] == uri
+        assert "MLmodel" in {one["path"] for one in listed["files"]}
+        about = client.get(f"/ajax-api/{place}/files", params={"artifact_file_path": "MLmodel"})
+        version = {"name": registered, "version": "1", "path": "MLmodel"}
+        assert "flavors" in about.text
+        assert client.get("/model-versions/get-artifact", params=version).text == about.text

@@ -127,6 +127,20 @@ def test_a_deleted_model_is_gone_and_can_still_be_asked_for(client: Any, experim
     assert store.get_logged_model(made.model_id, allow_deleted=True).name == "gone"
 
 
+def test_models_are_found_by_the_run_that_made_them(client: Any, experiment: str) -> None:
+    run_id = client.create_run(experiment).info.run_id
+    made = [client.create_logged_model(experiment, name, run_id, tags={"n": name}) for name in ("found", "gone")]
+    client.create_logged_model(experiment, "found")
+    client.delete_logged_model(made[1].model_id)
+    [found] = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    assert (found.model_id, found.name, found.tags) == (made[0].model_id, "found", {"n": "found"})
+    both = f"source_run_id = '{run_id}' AND name = 'found'"
+    assert [one.model_id for one in client.search_logged_models([experiment], both)] == [made[0].model_id]
+    client.log_outputs(run_id, [LoggedModelOutput(made[0].model_id, step=0)])
+    [run] = client.search_runs([experiment], f"attributes.run_id = '{run_id}'")
+    assert [one.model_id for one in run.outputs.model_outputs] == [made[0].model_id]
+
+
 def test_what_cannot_be_is_refused_with_mlflows_words(client: Any, experiment: str, stack: RunningStack) -> None:
     made = client.create_logged_model(experiment, "strict", params={"p": "1"})
     for name in ("a/b", "a:b", "a.b", "a%b", 'a"b', "a'b"):

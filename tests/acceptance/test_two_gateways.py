@@ -1,17 +1,14 @@
 """Two gateway processes beside one stack: what one has acknowledged the other knows, and what clashes clashes on either."""
 
-import os
-import re
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.acceptance.second_gateway import second_gateway
 from tests.acceptance.stack import RunningStack, eventually
 
 
@@ -39,18 +36,8 @@ def _told(answer: httpx.Response) -> Any:
 @pytest.fixture(scope="module")
 def gateways(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Gateway]]:
     """The stack's gateway, and another one that is started as it was."""
-    process = Path("/proc") / str(stack.services()["gateway"])
-    command = process.joinpath("cmdline").read_text().rstrip("\0").split("\0")
-    variables = dict(one.split("=", 1) for one in process.joinpath("environ").read_text().rstrip("\0").split("\0"))
-    command[command.index("--port") + 1] = "0"
-    with (tmp_path_factory.mktemp("second") / "gateway.log").open("w+") as said:
-        second = subprocess.Popen(command, env=os.environ | variables, stdout=said, stderr=said)
-        try:
-            [url] = eventually(lambda: re.findall(r"http://[\d.]+:\d+", Path(said.name).read_text())[:1], "it listens")
-            yield Gateway(str(stack.file.gateway)), Gateway(url)
-        finally:
-            second.terminate()
-            second.wait(30)
+    with second_gateway(stack, tmp_path_factory.mktemp("second")) as url:
+        yield Gateway(str(stack.file.gateway)), Gateway(url)
 
 
 def test_each_sees_at_once_what_the_other_acknowledged(gateways: tuple[Gateway, Gateway]) -> None:

@@ -5,21 +5,6 @@ from typing import Any
 
 from runtide_consumers.postgres.projection import PostgresProjection
 
-LOGGED_MODEL_TABLES = """
-drop table runtide.logged_models;
-create table runtide.logged_models (
-    model_id text primary key, run_id text not null, source_run_id text not null, experiment_id text not null, name text not null,
-    model_type text not null, status text not null, status_message text not null, artifact_path text not null, uri text not null,
-    digest text not null, size bigint not null, flavors text[] not null, signature text not null, created_at bigint not null,
-    updated_at bigint not null, deleted boolean not null);
-create table runtide.logged_model_tags (model_id text, key text, value text, primary key (model_id, key));
-create table runtide.logged_model_params (model_id text, key text, value text, primary key (model_id, key));
-create table runtide.logged_model_metrics (
-    model_id text, run_id text, key text, dataset_name text, dataset_digest text, step bigint, timestamp bigint, value float8);
-create table runtide.run_models (run_id text, model_id text, role text, step bigint);
-"""
-"""Tables of the branch that brings logged models, until it is merged."""
-
 RUN = """
 INSERT INTO runtide.runs VALUES
     ($1, $2, $3, '', '', '', '', '', '', '', $4::text, $5, null, '', '', $6, true, $4::text, 0, 0, null, null, '')

@@ -87,7 +87,9 @@ def seen(http: HttpLog, run_id: str) -> dict[str, ArtifactLogged]:
     assert [body.status for body in bodies(events, RunEnded)] == ["FINISHED"]
     (started,) = bodies(events, RunStarted)
     assert started.artifact_uri == f"mlflow-artifacts:/{run_id}/artifacts"
-    return {body.path: body for body in bodies(events, ArtifactLogged)}
+    facts = bodies(events, ArtifactLogged)
+    assert len({body.path for body in facts}) == len(facts), "the gateway does not state what the plugin states"
+    return {body.path: body for body in facts}
 
 
 @pytest.mark.gate

@@ -15,7 +15,17 @@ from runtide_consumers.projection import Batch, TopicPartition
 from runtide_queries import deployments, experiments, logged_models, models, runs
 from runtide_queries.past import Moment, PastPostgres
 from runtide_queries.postgres import Postgres
-from runtide_queries.search import RunSearch, search_runs
+from runtide_queries.search import (
+    ExperimentSearch,
+    ModelVersionSearch,
+    RegisteredModelSearch,
+    RunSearch,
+    search_datasets,
+    search_experiments,
+    search_model_versions,
+    search_registered_models,
+    search_runs,
+)
 from runtide_queries.statements import load
 from runtide_schemas import topics
 from runtide_schemas.errors import NotFound, TransientError
@@ -40,6 +50,11 @@ SEARCHES = (
     RunSearch(filter="metrics.loss > 0", order_by=("metrics.acc DESC",), lifecycle="all"),
     RunSearch(filter="tags.a = 'x'", order_by=("params.b",), lifecycle="all"),
     RunSearch(filter="params.a != 'y' AND status = 'FINISHED'"),
+    RunSearch(
+        filter="NOT (metrics.loss > 0 OR tags.a IS NULL) OR dataset.name LIKE '%'",
+        order_by=("tags.a",),
+        lifecycle="all",
+    ),
     RunSearch(experiment_ids=("1", "2"), page_size=1),
 )
 
@@ -102,6 +117,12 @@ async def everything(postgres: Postgres) -> dict[str, Any]:
         },
         "linked models": lambda: logged_models.get_linked_models(postgres, RUNS),
         **{f"search {search}": lambda search=search: pages(postgres, search) for search in SEARCHES},  # type: ignore[misc]
+        "search experiments": lambda: search_experiments(
+            postgres, ExperimentSearch(filter="NOT tags.a = 'x'", lifecycle="all")
+        ),
+        "search models": lambda: search_registered_models(postgres, RegisteredModelSearch(filter="name != 'q'")),
+        "search versions": lambda: search_model_versions(postgres, ModelVersionSearch(filter="version_number >= 1")),
+        "search datasets": lambda: search_datasets(postgres, ["0", "1", "2"]),
         "experiments": lambda: experiments.list_experiments(postgres, lifecycle_stages=("active", "deleted")),
         "models": lambda: models.list_registered_models(postgres),
         "endpoints": lambda: deployments.list_endpoints(postgres),

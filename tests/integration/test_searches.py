@@ -27,7 +27,7 @@ from runtide_queries.search import (
 from runtide_queries.search.prompts import PROMPT_TAG
 from runtide_queries.search.runs import RunModel
 from runtide_schemas.errors import InvalidRequest
-from tests.integration.search_store import LOGGED_MODEL_TABLES, add, add_run, prepare
+from tests.integration.search_store import add, add_run, prepare
 from tests.postgres import PostgresServer
 
 
@@ -96,7 +96,7 @@ async def logged(postgres: Postgres, size: int = 2, **asked: Any) -> list[str]:
     token = ""
     while True:
         page = await search_logged_models(postgres, LoggedModelSearch(**asked, page_size=size, page_token=token))
-        ids += [one.model_id for one in page.models]
+        ids += [one.info.model_id for one in page.models]
         if not (token := page.next_page_token):
             return ids
 
@@ -226,17 +226,17 @@ async def test_model_versions_are_found_with_what_belongs_to_them(store: Any, po
 
 
 async def logged_models(store: Any) -> None:
-    """Add logged models: of runs, of none, and one that is deleted."""
-    await store.execute(LOGGED_MODEL_TABLES)
+    """Add logged models: of runs, of none, one that is deleted, and one of which only its end was said."""
     await add_run(store, "r1", experiment="1")
     await add_run(store, "r2", experiment="2")
     rows = [
-        ("m-a", "r1", "", 1, False),
-        ("m-b", "r2", "", 2, False),
-        ("m-c", "c" * 32, "1", 3, False),
-        ("m-d", "r1", "", 4, True),
+        ("m-a", "r1", "", 1, False, True),
+        ("m-b", "r2", "", 2, False, True),
+        ("m-c", "c" * 32, "1", 3, False, True),
+        ("m-d", "r1", "", 4, True, True),
+        ("m-e", "r1", "", 5, False, False),
     ]
-    for model_id, run_id, experiment, at, deleted in rows:
+    for model_id, run_id, experiment, at, *state in rows:
         source = run_id if run_id in {"r1", "r2"} else ""
         about = (
             "Agent" if model_id == "m-a" else "",
@@ -250,11 +250,11 @@ async def logged_models(store: Any) -> None:
             "",
             at,
             at + 5,
-            deleted,
+            *state,
         )
-        await add(store, "logged_models", (model_id, run_id, source, experiment, f"model {model_id}", *about))
-    await add(store, "logged_model_tags", ("m-a", "k", "v"))
-    await add(store, "logged_model_params", ("m-a", "p", "1"), ("m-b", "p", "2"))
+        await add(store, "logged_models", (run_id, model_id, source, experiment, f"model {model_id}", *about))
+    await add(store, "logged_model_tags", ("m-a", "k", "v", "r1"), ("m-a", "other", "x", "r2"), ("m-b", "k", "v", "r1"))
+    await add(store, "logged_model_params", ("m-a", "p", "1", "r1"), ("m-b", "p", "2", "r2"), ("m-b", "q", "3", "r1"))
     points = [
         ("m-a", "", "", 1, 0.5),
         ("m-a", "train", "d1", 2, 0.9),
@@ -263,7 +263,7 @@ async def logged_models(store: Any) -> None:
     ]
     for model_id, name, digest, at, value in points:
         await add(store, "logged_model_metrics", (model_id, "r1", "acc", name, digest, 0, at, value))
-    await add(store, "run_models", ("r1", "m-a", "output", 3), ("r1", "m-b", "input", None))
+    await add(store, "run_models", ("r1", "m-a", "output", 3), ("r1", "m-b", "input", 0))
 
 
 async def test_logged_models_are_found_with_what_belongs_to_them(store: Any, postgres: Postgres) -> None:
@@ -294,7 +294,12 @@ async def test_logged_models_are_found_with_what_belongs_to_them(store: Any, pos
     unseen = (LoggedModelOrder(field_name="metrics.acc", dataset=OnDataset(name="train", digest="d2")),)
     assert await logged(postgres, order_by=unseen) == ["m-b", "m-c", "m-a"]
     (one,) = (await search_logged_models(postgres, LoggedModelSearch(filter="tags.k = 'v'"))).models
-    assert (one.experiment_id, one.params, one.tags, one.flavors) == ("1", {"p": "1"}, {"k": "v"}, ("sklearn",))
+    assert (one.info.experiment_id, one.params, one.tags, one.info.flavors) == (
+        "1",
+        {"p": "1"},
+        {"k": "v"},
+        ("sklearn",),
+    )
     assert [(point.dataset_name, point.value) for point in one.metrics] == [("", 0.5), ("train", 0.9)]
 
 
@@ -315,7 +320,7 @@ async def test_runs_bring_their_datasets_and_models(store: Any, postgres: Postgr
         ),
     )  # fmt: skip
     assert by_id["r1"].models == (
-        RunModel(model_id="m-b", role="input", step=None),
+        RunModel(model_id="m-b", role="input", step=0),
         RunModel(model_id="m-a", role="output", step=3),
     )
     assert (by_id["r2"].models, [run.models for run in (await search_runs(postgres, RunSearch())).runs]) == (

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from runtide.kafka import KafkaSettings
-from runtide_queries.artifacts import storage
+from runtide_queries.artifacts import Stored, storage
 from runtide_queries.artifacts.storage import CHECKING_THREADS, MOST_CHECKS, ArtifactStorage, Upload
 from runtide_queries.artifacts.tree import RESERVED
 from runtide_queries.server import stores
 from runtide_queries.server.settings import GatewaySettings
-from runtide_schemas.errors import TransientError
+from runtide_schemas.errors import InvalidRequest, NotFound, TransientError
 
 CONTENT = b"weights"
 WHOLE = Upload("run/weights", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
@@ -89,3 +89,53 @@ async def test_checking_files_holds_nobody_else_up_and_is_bounded(
         go_on.set()
     assert await asyncio.gather(*checks) == [(WHOLE.size, True)] * MOST_CHECKS
     assert await kept.begin(WHOLE, resume=True) == (WHOLE.size, True), "there is room again"
+
+
+async def test_who_asks_again_for_an_upload_in_parts_gets_the_same_answer(kept: ArtifactStorage) -> None:
+    await kept.prepare()
+    upload, urls = await kept.begin_parts("run/large", 2, 60)
+    assert urls == [], "a folder signs no URLs"
+    for number, data in ((2, b"b"), (1, b"a")):
+        async with kept.storing_part(upload, number) as storing:
+            await storing.write(data)
+            await storing.keep()
+    parts = [(1, ""), (2, "")]
+    with pytest.raises(InvalidRequest):
+        await kept.complete_parts(upload, "run/large", parts[:1])
+    both = await asyncio.gather(*(kept.complete_parts(upload, "run/large", parts) for _ in range(2)))
+    again = await kept.complete_parts(upload, "run/large", parts)
+    assert [*both, again] == [Stored(2, hashlib.sha256(b"ab").hexdigest())] * 3
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            await kept.complete_parts(upload, "run/other", parts)
+
+
+@pytest.mark.parametrize(
+    ("root", "uri", "path"),
+    [
+        ("/data/artifacts", "mlflow-artifacts:/1/abc/artifacts", "1/abc/artifacts"),
+        ("/data/artifacts", "mlflow-artifacts:/a%20b", "a b"),
+        ("/data/artifacts", "mlflow-artifacts://elsewhere/1", None),
+        ("/data/artifacts", "mlflow-artifacts:/../x", None),
+        ("/data/artifacts", "file:///data/artifacts/abc/artifacts", "abc/artifacts"),
+        ("file:///data/artifacts/", "/data/artifacts/abc", "abc"),
+        ("/data/artifacts", "file:/data/artifacts", ""),
+        ("/data/artifacts", "file:///data/artifacts/a%20b", "a b"),
+        ("/data/artifacts", "file:///data/artifacts-of-others/abc", None),
+        ("/data/artifacts", "file:///data/artifacts/../secret", None),
+        ("/data/artifacts", "file:///data/artifacts/%2e%2e/secret", None),
+        ("/data/artifacts", "file:///data/artifacts/.runtide-uploads/x", None),
+        ("/data/artifacts", "file:///data", None),
+        ("/data/artifacts", "artifacts/abc", None),
+        ("/data/artifacts", "s3://bucket/abc", None),
+        ("/data/artifacts", "", None),
+        ("memory://root/a", "memory://root/a/run/artifacts", "run/artifacts"),
+        ("memory://root/a", "memory://root/b", None),
+        ("memory://root/a", "file:///root/a", None),
+        ("", "file:///data", None),
+    ],
+)
+def test_what_lies_below_the_root(root: str, uri: str, path: str | None) -> None:
+    storage = ArtifactStorage(root, 1)
+    assert storage.kept_at(uri) == path
+    storage.close()

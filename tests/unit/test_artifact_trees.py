@@ -23,7 +23,8 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "path",
     ["", "/a", "a//b", "a/", ".", "..", "a/../b", "../a", "a\\b", "a\0", "a\nb", "c:/a", "file:a", "a\x7f", "\ud800", "a\ufffd",
-     "x" * 1001, RESERVED, f"{RESERVED}/x"],
+     "x" * 1001, RESERVED, f"{RESERVED}/x", "%2e%2e/a", "a/%2E%2e", "%252e%252e/a", "..%2fa", "..%252f..%252fa", "%2fa", "a%00", "a%5cb",
+     "%252525252e%252e/a"],
 )  # fmt: skip
 def test_paths_that_no_artifact_has(path: str) -> None:
     with pytest.raises(InvalidRequest):
@@ -31,7 +32,7 @@ def test_paths_that_no_artifact_has(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["%2e%2e/a", "a%2fb", "~", "-rf", "a;b", "a#b?c=d", "CON", "ü/日本", ".hidden", f"a/{RESERVED}"]
+    "path", ["100%", "a%2eb", "a%2fb", "~", "-rf", "a;b", "a#b?c=d", "CON", "ü/日本", ".hidden", f"a/{RESERVED}"]
 )
 def test_paths_that_look_odd_are_names_like_others(root: Path, path: str) -> None:
     tree = LocalTree(root)

@@ -250,7 +250,10 @@ def test_any_filter_is_read_or_refused(text: str) -> None:
         return
 
 
-@given(value=some.text(max_size=30), key=some.text(string.ascii_letters + " ;-'$%()", min_size=1, max_size=30))
+@given(
+    value=some.text(some.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30),
+    key=some.text(string.ascii_letters + " ;-'$%()", min_size=1, max_size=30),
+)
 def test_what_users_write_is_bound_and_never_part_of_the_statement(value: str, key: str) -> None:
     marked = f"QQ{value}QQ".replace("'", "''")
     search = RunSearch(

@@ -16,6 +16,7 @@ FILES = (
     "past",
     "search",
     "logged_model_search",
+    "artifacts",
 )
 
 

@@ -121,28 +121,29 @@ class RemotePlace:
         """See ``Place``. fsspec keeps its connections."""
 
 
-def place_of(root: str, gateway: str = "") -> Place:
+def place_of(root: str, gateway: str = "", *, stated: bool = True) -> Place:
     """Return the place of a root or of anything below it.
 
     Args:
         root: a URI.
         gateway: base URL of the gateway that keeps ``mlflow-artifacts:``; "" when none is known.
+        stated: the caller states in the log what it stores; else a gateway does.
     """
-    return _PLACES.get(urlsplit(root).scheme, _remote_place)(gateway)
+    return _PLACES.get(urlsplit(root).scheme, _remote_place)(gateway, stated)
 
 
-def _remote_place(_gateway: str) -> Place:
+def _remote_place(_gateway: str, _stated: bool) -> Place:
     return RemotePlace()
 
 
-def _gateway_place(gateway: str) -> Place:
+def _gateway_place(gateway: str, stated: bool) -> Place:
     from runtide.gateway.files import GatewayPlace  # imported late: others do without
 
-    return GatewayPlace(gateway)
+    return GatewayPlace(gateway, stated=stated)
 
 
-_PLACES: Mapping[str, Callable[[str], Place]] = {
-    "file": lambda _: LocalPlace(),
+_PLACES: Mapping[str, Callable[[str, bool], Place]] = {
+    "file": lambda *_: LocalPlace(),
     "mlflow-artifacts": _gateway_place,
 }
 

@@ -38,16 +38,24 @@ class StoredFile:
 class ArtifactStore:
     """Stores files below one root URI, e.g. ``file:///data/artifacts/<run id>/artifacts`` or ``s3://bucket/...``."""
 
-    def __init__(self, root: str, stored: "dict[str, StoredFile] | None" = None, gateway: str = "") -> None:
+    def __init__(
+        self,
+        root: str,
+        stored: "dict[str, StoredFile] | None" = None,
+        gateway: str = "",
+        *,
+        stated: bool = True,
+    ) -> None:
         """Use the store at a URI.
 
         Args:
             root: the URI.
             stored: remembers what was stored, by URI, so that an upload that broke off can be resumed.
             gateway: base URL of the gateway that keeps what lies at ``mlflow-artifacts:``.
+            stated: the caller states in the log what it stores; else a gateway does.
         """
         self.root = root.rstrip("/")
-        self._place = place_of(self.root, gateway)
+        self._place = place_of(self.root, gateway, stated=stated)
         self._stored = {} if stored is None else stored
 
     def uri(self, path: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import http.client
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -27,14 +27,20 @@ _READ_BYTES_PER_S = 20_000_000
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 _UPLOADS = "/api/runtide/v1/artifact-uploads"
 _JSON = {"Content-Type": "application/json"}
+STATED_HEADER = "Runtide-Artifact-Fact"
+"""Says, with the value ``client``, that whoever sends a file states its ``ArtifactLogged`` too, so that the gateway does not."""
 
 
 class GatewayPlace:
     """See ``artifacts.places.Place``. What is sent carries its SHA-256, so that nothing else can be stored."""
 
-    def __init__(self, gateway: str) -> None:
-        """``gateway``: base URL; the environment has the token. "" makes every call say that none is known."""
+    def __init__(self, gateway: str, *, stated: bool = True) -> None:
+        """``gateway``: base URL; the environment has the token. "" makes every call say that none is known.
+
+        ``stated``: the caller states in the log what it stores; else the gateway does.
+        """
         self._gateway = gateway
+        self._stated = {STATED_HEADER: "client"} if stated else {}
         self._asking: Asking | None = None
 
     def write(self, data: IO[bytes], uri: str, advance: Advance, *, resume: bool) -> tuple[int, str]:
@@ -46,7 +52,7 @@ class GatewayPlace:
             self._put(_target(uri), body, size, sha256)
             advance(size)
         else:
-            _PartedUpload(self._ask, proxied_path(uri), size, sha256).send(body, advance, resume=resume)
+            _PartedUpload(self._ask, proxied_path(uri), size, sha256, self._stated).send(body, advance, resume=resume)
         return size, sha256
 
     def read(self, uri: str) -> bytes:
@@ -64,7 +70,11 @@ class GatewayPlace:
             self._asking.close()
 
     def _put(self, target: str, body: "_Body", size: int, sha256: str) -> None:
-        headers = {"Content-Type": "application/octet-stream", "Content-Digest": _content_digest(sha256)}
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Digest": _content_digest(sha256),
+            **self._stated,
+        }
         self._ask.json(Question("PUT", target, headers, lambda: body.span(0, size), size))
 
     def _get(self, target: str, answered: Callable[[http.client.HTTPResponse], Any]) -> Any:
@@ -100,8 +110,9 @@ class GatewayPlace:
 class _PartedUpload:
     """A large file on its way. The gateway knows it by path, size and checksum, so nothing has to be remembered here."""
 
-    def __init__(self, asking: Asking, path: str, size: int, sha256: str) -> None:
+    def __init__(self, asking: Asking, path: str, size: int, sha256: str, stated: Mapping[str, str]) -> None:
         self._asking = asking
+        self._headers = {**_JSON, **stated}
         self._wanted = {"path": path, "size": size, "sha256": sha256}
         self._size, self._told = size, 0
         self._id = ""
@@ -156,7 +167,7 @@ class _PartedUpload:
 
     def _question(self, method: str, place: str, *, seconds: float, **more: object) -> Question:
         body = json.dumps({**self._wanted, **more}).encode()
-        return Question(method, _UPLOADS + place, _JSON, lambda: [body], len(body), seconds)
+        return Question(method, _UPLOADS + place, self._headers, lambda: [body], len(body), seconds)
 
     @property
     def _checking_s(self) -> float:

@@ -139,7 +139,7 @@ def _watch(repository: Any, owner: Owner, place: str, run_id: str, root: str) ->
                 owner.model_stored(place, Path(local_dir))
         return result
 
-    repository.log_artifact, repository.log_artifacts = log_artifact, log_artifacts
+    repository.log_artifact, repository.log_artifacts, repository.stated = log_artifact, log_artifacts, True
 
 
 @contextmanager

@@ -38,6 +38,8 @@ class GatewayArtifactRepository(ArtifactRepository):
         """Use what the gateway at a URL keeps; "" makes every call say that none is known."""
         super().__init__(artifact_uri, tracking_uri, registry_uri)
         self._gateway = gateway
+        self.stated = False
+        """Whether somebody here states in the log what is stored; else the gateway does, where it is a run's."""
 
     @in_mlflows_terms
     def log_artifact(self, local_file: Any, artifact_path: str | None = None) -> None:
@@ -77,7 +79,7 @@ class GatewayArtifactRepository(ArtifactRepository):
         return posixpath.join(proxied_path(self.artifact_uri), check_artifact_path(path) if path else "").rstrip("/")
 
     def _store(self) -> ArtifactStore:
-        return ArtifactStore(self.artifact_uri, gateway=self._gateway)
+        return ArtifactStore(self.artifact_uri, gateway=self._gateway, stated=self.stated)
 
     @contextmanager
     def _conversation(self) -> Iterator[Asking]:

@@ -3,6 +3,7 @@
 Start reading at ``tree.py``: what a root can do. ``local_tree.py`` and ``object_tree.py`` are the two kinds of it.
 """
 
+from runtide_queries.artifacts.multipart import Stored
 from runtide_queries.artifacts.storage import ArtifactStorage, OpenArtifact, Storing, Upload
 
-__all__ = ["ArtifactStorage", "OpenArtifact", "Storing", "Upload"]
+__all__ = ["ArtifactStorage", "OpenArtifact", "Stored", "Storing", "Upload"]

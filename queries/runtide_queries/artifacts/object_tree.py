@@ -2,14 +2,19 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from runtide_queries.artifacts.direct import DirectS3, download_url
 from runtide_queries.artifacts.tree import CHUNK_BYTES, RESERVED, Entry, not_received, wrong_checksum
 from runtide_schemas.errors import FatalError, NotFound, RuntideError, TransientError
 
 BLOCK_BYTES = 16 * CHUNK_BYTES
 """What one part of an object may take in memory. S3 takes 10,000 parts: objects of 160 GB."""
+
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+"""Schemes that need a package of their own, and the extra that brings it."""
 
 
 class ObjectTree:
@@ -26,8 +31,11 @@ class ObjectTree:
         try:
             self._files, base = fsspec.core.url_to_fs(uri)
         except (ImportError, ValueError) as error:
-            raise FatalError(f"cannot keep artifacts at {uri}: {error}") from error
+            raise FatalError(f"cannot keep artifacts at {uri}: {error}{_what_to_install(uri)}") from error
         self._base = base.rstrip("/")
+        protocol = self._files.protocol
+        self._protocol: str = protocol if isinstance(protocol, str) else protocol[0]
+        self._direct = DirectS3(self._files) if self._protocol == "s3" else None
 
     def prepare(self) -> None:
         """See ``tree.Tree``. There are no folders to make; parts that nobody goes on with are a lifecycle rule's business."""
@@ -88,6 +96,34 @@ class ObjectTree:
     def abandon(self, upload: str) -> None:
         """See ``tree.Tree``."""
         self._remove(f"{self._key(RESERVED)}/{upload}", upload)
+
+    def begin_direct(self, path: str, count: int, seconds: int) -> tuple[str, list[str]] | None:
+        """Begin an upload whose parts clients send to the store; return its id and their URLs, None where none can be signed."""
+        with _translated(path):
+            return None if self._direct is None else self._direct.begin(self._key(path), count, seconds)
+
+    def complete_direct(self, path: str, upload: str, parts: Sequence[tuple[int, str]]) -> None:
+        """Make a file of the parts that the store was sent. A file that the store made of them already is one.
+
+        Raises:
+            NotFound: the store has no such upload.
+            InvalidRequest: it does not take these parts.
+        """
+        if self._direct is None:
+            raise NotFound(f"there is no upload {upload[:100]!r}; begin it again")
+        with _translated(path):
+            self._direct.complete(self._key(path), upload, parts)
+
+    def abort_direct(self, path: str, upload: str) -> None:
+        """Forget an upload whose parts the store was sent; raises NotFound."""
+        if self._direct is None:
+            raise NotFound(f"there is no upload {upload[:100]!r}")
+        with _translated(path):
+            self._direct.abort(self._key(path), upload)
+
+    def download_url(self, path: str, seconds: int) -> str | None:
+        """Return a URL by which a file can be read from the store for some seconds; None where none can be signed."""
+        return download_url(self._files, self._protocol, self._key(path), seconds)
 
     def _copy(self, key: str, length: int, writing: "ObjectWriting", digest: Any) -> None:
         part = ObjectReading(self._files, key, key)
@@ -193,6 +229,12 @@ def _translated(path: str) -> Iterator[None]:
         raise NotFound(f"No such artifact: {path!r}") from error
     except Exception as error:
         raise TransientError(f"the artifact store fails at {path!r}: {error}") from error
+
+
+def _what_to_install(uri: str) -> str:
+    """Return which extra of ours brings what a URI needs; "" when it is none's."""
+    extra = _EXTRAS.get(uri.partition(":")[0])
+    return f". Install it with: pip install 'runtide[{extra}]'" if extra else ""
 
 
 def _etag(about: dict[str, Any]) -> str:

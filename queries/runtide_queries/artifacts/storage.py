@@ -4,16 +4,20 @@ import asyncio
 import hashlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
-from runtide.artifacts.uris import local_path
+from runtide.artifacts.uris import is_proxied, local_path, proxied_path
 from runtide.connection import PROXIED_ARTIFACTS, as_uri
+from runtide_queries.artifacts import multipart
 from runtide_queries.artifacts.local_tree import LocalTree
+from runtide_queries.artifacts.multipart import Stored
 from runtide_queries.artifacts.object_tree import ObjectTree
 from runtide_queries.artifacts.tree import CHUNK_BYTES, Entry, Reading, Tree, Writing, check_path, wrong_checksum
 from runtide_schemas.errors import FatalError, InvalidRequest, NotFound, RuntideError, TransientError
@@ -21,6 +25,10 @@ from runtide_schemas.errors import FatalError, InvalidRequest, NotFound, Runtide
 _THREADS = 16
 CHECKING_THREADS, MOST_CHECKS = 4, 32
 """Large files that are read whole at the same time, to be checked; how many may be checked or wait for it."""
+_DIRECT = "store:"
+"""How ids of uploads begin whose parts go to the store itself."""
+_REMEMBERED = 1_000
+"""Uploads put together whose outcome is remembered, for clients who did not hear it and ask again."""
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -62,10 +70,12 @@ class ArtifactStorage:
             FatalError: nothing can be kept there.
         """
         self._tree = _tree(root) if root else None
+        self._uri = _normal(as_uri(root)) if root else ""
         self.most_bytes = most_bytes
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="artifacts")
         self._checkers = ThreadPoolExecutor(CHECKING_THREADS, thread_name_prefix="artifact-checks")
         self._checks = 0
+        self._completions: OrderedDict[tuple[str, str], asyncio.Task[Stored]] = OrderedDict()
 
     async def prepare(self) -> None:
         """Make the root; a root that is away is said, and asked for again by each call."""
@@ -89,6 +99,23 @@ class ArtifactStorage:
         """End the threads once they have done what they are at."""
         self._threads.shutdown(wait=False)
         self._checkers.shutdown(wait=False, cancel_futures=True)
+
+    def kept_at(self, uri: str) -> str | None:
+        """Return the path below the root that a URI means, "" for the root itself; None of what lies elsewhere."""
+        if is_proxied(uri):
+            try:
+                return proxied_path(uri)
+            except InvalidRequest:
+                return None
+        given = _normal(uri)
+        if not self._uri or given == self._uri:
+            return "" if self._uri else None
+        if not given.startswith(f"{self._uri}/"):
+            return None
+        try:
+            return check_path(unquote(given[len(self._uri) + 1 :]))
+        except InvalidRequest:
+            return None
 
     async def entries(self, path: str) -> list[Entry]:
         """Return what a folder ("" is the root) holds, by name."""
@@ -151,6 +178,67 @@ class ArtifactStorage:
     async def abandon(self, upload_id: str) -> None:
         """Forget an upload."""
         await self._call(self._root().abandon, upload_id)
+
+    async def begin_parts(self, path: str, count: int, seconds: int) -> tuple[str, list[str]]:
+        """Begin an upload whose parts come in any order.
+
+        Returns:
+            Its id, and where the store can sign them a URL for each part to be sent to, good for some seconds. Without, each
+            part is to be stored by ``storing_part``.
+        """
+        tree, count = self._root(), multipart.check_count(count)
+        if isinstance(tree, ObjectTree) and (
+            begun := await self._call(tree.begin_direct, check_path(path), count, seconds)
+        ):
+            return _DIRECT + begun[0], begun[1]
+        return multipart.new_upload(check_path(path), count), []
+
+    @asynccontextmanager
+    async def storing_part(self, upload_id: str, number: int) -> AsyncIterator["Storing"]:
+        """Store a part in a block, in place of an earlier attempt at it."""
+        storing = Storing(await self._call(self._root().create, multipart.part_path(upload_id, number)), self._threads)
+        try:
+            yield storing
+        finally:
+            await storing.end()
+
+    async def complete_parts(self, upload_id: str, path: str, parts: Sequence[tuple[int, str]]) -> Stored:
+        """Store an upload whose parts are all here, given by number and tag; return what was stored.
+
+        Who asks again, while it goes on or afterwards, gets the same answer.
+        """
+        asked = upload_id, check_path(path)
+        if (completing := self._completions.get(asked)) is None:
+            completing = asyncio.create_task(self._complete_parts(upload_id, path, parts), name="complete upload")
+            self._completions[asked] = completing
+            completing.add_done_callback(lambda task: self._completed(asked, task))
+        return await asyncio.shield(completing)
+
+    async def abort_parts(self, upload_id: str, path: str) -> None:
+        """Forget an upload whose parts came, or not."""
+        tree = self._root()
+        if upload_id.startswith(_DIRECT) and isinstance(tree, ObjectTree):
+            await self._call(tree.abort_direct, check_path(path), upload_id.removeprefix(_DIRECT))
+        else:
+            await self._call(multipart.abort, tree, upload_id, check_path(path))
+
+    async def download_url(self, path: str, seconds: int) -> str | None:
+        """Return a URL by which the store itself hands a file out for some seconds; None where it cannot."""
+        tree = self._root()
+        return await self._call(tree.download_url, check_path(path), seconds) if isinstance(tree, ObjectTree) else None
+
+    async def _complete_parts(self, upload_id: str, path: str, parts: Sequence[tuple[int, str]]) -> Stored:
+        tree = self._root()
+        if not (upload_id.startswith(_DIRECT) and isinstance(tree, ObjectTree)):
+            return await self._check(multipart.put_together, tree, upload_id, path, parts, self.most_bytes)
+        await self._call(tree.complete_direct, path, upload_id.removeprefix(_DIRECT), parts)
+        return await self._check(multipart.digest_of, tree, path)
+
+    def _completed(self, asked: tuple[str, str], task: "asyncio.Task[Stored]") -> None:
+        if task.cancelled() or task.exception() is not None:
+            self._completions.pop(asked, None)
+        while len(self._completions) > _REMEMBERED:
+            self._completions.popitem(last=False)
 
     async def _has(self, upload: Upload) -> bool:
         """Say whether a file with this content is stored at this path; reads all of it if its size is right."""
@@ -287,6 +375,14 @@ def _has(tree: Tree, upload: Upload) -> bool:
         return digest.hexdigest() == upload.sha256
     finally:
         found.close()
+
+
+def _normal(uri: str) -> str:
+    """Return a URI as it is compared with others: one spelling of files here, "" of what is none."""
+    if "://" not in uri and not uri.startswith(("/", "file:/")):
+        return ""
+    local = local_path(as_uri(uri))
+    return as_uri(uri) if local is None else local.as_uri()
 
 
 def _tree(root: str) -> Tree:

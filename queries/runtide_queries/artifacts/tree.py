@@ -1,7 +1,9 @@
 """What a root of artifacts can do, whatever it lies on. Everything here blocks: ``storage.py`` calls it from threads."""
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import unquote
 
 from runtide.artifacts.paths import check_artifact_path
 from runtide_schemas.errors import InvalidRequest
@@ -9,6 +11,7 @@ from runtide_schemas.errors import InvalidRequest
 RESERVED = ".runtide-uploads"
 """The folder below the root that holds what is not whole yet. No client sees it or names it."""
 CHUNK_BYTES = 1024 * 1024
+_LEADS_OUT = re.compile(r"(?:\A|/)\.{1,2}(?:/|\Z)|\A/|[\x00-\x1f\x7f\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,13 @@ def check_path(path: str) -> str:
         raise InvalidRequest(f"Artifact path {path!r} is reserved: {RESERVED} holds uploads that are not complete")
     if "\ufffd" in path:
         raise InvalidRequest(f"Artifact path {path!r} is not valid UTF-8")
+    decoded = path
+    while (further := unquote(decoded)) != decoded:
+        decoded = further
+        if _LEADS_OUT.search(decoded):
+            raise InvalidRequest(
+                f"Invalid path: {path!r} would lead elsewhere if a client or store decoded it once more; rename the file"
+            )
     return path
 
 

@@ -5,7 +5,6 @@ of it), then one module an entity: the question and its answer. ``prompts.py``: 
 from runtide_queries.search.datasets import DatasetSummary, search_datasets
 from runtide_queries.search.experiments import ExperimentPage, ExperimentSearch, FoundExperiment, search_experiments
 from runtide_queries.search.logged_models import (
-    FoundLoggedModel,
     LoggedModelOrder,
     LoggedModelPage,
     LoggedModelSearch,
@@ -31,7 +30,6 @@ __all__ = [
     "ExperimentPage",
     "ExperimentSearch",
     "FoundExperiment",
-    "FoundLoggedModel",
     "FoundModelVersion",
     "FoundRegisteredModel",
     "FoundRun",

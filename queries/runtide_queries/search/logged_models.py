@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runtide_queries.logged_models import LoggedModelDetail, LoggedModelInfo, ModelMetric
 from runtide_queries.search.compile import Query
 from runtide_queries.search.fields import Keyed
 from runtide_queries.search.grammar import Expression, Field, Order, clauses_of, parse_filter
@@ -20,22 +21,8 @@ NO_MODELS: Mapping[str, str] = {"models": "LEFT JOIN LATERAL (SELECT null::text[
 MODELS_OF_RUNS: Mapping[str, str] = {"models": load("logged_model_search")["models_of_runs"].text}
 """What it asks when they are wanted."""
 
-_COLUMNS = (
-    "model_id",
-    "run_id",
-    "source_run_id",
-    "name",
-    "model_type",
-    "status",
-    "status_message",
-    "artifact_path",
-    "uri",
-    "digest",
-    "size",
-    "signature",
-    "created_at",
-    "updated_at",
-)
+_COLUMNS = tuple(LoggedModelInfo.__dataclass_fields__)
+_METRIC = ("run_id", "key", "dataset_name", "dataset_digest", "step", "timestamp", "value")
 _METRICS = LOGGED_MODELS.sources["metric"]
 _NEWEST_FIRST = Order(Field("", "creation_timestamp"), ascending=False)
 _BY_ID = Order(Field("", "model_id"), ascending=True)
@@ -80,53 +67,15 @@ class LoggedModelSearch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedModelMetric:
-    """A point of a metric of a model, with the run and, when known, the dataset that it was taken on."""
-
-    run_id: str
-    key: str
-    dataset_name: str
-    dataset_digest: str
-    step: int
-    timestamp: int
-    value: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundLoggedModel:
-    """A logged model as MLflow knows it; ``source_run_id`` is empty when it was logged outside any run."""
-
-    model_id: str
-    run_id: str
-    source_run_id: str
-    experiment_id: str
-    name: str
-    model_type: str
-    status: str
-    status_message: str
-    artifact_path: str
-    uri: str
-    digest: str
-    size: int
-    flavors: tuple[str, ...]
-    signature: str
-    created_at: int
-    updated_at: int
-    tags: Mapping[str, str]
-    params: Mapping[str, str]
-    metrics: tuple[LoggedModelMetric, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedModelPage:
     """Logged models in the order asked for; ``next_page_token`` is empty on the last page."""
 
-    models: tuple[FoundLoggedModel, ...]
+    models: tuple[LoggedModelDetail, ...]
     next_page_token: str
 
 
 async def search_logged_models(ask: Ask, search: LoggedModelSearch) -> LoggedModelPage:
-    """Return a page of logged models that are not deleted.
+    """Return a page of logged models that are announced and not deleted.
 
     Raises:
         InvalidRequest: the filter, an order, a dataset, the page size or token is wrong; the message says which part.
@@ -142,7 +91,7 @@ def compile_search(search: LoggedModelSearch) -> Query:
     """Return the statement's parts for a search."""
     query = Query(LOGGED_MODELS)
     query.joins.append("LEFT JOIN runs r ON l.experiment_id = '' AND r.run_id = l.run_id")
-    query.conditions.append("NOT l.deleted")
+    query.conditions.append("l.announced AND NOT l.deleted")
     if search.experiment_ids:
         wanted = query.bind(list(search.experiment_ids), "text[]")
         query.conditions.append(f"(l.experiment_id = ANY ({wanted}) OR r.experiment_id = ANY ({wanted}))")
@@ -197,15 +146,14 @@ def _order(term: LoggedModelOrder) -> Order:
     raise InvalidRequest(f"A dataset goes with `metrics.<key>` in the `order_by` clause, not with {entity[:100]}")
 
 
-def _model(row: Any) -> FoundLoggedModel:
-    metrics = (
-        dict(zip(LoggedModelMetric.__dataclass_fields__, values, strict=True)) for values in row["metric_rows"] or ()
-    )
-    return FoundLoggedModel(
-        **{name: row[name] for name in _COLUMNS},
-        experiment_id=row["experiment_id"] or row["run_experiment_id"] or "",
-        flavors=tuple(row["flavors"] or ()),
+def _model(row: Any) -> LoggedModelDetail:
+    about = {name: row[name] for name in _COLUMNS}
+    about["experiment_id"] = row["experiment_id"] or row["run_experiment_id"] or ""
+    about["flavors"] = tuple(row["flavors"] or ())
+    metrics = (ModelMetric(**dict(zip(_METRIC, values, strict=True))) for values in row["metric_rows"] or ())
+    return LoggedModelDetail(
+        info=LoggedModelInfo(**about),
         tags=dict(zip(row["tag_keys"] or (), row["tag_values"] or (), strict=True)),
         params=dict(zip(row["param_keys"] or (), row["param_values"] or (), strict=True)),
-        metrics=tuple(LoggedModelMetric(**values) for values in metrics),
+        metrics=tuple(metrics),
     )

@@ -124,6 +124,8 @@ _LOGGED_ATTRIBUTES = {
     "last_updated_timestamp": _LOGGED_UPDATED,
     "last_updated_time": _LOGGED_UPDATED,
 }
+_OF_ITS_RUN = "v.model_id = l.model_id AND v.run_id = l.run_id"
+"""What another run says of a model of the same id is of another model."""
 LOGGED_MODELS = Vocabulary(
     prefixes=_named(attribute=("attributes",), metric=("metrics",), parameter=("params",), tag=("tags",)),
     attributes=_LOGGED_ATTRIBUTES,
@@ -136,8 +138,8 @@ LOGGED_MODELS = Vocabulary(
             NUMERIC,
             latest='v.timestamp DESC, v.step DESC, v.run_id COLLATE "C"',
         ),
-        "parameter": Keyed("logged_model_params", "v.model_id = l.model_id", "value", "text", TEXT_OR_LIST),
-        "tag": Keyed("logged_model_tags", "v.model_id = l.model_id", "value", "text", TEXT_OR_LIST),
+        "parameter": Keyed("logged_model_params", _OF_ITS_RUN, "value", "text", TEXT_OR_LIST),
+        "tag": Keyed("logged_model_tags", _OF_ITS_RUN, "value", "text", TEXT_OR_LIST),
     },
     order_attributes=_LOGGED_ATTRIBUTES,
     order_sources=("metric",),

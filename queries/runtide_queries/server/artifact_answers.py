@@ -32,7 +32,7 @@ def content_type(path: str) -> str:
 
 
 def artifact_answer(request: Request, path: str, artifact: OpenArtifact) -> Response:
-    """Return the answer to a GET, which closes the artifact when it is sent."""
+    """Return the answer to a GET or HEAD, which closes the artifact when it is sent."""
     etag = f'"{artifact.etag}"'
     headers = {**_headers(path), "ETag": etag}
     if etag in (tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")):
@@ -50,6 +50,9 @@ def artifact_answer(request: Request, path: str, artifact: OpenArtifact) -> Resp
     headers["Content-Length"] = str(end - first)
     if span:
         headers["Content-Range"] = f"bytes {first}-{end - 1}/{artifact.size}"
+    if request.method == "HEAD":
+        artifact.close()
+        return Response(status_code=206 if span else 200, headers=headers, media_type=content_type(path))
     return StreamingResponse(_bytes(artifact, first, end), 206 if span else 200, headers, content_type(path))
 
 

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from runtide_queries.server.signed_urls import is_signed
 from runtide_schemas.errors import FatalError
 
 _POLICY = "x-runtide-policy"
@@ -30,6 +31,8 @@ class Policy(StrEnum):
     """The gateway's token or the log token, when one is set: what a training job does."""
     OPERATE = "operate"
     """The gateway's token, when one is set: it changes what others will read."""
+    SIGNED = "signed"
+    """A URL that the gateway signed for this very method and path a while ago, for who showed a token then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,11 @@ def _require_token_or_log_token(request: Request) -> None:
     _require_one_of(request, settings.token_sha256, settings.log_token_sha256)
 
 
+def _require_signature(request: Request) -> None:
+    if not is_signed(request):
+        raise Unauthenticated
+
+
 def _require_one_of(request: Request, *digests: str) -> None:
     if not _shows_one_of(request, *digests):
         raise Unauthenticated
@@ -80,6 +88,7 @@ CHECKS: dict[Policy, Callable[[Request], None]] = {
     Policy.READ: _require_token,
     Policy.LOG: _require_token_or_log_token,
     Policy.OPERATE: _require_token,
+    Policy.SIGNED: _require_signature,
 }
 
 

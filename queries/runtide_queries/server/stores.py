@@ -24,6 +24,7 @@ from runtide_queries.projections import OtherProjections
 from runtide_queries.quarantine import Quarantines, quarantines
 from runtide_queries.run_states import get_run_state
 from runtide_queries.sandbox import Limits, Sandbox
+from runtide_queries.server.artifact_facts import ArtifactFacts
 from runtide_queries.server.settings import GatewaySettings
 
 CLEAR_EVERY_S = 3600.0
@@ -41,6 +42,7 @@ class Stores:
     intake: Intake
     decisions: Decisions
     artifacts: ArtifactStorage
+    artifact_facts: ArtifactFacts
     operators: Operators
     schemas: SchemaRegistry
     others: OtherProjections
@@ -115,6 +117,7 @@ async def open_stores(
             intake=intake,
             decisions=decisions,
             artifacts=artifacts,
+            artifact_facts=ArtifactFacts(artifacts, postgres, recent, fresh, commands),
             operators=operators,
             schemas=registry_for(kafka.schema_registry),
             others=others,

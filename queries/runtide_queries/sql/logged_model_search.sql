@@ -14,12 +14,12 @@ FROM page
 LEFT JOIN LATERAL (
     SELECT array_agg(key ORDER BY key) AS tag_keys, array_agg(value ORDER BY key) AS tag_values
     FROM logged_model_tags
-    WHERE logged_model_tags.model_id = page.model_id
+    WHERE logged_model_tags.model_id = page.model_id AND logged_model_tags.run_id = page.run_id
 ) t ON true
 LEFT JOIN LATERAL (
     SELECT array_agg(key ORDER BY key) AS param_keys, array_agg(value ORDER BY key) AS param_values
     FROM logged_model_params
-    WHERE logged_model_params.model_id = page.model_id
+    WHERE logged_model_params.model_id = page.model_id AND logged_model_params.run_id = page.run_id
 ) p ON true
 LEFT JOIN LATERAL (
     SELECT array_agg((run_id, key, dataset_name, dataset_digest, step, timestamp, value)

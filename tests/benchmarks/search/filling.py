@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-_RUNS = "generate_series(1, {runs}) AS r (number)"
+# In the order of the ids, so that the tables' keys grow at their end.
+_RUNS = "(SELECT number FROM generate_series(1, {runs}) AS g (number) ORDER BY md5(number::text)) AS r"
 _KEYS = "generate_series(0, 19) AS k (number)"
 _ID = "md5(r.number::text)"
 _VALUE = "(hashint8(r.number * 20 + k.number)::bigint + 2147483648) / 4294967296.0"

@@ -23,7 +23,8 @@ def main() -> None:
         )
         took = time.perf_counter() - begun
         ids = [run.info.run_id for run in page]
-        print("TOLD" + json.dumps({"took": took, "ids": ids, "token": page.token or ""}), flush=True)
+        token = page.token.decode() if isinstance(page.token, bytes) else page.token or ""
+        print("TOLD" + json.dumps({"took": took, "ids": ids, "token": token}), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ other module is an area with its table of routes. What the API is: mlflow.org, `
 """
 
 from runtide_queries.server.mlflow import (
+    artifacts,
     experiments,
     inputs,
     logged_models,
@@ -17,6 +18,8 @@ from runtide_queries.server.mlflow import (
     runs,
     searches,
     server_info,
+    transfers,
+    unsupported,
     webhooks,
 )
 
@@ -32,5 +35,8 @@ ROUTES = (
     *registered_models.ROUTES,
     *model_versions.ROUTES,
     *webhooks.ROUTES,
+    *artifacts.ROUTES,
+    *transfers.ROUTES,
     *server_info.ROUTES,
+    *unsupported.ROUTES,
 )

@@ -221,20 +221,32 @@ def missing(name: str) -> InvalidRequest:
 
 
 def call_routes(
-    method: str, path: str, handler: Handler, policy: Policy, summary: str, version: str = "2.0"
+    method: str,
+    path: str,
+    handler: Handler,
+    policy: Policy,
+    summary: str,
+    version: str = "2.0",
+    service: str = "mlflow",
 ) -> Iterator[Route]:
     """Yield a call's route and its twin, under which MLflow's own pages find it."""
+    for api in ("api", "ajax-api"):
+        place = f"/{api}/{version}/{service}/{path}"
+        yield Route(method, place, answering(handler), policy, summary, MOST_BODY_BYTES)
+
+
+def answering(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """Return what answers a route's requests as a handler says."""
 
     async def answer(request: Request) -> Response:
         try:
-            call = QueryFields(request) if method == "GET" else Call(await _body(request), request)
+            call = QueryFields(request) if request.method == "GET" else Call(await _body(request), request)
         except ClientDisconnect:
             return refusal("BAD_REQUEST", "the body broke off")
         found = await handler(call)
         return found if isinstance(found, Response) else Json(found)
 
-    for api in ("api", "ajax-api"):
-        yield Route(method, f"/{api}/{version}/mlflow/{path}", answer, policy, summary, MOST_BODY_BYTES)
+    return answer
 
 
 async def _body(request: Request) -> Mapping[str, Any]:

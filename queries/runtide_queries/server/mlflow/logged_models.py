@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
-from runtide.connection import PROXIED_ARTIFACTS
 from runtide.tracking.names import new_run_name
-from runtide_queries.artifacts.tree import check_path
 from runtide_queries.logged_models import (
     LoggedModelDetail,
     LoggedModelInfo,
@@ -15,7 +12,7 @@ from runtide_queries.logged_models import (
     get_run_of_logged_model,
 )
 from runtide_queries.server.mlflow.calls import Call, call_routes, missing
-from runtide_queries.server.mlflow.entities import given, location_of, logged_model
+from runtide_queries.server.mlflow.entities import location_of, logged_model
 from runtide_queries.server.mlflow.experiments import experiment_id, known
 from runtide_queries.server.mlflow.runs import active
 from runtide_queries.server.mlflow.validation import check_run_id
@@ -138,25 +135,6 @@ async def log_params(call: Call) -> Any:
     return {}
 
 
-async def list_artifacts(call: Call) -> Any:
-    """List a folder of a model's files, which this gateway keeps."""
-    folder = call.text("artifact_directory_path").rstrip("/")
-    found = await _found(call)
-    parts = urlsplit(found.info.uri)
-    if parts.scheme != urlsplit(PROXIED_ARTIFACTS).scheme:
-        raise InvalidRequest(
-            f"The files of model {found.info.model_id} are at {found.info.uri}, not in this gateway's store of artifacts: list "
-            "them there"
-        )
-    root = parts.path.strip("/")
-    entries = await call.stores.artifacts.entries(f"{root}/{check_path(folder)}" if folder else root)
-    files = [
-        given(path=f"{folder}/{one.name}" if folder else one.name, is_dir=one.size is None, file_size=one.size)
-        for one in entries
-    ]
-    return given(root_uri=found.info.uri, files=files)
-
-
 async def log_outputs(call: Call) -> Any:
     """Log that a run made models."""
     run_id = check_run_id(call.run_id())
@@ -260,6 +238,5 @@ ROUTES = (
     *call_routes("PATCH", f"{_ONE}/tags", set_tags, Policy.LOG, "Tag a logged model"),
     *call_routes("DELETE", f"{_ONE}/tags/{{key:path}}", delete_tag, Policy.LOG, "Delete a logged model's tag"),
     *call_routes("POST", f"{_ONE}/params", log_params, Policy.LOG, "Log params of a logged model"),
-    *call_routes("GET", f"{_ONE}/artifacts/directories", list_artifacts, Policy.LOG, "List a logged model's files"),
     *call_routes("POST", "runs/outputs", log_outputs, Policy.LOG, "Log the models that a run made"),
 )

@@ -1,13 +1,11 @@
 """MLflow's searches: each waits for what was written before it, and is one statement of ``search/``."""
 
-from dataclasses import fields
 from typing import Any, Literal
 
 from runtide_queries.experiments import deleted_experiments
-from runtide_queries.logged_models import LinkedModels, LoggedModelDetail, LoggedModelInfo, ModelMetric, ModelOutput
+from runtide_queries.logged_models import LinkedModels, ModelOutput
 from runtide_queries.search import (
     ExperimentSearch,
-    FoundLoggedModel,
     FoundRun,
     LoggedModelOrder,
     LoggedModelSearch,
@@ -91,7 +89,7 @@ async def logged_models(call: Call) -> Any:
     await call.stores.fresh.everything()
     page = await search_logged_models(call.stores.postgres, search)
     return given(
-        models=[entities.logged_model(_detail(found)) for found in page.models],
+        models=[entities.logged_model(found) for found in page.models],
         next_page_token=page.next_page_token or None,
     )
 
@@ -140,16 +138,6 @@ def _order(term: Fields) -> LoggedModelOrder:
         field_name=term.text("field_name"),
         ascending=term.flag("ascending", default=True),
         dataset=_dataset(term) if term.text("dataset_name") else None,
-    )
-
-
-def _detail(found: FoundLoggedModel) -> LoggedModelDetail:
-    info = {one.name: getattr(found, one.name) for one in fields(LoggedModelInfo) if one.name != "deleted"}
-    metrics = (
-        ModelMetric(**{one.name: getattr(metric, one.name) for one in fields(ModelMetric)}) for metric in found.metrics
-    )
-    return LoggedModelDetail(
-        info=LoggedModelInfo(**info, deleted=False), tags=found.tags, params=found.params, metrics=tuple(metrics)
     )
 
 

@@ -1,10 +1,9 @@
 """Artifacts that the gateway keeps: MLflow's contract for its proxied store, and uploads that can be gone on with.
 
-MLflow's client and ours use the same routes. A PUT's answer has the size and SHA-256 of what was stored, which MLflow's
+MLflow's client and ours use the same routes; what is stored for a run is stated in the log, by our client or else here. A PUT's answer has the size and SHA-256 of what was stored, which MLflow's
 client does not read; a ``Content-Digest`` (RFC 9530) in its request is checked before anything is stored.
 """
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Path, Query, Request
@@ -12,23 +11,20 @@ from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from runtide_queries.artifacts import Storing, Upload
-from runtide_queries.artifacts.storage import too_large
-from runtide_queries.server.answers import Json, refusal
-from runtide_queries.server.artifact_answers import CHUNK_BYTES, artifact_answer
+from runtide_queries.artifacts import Stored, Upload
+from runtide_queries.server.answers import Json
+from runtide_queries.server.artifact_answers import artifact_answer
+from runtide_queries.server.artifact_bodies import AS_THE_SETTING_SAYS, gone, store_body, take_body
+from runtide_queries.server.artifact_facts import stated_by_client
 from runtide_queries.server.digests import announced_sha256
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
 from runtide_queries.server.stores import AskStores
 from runtide_schemas.errors import InvalidRequest
 
-MLFLOW = "/api/2.0/mlflow-artifacts"
+MLFLOW = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
 UPLOADS = f"{API}/artifact-uploads"
 MOST_PART_BYTES = 64 * 1024 * 1024
-_AS_THE_SETTING_SAYS = 2**63 - 1
-"""A body's limit of routes that count it themselves, against the setting ``artifact_bytes``."""
-_NO_MULTIPART = "Multipart upload is not supported for the current artifact repository"
-"""MLflow's client goes by these words, not by the status (``_UnsupportedMultipartUploadException`` in mlflow/exceptions.py)."""
 UploadId = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -66,28 +62,13 @@ async def get_artifact(request: Request, stores: AskStores, path: str) -> Respon
 
 async def put_artifact(request: Request, stores: AskStores, path: str) -> Json:
     """Store a file whole, in place of one that is there; answer its size and SHA-256."""
-    expected = announced_sha256(request.headers.get("content-digest", ""))
-    most = stores.artifacts.most_bytes
-    if int(request.headers.get("content-length", "0")) > most:
-        return refusal("INVALID_PARAMETER_VALUE", str(too_large(most)), status=413)
-    try:
-        async with stores.artifacts.storing(path) as storing:
-            await _take(request, storing, most)
-            await storing.keep(expected)
-    except ClientDisconnect:
-        return _gone()
-    return Json({"size": storing.size, "sha256": storing.sha256})
+    return await store_body(request, stores, path, stores.artifacts.most_bytes)
 
 
 async def delete_artifact(stores: AskStores, path: str) -> Json:
     """Delete a file, or a folder with all that is in it; what is not there is deleted already."""
     await stores.artifacts.delete(path)
     return Json({})
-
-
-async def no_multipart_upload() -> Json:
-    """Say that MLflow's multipart uploads are not offered: its client then sends the file with PUT."""
-    return refusal("NOT_IMPLEMENTED", f"{_NO_MULTIPART}; send the file with PUT")
 
 
 async def begin_upload(stores: AskStores, wanted: WantedUpload) -> Json:
@@ -104,19 +85,21 @@ async def put_part(
     expected = announced_sha256(request.headers.get("content-digest", ""))
     try:
         async with stores.artifacts.appending(upload_id, offset) as storing:
-            await _take(request, storing, MOST_PART_BYTES)
+            await take_body(request, storing, MOST_PART_BYTES)
             await storing.keep(expected)
     except ClientDisconnect:
-        return _gone()
+        return gone()
     return Json({"received": await stores.artifacts.received(upload_id)})
 
 
-async def complete_upload(stores: AskStores, upload_id: UploadId, wanted: WantedUpload) -> Json:
+async def complete_upload(request: Request, stores: AskStores, upload_id: UploadId, wanted: WantedUpload) -> Json:
     """Store an upload that is all here, if its content has the SHA-256 that was announced."""
     upload = wanted.upload()
     if upload.upload_id != upload_id:
         raise InvalidRequest(f"upload {upload_id} is of another path, size or sha256 than those given")
     await stores.artifacts.complete(upload)
+    if not stated_by_client(request):
+        await stores.artifact_facts.stored(upload.path, Stored(upload.size, upload.sha256))
     return Json({"size": upload.size, "sha256": upload.sha256})
 
 
@@ -126,44 +109,21 @@ async def abandon_upload(stores: AskStores, upload_id: UploadId) -> Json:
     return Json({})
 
 
-async def _take(request: Request, storing: Storing, most: int) -> None:
-    async for chunk in _chunks(request):
-        if storing.size + len(chunk) > most:
-            raise too_large(most)
-        await storing.write(chunk)
-
-
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    """Yield a body in pieces worth a thread's while."""
-    held = bytearray()
-    async for data in request.stream():
-        held += data
-        if len(held) >= CHUNK_BYTES:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)
-
-
-def _gone() -> Json:
-    """Return an answer for nobody: the client broke off, and nothing was stored."""
-    return refusal("BAD_REQUEST", "the body broke off; nothing was stored")
-
-
-_ARTIFACT = f"{MLFLOW}/artifacts/{{path:path}}"
-_UPLOAD = f"{UPLOADS}/{{upload_id}}"
-_MULTIPART = [
-    Route(
-        "POST", f"{MLFLOW}/mpu/{step}/{{path:path}}", no_multipart_upload, Policy.LOG, "MLflow's multipart upload: no"
+def _proxied(mlflow: str) -> tuple[Route, ...]:
+    """Return MLflow's routes below one of its two prefixes."""
+    every, one = f"{mlflow}/artifacts", f"{mlflow}/artifacts/{{path:path}}"
+    return (
+        Route("GET", every, list_artifacts, Policy.LOG, "List artifacts"),
+        Route("GET", one, get_artifact, Policy.LOG, "Download an artifact"),
+        Route("HEAD", one, get_artifact, Policy.LOG, "Ask about an artifact"),
+        Route("PUT", one, put_artifact, Policy.LOG, "Store an artifact", AS_THE_SETTING_SAYS),
+        Route("DELETE", one, delete_artifact, Policy.READ, "Delete an artifact or a folder"),
     )
-    for step in ("create", "complete", "abort")
-]
+
+
+_UPLOAD = f"{UPLOADS}/{{upload_id}}"
 ROUTES = (
-    Route("GET", f"{MLFLOW}/artifacts", list_artifacts, Policy.LOG, "List artifacts"),
-    Route("GET", _ARTIFACT, get_artifact, Policy.LOG, "Download an artifact"),
-    Route("PUT", _ARTIFACT, put_artifact, Policy.LOG, "Store an artifact", _AS_THE_SETTING_SAYS),
-    Route("DELETE", _ARTIFACT, delete_artifact, Policy.READ, "Delete an artifact or a folder"),
-    *_MULTIPART,
+    *(route for mlflow in MLFLOW for route in _proxied(mlflow)),
     Route("POST", UPLOADS, begin_upload, Policy.LOG, "Begin an upload, or go on with it"),
     Route("PUT", _UPLOAD, put_part, Policy.LOG, "Send a part of an upload", MOST_PART_BYTES),
     Route("POST", f"{_UPLOAD}/complete", complete_upload, Policy.LOG, "Complete an upload"),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.conformance.mlflow_rest.case import Case, bad, call, differs, missing, ok, wrong_type
+from tests.conformance.mlflow_rest.case import Case, bad, call, missing, ok, wrong_type
 from tests.conformance.mlflow_rest.entities import EMPTY, UNKNOWN_EXPERIMENT, UNKNOWN_MODEL, logged_model, tag
 from tests.conformance.mlflow_rest.shapes import Maybe, Unordered, with_others
 
@@ -135,7 +135,6 @@ _CHANGING = (
         _STATUS,
         model(status="LOGGED_MODEL_READY"),
         before=(call(f"DELETE {NEW}"),),
-        ours=differs("what is deleted is not written to", "RESOURCE_DOES_NOT_EXIST", "not found", status=404),
     ),
     ok(
         "tags",

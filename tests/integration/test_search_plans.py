@@ -1,0 +1,89 @@
+"""Selective searches come from indexes: plans that PostgreSQL makes for enough rows, with statistics."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from runtide_queries.search import ModelVersionSearch, RunSearch, model_versions, runs
+from runtide_queries.search.compile import Query
+from runtide_queries.search.logged_models import NO_MODELS
+from tests.integration.search_store import prepare
+from tests.postgres import PostgresServer
+
+RUNS = 8_000
+_ROWS = f"FROM generate_series(1, {RUNS}) i"
+_RUN = "md5(i::text), 'run ' || i, (i % 2)::text, '', '', '', '', '', '', '', 'FINISHED', i, null, '', '', 'active', true, 'FINISHED'"
+FILL = (
+    f"INSERT INTO runs SELECT {_RUN}, 0, 0, null, null, '' {_ROWS}",
+    f"INSERT INTO params SELECT md5(i::text), 'k' || k, i % 800 {_ROWS}, generate_series(0, 1) k",
+    f"INSERT INTO tags SELECT md5(i::text), 'k' || k, i % 800 {_ROWS}, generate_series(0, 1) k",
+    f"INSERT INTO metric_summaries SELECT md5(i::text), 'm' || k, i, 1, 1, i, 1, 1, i, i, 1, 0 {_ROWS}, generate_series(0, 1) k",
+    f"INSERT INTO inputs SELECT md5(i::text), 'data ' || i % 800, 'd', '', '', '', '', '{{}}' {_ROWS}",
+    f"INSERT INTO model_versions SELECT 'model ' || i % 100, i, '', md5(i::text), '', '', '{{}}', '', 'None', i, i, false {_ROWS}",
+    "ANALYZE",
+)
+TABLES = ("runs", "params", "tags", "metric_summaries", "inputs", "model_versions")
+
+
+@pytest.fixture(scope="session")
+def filled(postgres_server: PostgresServer) -> str:
+    async def fill(dsn: str) -> None:
+        await prepare(dsn)
+        store = await asyncpg.connect(dsn)
+        await store.execute("SET search_path = runtide")
+        for statement in FILL:
+            await store.execute(statement)
+        await store.close()
+
+    return postgres_server.create_template("search_plans", fill)
+
+
+@pytest.fixture
+async def store(postgres_server: PostgresServer, filled: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(postgres_server.dsn(filled), server_settings={"search_path": "runtide"})
+    yield connection
+    await connection.close()
+
+
+async def plan(store: Any, query: Query, name: str) -> str:
+    """Return how the page is found: the part of the plan that the statement's first half makes, and the rest."""
+    text = query.text("search", name, 101, NO_MODELS)
+    return "\n".join(row[0] for row in await store.fetch(f"EXPLAIN {text}", *query.arguments))
+
+
+INDEXES = {
+    "params.k0 = '7'": ("params_by_value", "runs_pkey"),
+    "tags.k1 = '7'": ("tags_by_value", "runs_pkey"),
+    "tags.k1 = '7' AND params.k0 = '7' AND metrics.m0 > 4": ("tags_by_value", "runs_pkey"),
+    "metrics.m1 < 5": ("metric_summaries_by_value", "runs_pkey"),
+    "metrics.m1 >= 100 AND metrics.m1 < 120 AND params.k0 != '3'": ("metric_summaries_by_value", "runs_pkey"),
+    "dataset.name = 'data 7'": ("inputs_by_name", "runs_pkey"),
+    "run_id = 'a'": ("runs_pkey",),
+    "run_id IN ('a', 'b')": ("runs_pkey",),
+}
+
+
+@pytest.mark.parametrize("text", INDEXES)
+@pytest.mark.parametrize("order_by", [(), ("metrics.m0 DESC",), ("params.k1",)])
+async def test_a_selective_filter_is_answered_from_indexes(store: Any, text: str, order_by: tuple[str, ...]) -> None:
+    found = await plan(store, runs.compile_search(RunSearch(filter=text, order_by=order_by)), "search_runs")
+    assert [index for index in INDEXES[text] if index not in found] == [], found
+    assert [table for table in TABLES if f"Seq Scan on {table}" in found] == [], found
+
+
+async def test_the_newest_runs_of_an_experiment_are_read_in_the_order_of_an_index(store: Any) -> None:
+    for search in (RunSearch(experiment_ids=("1",)), RunSearch(experiment_ids=("1",), filter="params.k0 != '3'")):
+        found = await plan(store, runs.compile_search(search), "search_runs")
+        assert "runs_by_experiment" in found
+        assert [table for table in TABLES if f"Seq Scan on {table}" in found] == [], found
+        assert "Sort Key: r." not in found
+
+
+async def test_the_versions_of_a_run_are_read_from_an_index(store: Any) -> None:
+    found = await plan(
+        store, model_versions.compile_search(ModelVersionSearch(filter="run_id = 'a'")), "search_model_versions"
+    )
+    assert "model_versions_by_run" in found
+    assert "Seq Scan on model_versions" not in found
