@@ -156,6 +156,12 @@ async def get_model_version_by_alias(postgres: Postgres, name: str, alias: str) 
     return None if row is None else _version(row)
 
 
+async def list_versions_of_logged_model(postgres: Postgres, model_id: str) -> list[tuple[str, int]]:
+    """Return name and number of the versions that were registered of a logged model, in their order."""
+    rows = await postgres.rows(load("models")["list_versions_of_logged_model"], model_id=model_id)
+    return [(row["name"], row["version"]) for row in rows]
+
+
 def _version(row: Any) -> ModelVersion:
     told = dict(row)
     tags = dict(zip(told.pop("tag_keys") or (), told.pop("tag_values") or (), strict=True))

@@ -324,3 +324,14 @@ def test_the_ledger_begins_once(tmp_path: Path) -> None:
     (tmp_path / "broken").write_bytes(b"not a database" * 100)
     with pytest.raises(FatalError, match="cannot be used"):
         Ledger(tmp_path / "broken")
+
+
+async def test_the_ledger_is_closed_after_what_is_being_written(tmp_path: Path) -> None:
+    """A write whose task is cancelled goes on in its thread; SQLite would end the process if its file went away meanwhile."""
+    for number in range(20):
+        with Ledger(tmp_path / f"{number}.sqlite") as ledger:
+            writing = [asyncio.create_task(ledger.done(f"w{one}", one)) for one in range(8)]
+            await asyncio.sleep(0)
+            for task in writing:
+                task.cancel()
+            await asyncio.gather(*writing, return_exceptions=True)

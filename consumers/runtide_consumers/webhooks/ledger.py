@@ -5,6 +5,7 @@ Without the file nothing that happened before is told: it begins where the log e
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,9 @@ class Ledger:
         Raises:
             FatalError: it cannot be used.
         """
-        self._turn = asyncio.Lock()
+        self._turn = (
+            threading.Lock()
+        )  # a write whose task was cancelled goes on in its thread, also while the file is closed
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
@@ -45,7 +48,8 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._database.close()
+        with self._turn:
+            self._database.close()
 
     def begin(self, end: int) -> int:
         """Return the offset that the file began at; ``end`` when it is new."""
@@ -59,16 +63,16 @@ class Ledger:
 
     async def done(self, webhook_id: str, next_offset: int) -> None:
         """Note that a webhook needs nothing before an offset any more."""
-        async with self._turn:
-            await asyncio.to_thread(self._note, webhook_id, next_offset)
-
-    async def forget(self, webhook_id: str) -> None:
-        """Drop what is known of a webhook that was deleted."""
-        async with self._turn:
-            await asyncio.to_thread(self._database.execute, "delete from positions where webhook_id = ?", (webhook_id,))
-
-    def _note(self, webhook_id: str, next_offset: int) -> None:
-        self._database.execute(
+        await asyncio.to_thread(
+            self._write,
             "insert into positions values (?, ?) on conflict do update set next_offset = excluded.next_offset",
             (webhook_id, next_offset),
         )
+
+    async def forget(self, webhook_id: str) -> None:
+        """Drop what is known of a webhook that was deleted."""
+        await asyncio.to_thread(self._write, "delete from positions where webhook_id = ?", (webhook_id,))
+
+    def _write(self, statement: str, values: tuple[str | int, ...]) -> None:
+        with self._turn:
+            self._database.execute(statement, values)

@@ -75,3 +75,9 @@ WHERE v.name = $name AND v.version IN (
     SELECT max(l.version) FROM model_versions l WHERE l.name = $name AND NOT l.deleted GROUP BY l.stage
 )
 ORDER BY v.version
+
+-- name: list_versions_of_logged_model
+SELECT name, version
+FROM model_versions
+WHERE model_id = $model_id AND model_id <> '' AND NOT deleted
+ORDER BY created_at, name, version

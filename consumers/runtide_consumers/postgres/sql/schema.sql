@@ -276,6 +276,7 @@ create table if not exists model_versions (
     primary key (name, version)
 );
 create index if not exists model_versions_by_run on model_versions (run_id) where run_id <> '';
+create index if not exists model_versions_by_model on model_versions (model_id) where model_id <> '';
 
 create table if not exists model_version_tags (
     name text not null,

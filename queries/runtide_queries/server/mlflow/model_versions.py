@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from runtide_queries.logged_models import LoggedModelDetail
-from runtide_queries.models import ModelVersion, get_model_version
+from runtide_queries.logged_models import LoggedModelInfo
+from runtide_queries.models import ModelVersion, get_model_version, list_versions_of_logged_model
 from runtide_queries.search.model_versions import MAX_MODEL_VERSIONS, ModelVersionSearch, search_model_versions
 from runtide_queries.server.mlflow.calls import Call, call_routes
 from runtide_queries.server.mlflow.entities import given
@@ -12,7 +12,6 @@ from runtide_queries.server.mlflow.registry_entities import created_version, mod
 from runtide_queries.server.mlflow.registry_names import checked_tags, model_name, rows_of_page, tag_key, version_number
 from runtide_queries.server.mlflow.version_sources import PROMPT_TAG, check_prompt_source, checked_source
 from runtide_queries.server.policy import Policy
-from runtide_schemas.events.catalog import ModelVersionRegistered
 from runtide_schemas.events.logged_models import LoggedModelTagsSet
 from runtide_schemas.events.requests import (
     DeleteModelVersion,
@@ -47,7 +46,7 @@ async def create(call: Call) -> Any:
     )
     fact = await call.stores.commands.ask(request, actor=call.actor)
     if source.model is not None:
-        await _tag_model(call, source.model, fact)
+        await _tag_model(call, source.model.info)
     return {"model_version": created_version(fact)}
 
 
@@ -118,17 +117,12 @@ async def search(call: Call) -> Any:
     return given(model_versions=versions, next_page_token=page.next_page_token or None)
 
 
-async def _tag_model(call: Call, model: LoggedModelDetail, fact: ModelVersionRegistered) -> None:
-    """Note on a logged model what it was registered as, where MLflow's pages look for it."""
-    try:
-        known = json.loads(model.tags.get(_VERSIONS_TAG, "[]"))
-    except ValueError:
-        known = []
-    mine = {"name": fact.name, "version": fact.version}
-    others = [one for one in known if one != mine] if isinstance(known, list) else []
-    info = model.info
-    tags = {_VERSIONS_TAG: json.dumps([*others, mine])}
-    body = LoggedModelTagsSet(run_id=info.run_id, model_id=info.model_id, tags=tags, at=now_ms())
+async def _tag_model(call: Call, model: LoggedModelInfo) -> None:
+    """List on a logged model what it was registered as, where MLflow's pages look for it."""
+    await call.stores.fresh.catalogue()
+    found = await list_versions_of_logged_model(call.stores.postgres, model.model_id)
+    tags = {_VERSIONS_TAG: json.dumps([{"name": name, "version": version} for name, version in found])}
+    body = LoggedModelTagsSet(run_id=model.run_id, model_id=model.model_id, tags=tags, at=now_ms())
     await call.stores.commands.state(body, actor=call.actor)
 
 
