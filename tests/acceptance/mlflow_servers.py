@@ -18,7 +18,9 @@ from tests.postgres import free_port
 
 MLFLOW3 = "RUNTIDE_TEST_MLFLOW_PYTHON"
 MLFLOW2 = "RUNTIDE_TEST_MLFLOW2_PYTHON"
-START_SECONDS = 120.0
+START_SECONDS = 300.0
+# The processes that MLflow keeps for evaluations and the like: nothing here asks for them.
+NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 # Else uvicorn ends workers that have not answered after five seconds, on a busy machine for ever.
 PATIENT = ("--uvicorn-opts", "--timeout-worker-healthcheck=120")
 # What is not there is not waited for, and an error of the server is seen at once instead of tried again for minutes.
@@ -65,7 +67,7 @@ def genuine_server(folder: Path, store: str = "", *options: str) -> Iterator[str
     command += ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "artifacts")]
     with (folder / "server.log").open("w+") as log:
         process = subprocess.Popen(
-            command, env=environment(folder), stdout=log, stderr=log, cwd=folder, start_new_session=True
+            command, env=environment(folder, **NO_JOBS), stdout=log, stderr=log, cwd=folder, start_new_session=True
         )
         try:
             _wait_until_healthy(f"http://127.0.0.1:{port}", process, folder / "server.log")

@@ -1,7 +1,7 @@
 """The gateway on a standalone stack and a genuine ``mlflow server`` on PostgreSQL, in turns in one run: latency and throughput.
 
 ``RUNTIDE_TEST_MLFLOW_PYTHON`` names an interpreter with the full mlflow and psycopg2-binary (``make test-mlflow`` makes one).
-Both servers are up all the time, as they come: PostgreSQL with the settings of our stack for either, MLflow with its four workers.
+Both servers are up all the time, as they come: PostgreSQL with the settings of our stack for either, MLflow with its four workers (``RUNTIDE_BENCHMARK_MLFLOW_WORKERS``).
 The client is one that hardly costs anything (``http_load.py``), and then MLflow's own.
 """
 
@@ -23,6 +23,7 @@ from tests.acceptance.stack import running_stack
 from tests.benchmarks.comparison_table import Rounds, ratios, render
 from tests.postgres import free_port, running
 
+WORKERS = os.environ.get("RUNTIDE_BENCHMARK_MLFLOW_WORKERS", "4")
 ROUNDS = int(os.environ.get("RUNTIDE_BENCHMARK_ROUNDS", "3"))
 OURS, GENUINE = "Runtide", "MLflow"
 REPOSITORY = Path(__file__).parents[2]
@@ -68,9 +69,8 @@ def mlflow_on_postgres(folder: Path) -> Iterator[str]:
     cluster.initialise()
     with running(cluster):
         _wait_and_open(cluster)
-        with genuine_server(
-            folder / "server", f"postgresql+psycopg2{cluster.dsn().removeprefix('postgresql')}"
-        ) as address:
+        store = f"postgresql+psycopg2{cluster.dsn().removeprefix('postgresql')}"
+        with genuine_server(folder / "server", store, "--workers", WORKERS) as address:
             yield address
 
 

@@ -253,10 +253,10 @@ def figures_and_images() -> None:
     with mlflow.start_run() as run:
         mlflow.log_figure(figure, "plots/curve.png")
         mlflow.log_image(pixels, "image.png")
-        mlflow.log_image(pixels, key="seen", step=3)
+        mlflow.log_image(pixels, key="seen", step=3, synchronous=True)
     plt.close(figure)
     paths = {one.path for one in mlflow.artifacts.list_artifacts(run_id=run.info.run_id)}
-    assert {"plots", "image.png", "images"} <= paths
+    assert {"plots", "image.png", "images"} <= paths, paths
     picture = mlflow.artifacts.load_image(f"{run.info.artifact_uri}/image.png")
     assert picture.size == (8, 8)
     kept = mlflow.artifacts.list_artifacts(run_id=run.info.run_id, artifact_path="images")
