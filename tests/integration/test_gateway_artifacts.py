@@ -153,9 +153,9 @@ HOSTILE = [
     "..\\secret", "%2fetc/passwd", "/etc/passwd", "//etc/passwd", "a//b", "a/./b", ".", "..", "%2e", "%00", "a%00.txt", "a%0ab", "a%7fb",
     "c:/x", "c%3a/x", "file:///etc/passwd", "file%3a%2f%2f%2fetc%2fpasswd", "x" * 1001, f"{'x' * 300}", "a/" * 600 + "b", "%ff", "%c0%ae%c0%ae/x",
     "%ed%a0%80", RESERVED, f"{RESERVED}/x", f"{RESERVED}%2fx", "trailing/", "%252e%252e/secret", "%252e%252e%252fsecret", "..%252fsecret",
-    "%25%32%65", "a/%25252e%252e/secret", "%252fetc/passwd", "..%255csecret", "a%2500",
+    "%25%32%65", "a/%25252e%252e/secret", "%252fetc/passwd", "..%255csecret",
 ]  # fmt: skip
-LITERAL = ["..;/secret", "~/x", "a%3fb%23c", "100%25", "a%252eb"]
+LITERAL = ["..;/secret", "~/x", "a%3fb%23c", "100%25", "a%252eb", "seen%25step%253%25timestamp%25176%2500ab.png", "a%255cb"]
 
 
 JSON = "Content-Type: application/json\r\n"

@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "path",
     ["", "/a", "a//b", "a/", ".", "..", "a/../b", "../a", "a\\b", "a\0", "a\nb", "c:/a", "file:a", "a\x7f", "\ud800", "a\ufffd",
-     "x" * 1001, RESERVED, f"{RESERVED}/x", "%2e%2e/a", "a/%2E%2e", "%252e%252e/a", "..%2fa", "..%252f..%252fa", "%2fa", "a%00", "a%5cb",
+     "x" * 1001, RESERVED, f"{RESERVED}/x", "%2e%2e/a", "a/%2E%2e", "%252e%252e/a", "..%2fa", "..%252f..%252fa", "%2fa", "%5ca", "..%5ca", "c%3a/a",
      "%252525252e%252e/a"],
 )  # fmt: skip
 def test_paths_that_no_artifact_has(path: str) -> None:

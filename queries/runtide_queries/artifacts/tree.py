@@ -11,7 +11,9 @@ from runtide_schemas.errors import InvalidRequest
 RESERVED = ".runtide-uploads"
 """The folder below the root that holds what is not whole yet. No client sees it or names it."""
 CHUNK_BYTES = 1024 * 1024
-_LEADS_OUT = re.compile(r"(?:\A|/)\.{1,2}(?:/|\Z)|\A/|[\x00-\x1f\x7f\\]")
+_LEADS_OUT = re.compile(r"(?:\A|[/\\])\.{1,2}(?:[/\\]|\Z)|\A[/\\]|\A[A-Za-z]:")
+"""Of a name that was decoded once more than it should be. Other characters may come of it: MLflow 2 names images with
+``%`` before the digits of a UUID."""
 
 
 @dataclass(frozen=True, slots=True)
