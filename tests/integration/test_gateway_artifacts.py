@@ -155,7 +155,15 @@ HOSTILE = [
     "%ed%a0%80", RESERVED, f"{RESERVED}/x", f"{RESERVED}%2fx", "trailing/", "%252e%252e/secret", "%252e%252e%252fsecret", "..%252fsecret",
     "%25%32%65", "a/%25252e%252e/secret", "%252fetc/passwd", "..%255csecret",
 ]  # fmt: skip
-LITERAL = ["..;/secret", "~/x", "a%3fb%23c", "100%25", "a%252eb", "seen%25step%253%25timestamp%25176%2500ab.png", "a%255cb"]
+LITERAL = [
+    "..;/secret",
+    "~/x",
+    "a%3fb%23c",
+    "100%25",
+    "a%252eb",
+    "seen%25step%253%25timestamp%25176%2500ab.png",
+    "a%255cb",
+]
 
 
 JSON = "Content-Type: application/json\r\n"

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _LIMITS = BatchLimits(linger_s=0.0)
 _PAUSE_S = 1.0
+_REST_S = 0.1
+"""Between two looks at the end of the log: leases are of seconds, and each look costs as much as many records."""
 _FOR_EVER_S = 10 * 365 * 86_400.0
 _NEARLY_ALL = 5_000
 """Behind the log by no more records than this, it is at its end: under load there is always something on its way."""
@@ -73,6 +75,8 @@ async def _watch(
                 announce()
                 await _state(silence, publisher)
             progress.note(reader.heard_at(), behind)
+            if behind <= _NEARLY_ALL:
+                await asyncio.sleep(_REST_S)
     finally:
         await reader.close()
 

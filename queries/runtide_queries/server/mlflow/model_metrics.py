@@ -18,6 +18,8 @@ def model_points(metrics: Sequence[tuple[Fields, Point]]) -> tuple[ModelPoint, .
     """
     found = []
     for fields, point in metrics:
+        if "model_id" not in fields:
+            continue
         named = {name: check_text(fields.text(name), name, longest) for name, longest in _LONGEST.items()}
         if named["model_id"]:
             found.append(
