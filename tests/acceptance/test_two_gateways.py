@@ -96,3 +96,17 @@ def test_a_run_that_one_deletes_takes_nothing_more_from_the_other(gateways: tupl
     assert other.get("runs/get", run_id=run_id)["run"]["info"]["lifecycle_stage"] == "deleted"
     other.post("runs/restore", run_id=run_id)
     eventually(lambda: one.status("runs/log-metric", **log) == 200, "the restoration is known to the one", 10)
+
+
+def test_a_run_goes_with_its_experiment_on_every_gateway(gateways: tuple[Gateway, Gateway]) -> None:
+    one, other = gateways
+    experiment = one.post("experiments/create", name=f"gone-{time.time_ns()}")["experiment_id"]
+    run_id = one.post("runs/create", experiment_id=experiment)["run"]["info"]["run_id"]
+    log = {"run_id": run_id, "key": "m", "value": 1, "timestamp": 1}
+    assert other.status("runs/log-metric", **log) == 200
+    one.post("experiments/delete", experiment_id=experiment)
+    assert one.status("runs/log-metric", **log) == 400
+    eventually(lambda: other.status("runs/log-metric", **log) == 400, "the deletion is known to the other", 10)
+    assert other.get("runs/get", run_id=run_id)["run"]["info"]["lifecycle_stage"] == "deleted"
+    other.post("experiments/restore", experiment_id=experiment)
+    eventually(lambda: one.status("runs/log-metric", **log) == 200, "the restoration is known to the one", 10)

@@ -1,14 +1,15 @@
 """What the log said lately about runs: enough to decide about a write without waiting for a projection.
 
-Follows the end of ``runtide.runs``. A run that began before it was followed is looked up in the state store once, and followed
-from then on. Of a run that a gateway began all params are known, for nobody could log one before: so in which order two
+Follows the end of ``runtide.runs``, and of the catalogue for experiments that take their runs with them. A run that began
+before it was followed is looked up in the state store once, and followed from then on. Of a run that a gateway began all params are known, for nobody could log one before: so in which order two
 values came is decided here, by the log's own order, as every fold of the log decides it.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from runtide_schemas import topics
 from runtide_schemas.codec import decode
 from runtide_schemas.envelope import Envelope, from_headers
 from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
+from runtide_schemas.events.catalog import ExperimentDeleted, ExperimentRestored
 from runtide_schemas.events.runs import (
     ParamsLogged,
     RunDeleted,
@@ -39,6 +41,7 @@ MOST_RUNS = 10_000
 MOST_PARAMS = 2_000
 """Most params of a run that are kept in memory; of a run with more the state store is asked."""
 REACHED_S = 10.0
+_OF_ALL_RUNS = frozenset({ExperimentDeleted.__name__, ExperimentRestored.__name__})
 _POLL_MS = 500
 _PAUSE_S = 1.0
 log = logging.getLogger(__name__)
@@ -166,16 +169,20 @@ class RecentRuns:
         partitions = await partitions_in(consumer, topics.RUNS)
         if not partitions:
             raise TransientError(f"the log has no topic {topics.RUNS} yet")
+        partitions += await partitions_in(consumer, topics.CATALOG)
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         for partition, end in ends.items():
             consumer.seek(partition, end)
-        self._positions = {partition.partition: end for partition, end in ends.items()}
+        self._positions = {one.partition: end for one, end in ends.items() if one.topic == topics.RUNS}
         self._times += 1
         self._follows = self._times
         while True:
             batches = await consumer.getmany(timeout_ms=_POLL_MS)
             for partition, records in batches.items():
+                if partition.topic == topics.CATALOG:
+                    self._note_catalogue(records)
+                    continue
                 await schemas.learn([record.value or b"" for record in records])
                 for record in records:
                     self._note(record, schemas)
@@ -183,6 +190,13 @@ class RecentRuns:
             if batches:
                 async with self._news:
                     self._news.notify_all()
+
+    def _note_catalogue(self, records: Iterable[Any]) -> None:
+        """Look runs up again once an experiment was deleted or restored: its runs are as it is."""
+        for record in records:
+            with suppress(PoisonEvent):
+                if from_headers(record.headers).type in _OF_ALL_RUNS:
+                    self.forget_all()
 
     def _note(self, record: Any, schemas: SchemaRegistry) -> None:
         try:

@@ -104,7 +104,7 @@ async def open_stores(
         fresh_history = Freshness("duckdb", ends, history.positions)
 
         async def look_up(run_id: str) -> RunState:
-            await fresh.run(run_id)
+            await asyncio.gather(fresh.run(run_id), fresh.catalogue())  # a run is deleted with its experiment
             return await get_run_state(postgres, run_id)
 
         recent = RecentRuns(kafka, look_up)
