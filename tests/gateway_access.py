@@ -24,6 +24,7 @@ OPENS = {
     Policy.READ_OR_LOG: {"read", "log", "operate", "static", "static log"},
     Policy.LOG: {"log", "operate", "static", "static log"},
     Policy.OPERATE: {"operate", "static"},
+    Policy.SIGNED: set(),
 }
 """Who is let in, written down once more: the program's own table is what is tested."""
 

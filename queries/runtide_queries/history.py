@@ -107,8 +107,13 @@ class History:
         """Return the rows of a statement of ``sql/history.sql``."""
         statement = load("history")[name]
         statement.arguments(parameters)
+        question = {"sql": statement.text, "parameters": parameters}
         async with _translated(self._client.base_url):
-            reply = await self._client.post("/query", json={"sql": statement.text, "parameters": parameters})
+            try:
+                reply = await self._client.post("/query", json=question)
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                # A connection that was kept may be closed by the other end just as it is used again; a question can be repeated.
+                reply = await self._client.post("/query", json=question)
         _check(reply)
         return await asyncio.to_thread(_rows_of_arrow, reply.content)
 

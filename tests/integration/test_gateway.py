@@ -20,6 +20,7 @@ import pytest
 
 from runtide_queries.log import Log, LoggedEvent
 from runtide_queries.server.app import ROUTES
+from runtide_queries.server.mlflow.unsupported import traces
 from runtide_queries.server.policy import Route
 from runtide_schemas.envelope import format_time
 from runtide_schemas.events.runs import RunStarted
@@ -333,7 +334,7 @@ def test_real_answers_are_as_the_api_describes_them(stack: GatewayStack) -> None
     }  # fmt: skip
     for path, operations in description["paths"].items():
         short = path.removeprefix(API)
-        if "get" in operations and short != "/events":
+        if "get" in operations and short != "/events" and not short.startswith("/signed-artifacts/"):
             names = {one["name"] for one in operations["get"].get("parameters", ())}
             moments = (
                 [{"at": "now"}] if "at" in names else [{"from": "catalog:0@0", "to": "now"}] if "from" in names else []
@@ -447,7 +448,15 @@ def test_raw_hostile_requests_get_a_4xx(stack: GatewayStack, line: str) -> None:
     assert b"root:" not in answer
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "GET"], ids=lambda route: route.path)
+@pytest.mark.parametrize(
+    "route",
+    [
+        route
+        for route in ROUTES
+        if route.method == "GET" and route.endpoint is not traces and route.media != "text/event-stream"
+    ],
+    ids=lambda route: route.path,
+)
 def test_hostile_input_gets_an_answer_below_500(stack: GatewayStack, route: Route) -> None:
     names = [name for name in inspect.signature(route.endpoint).parameters if name not in {"stores", "request"}]
     places = re.findall(r"{(\w+)", route.path)
@@ -464,6 +473,8 @@ def test_hostile_input_gets_an_answer_below_500(stack: GatewayStack, route: Rout
         for value in HOSTILE_VALUES:
             filled = {place: quote(value if place == name else usual[place], safe="") for place in places}
             path = re.sub(r"{(\w+)(:path)?}", lambda found, filled=filled: filled[found[1]], route.path)  # type: ignore[misc]  # a default only binds the loop's value
+            if {".", ".."} & set(path.split("/")):
+                continue  # the client would ask for another path, perhaps one whose answer has no end
             reply = stack.client.get(
                 path, params={} if name in places else {name: value}, headers={"accept": "text/html"}
             )

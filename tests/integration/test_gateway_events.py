@@ -247,13 +247,14 @@ def test_a_slow_client_is_told_so_and_resumes(shared: Subscribed) -> None:
         slow.settimeout(60)
         slow.connect((host, int(port)))
         slow.sendall(f"GET {EVENTS}?topic=runtide.runs&type=TagsSet HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n".encode())
-        wait_until(lambda: shared.measure("runtide_gateway_subscribers") == 1, "it is subscribed")
-        for _ in range(2):
-            shared.publish(*(TagsSet(run_id="a" * 32, tags={"large": value}) for value in values))
-        wait_until(lambda: shared.measure("runtide_gateway_slow_subscribers") == before + 1, "it is known to be slow")
         with slow.makefile("r", encoding="utf-8", newline="\n") as lines:
             while lines.readline() not in ("\r\n", ""):
-                pass
+                pass  # with the answer's head it is known where the topic ends
+            for _ in range(2):
+                shared.publish(*(TagsSet(run_id="a" * 32, tags={"large": value}) for value in values))
+            wait_until(
+                lambda: shared.measure("runtide_gateway_slow_subscribers") == before + 1, "it is known to be slow"
+            )
             *got, last = reader.events(line.rstrip("\r\n") for line in lines)
     assert (last.event, "resume" in last.data["message"]) == ("slow", True)
     assert last.id == got[-1].id

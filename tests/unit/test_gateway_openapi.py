@@ -53,7 +53,8 @@ def test_answers_bodies_errors_and_access_are_said(description: dict[str, Any], 
     assert {"400", "403", "default"} <= operation["responses"].keys()
     assert "422" not in operation["responses"]
     assert ("404" in operation["responses"]) == ("{" in route.path)
-    assert ("401" in operation["responses"]) == (route.policy is not Policy.OPEN) == bool(operation["security"])
+    assert ("401" in operation["responses"]) == (route.policy is not Policy.OPEN)
+    assert bool(operation["security"]) == (route.policy not in (Policy.OPEN, Policy.SIGNED))
     assert ("requestBody" in operation) == (route.method in {"POST", "PUT"})
     for scope in OPENED_BY[route.policy] if route.policy is not Policy.OPEN else ():
         assert scope.value in operation["description"].rpartition("scopes: ")[2]

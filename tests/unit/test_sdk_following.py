@@ -25,6 +25,7 @@ from runtide.spool.manifest import LOCK_FILE, Manifest
 from runtide.spool.note import Note, read_note
 from runtide.spool.owner_state import read_state
 from runtide.spool.segment import segment_files
+from runtide.spool.segment_format import file_header
 from runtide.spool.tail import FIRST_CAPACITY
 from runtide.spool.writer_spool import WriterSpool
 from runtide_schemas import topics
@@ -38,7 +39,8 @@ LOG = "the.log:9092"
 
 @pytest.fixture
 def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriterSpool:
-    monkeypatch.setattr(topic_log, "SEGMENT_BYTES", 17_000)
+    header = len(file_header(topics.RUNS, 0, bytes(16)))
+    monkeypatch.setattr(topic_log, "SEGMENT_BYTES", header + 2_000)  # a handful of events
     return WriterSpool.create(tmp_path / "spool", RUN, LIMITS, creator=True)
 
 

@@ -271,7 +271,7 @@ def test_files_are_stored_with_their_checksums(run: Run, tmp_path: Path) -> None
     "path", ["../up", "/root", "a//b", "a/./b", "nul\x00", "back\\slash", "c:x", "", "a/", "\ud800"]
 )
 def test_artifact_paths_cannot_leave_the_run(run: Run, path: str) -> None:
-    with pytest.raises(runtide.InvalidRequest, match="Artifact path"):
+    with pytest.raises(runtide.InvalidRequest, match=r"Artifact path|Invalid path"):
         run.log_text("x", path)
 
 

@@ -6,6 +6,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from fastapi import FastAPI, Request
 
+from runtide_queries.server.access import Access
+from runtide_queries.server.measures import Measures
 from runtide_queries.server.settings import GatewaySettings
 from runtide_queries.server.signed_urls import is_signed, signed_url
 
@@ -15,7 +17,7 @@ PATH = "/api/runtide/v1/signed-artifacts/run/ü b%2f?#.txt"
 
 def request(method: str, path: str, query: str = "", token: str = TOKEN) -> Request:
     app = FastAPI()
-    app.state.settings = GatewaySettings(token_sha256=token)
+    app.state.access = Access(GatewaySettings(token_sha256=token), Measures())
     scope = {
         "type": "http", "app": app, "method": method, "path": path, "raw_path": path.encode(), "query_string": query.encode(), "headers": [(b"host", b"localhost:5050")], "scheme": "http",
         "server": ("localhost", 5050), "root_path": "",

@@ -82,12 +82,11 @@ def _complete(operation: dict[str, Any], policy: Policy) -> None:
     if policy is not Policy.OPEN:
         wanted += ["401", "503"]
         scopes = ", ".join(sorted(OPENED_BY[policy]))
-        operation["description"] = (
-            f"{operation.get('description', '')}\n\nNeeds a token with one of the scopes: {scopes}.".strip()
-        )
+        needs = f"Needs a token with one of the scopes: {scopes}." if scopes else "Needs a URL that the gateway signed."
+        operation["description"] = f"{operation.get('description', '')}\n\n{needs}".strip()
     for name in sorted(wanted):
         answers.setdefault(name, {"$ref": f"#/components/responses/{name}"})
-    operation["security"] = [] if policy is Policy.OPEN else [{"bearer": []}, {"basic": []}]
+    operation["security"] = [] if policy in (Policy.OPEN, Policy.SIGNED) else [{"bearer": []}, {"basic": []}]
     if any(parameter["name"] == "at" for parameter in operation.get("parameters", ())):
         told = answers["200"]["content"]["application/json"]
         moment = {"type": "object", "properties": {"as_of": {"$ref": f"{_REFERENCE}AsOf"}}}

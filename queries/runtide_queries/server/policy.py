@@ -41,6 +41,7 @@ OPENED_BY: dict[Policy, frozenset[Scope]] = {
     Policy.READ_OR_LOG: frozenset(Scope),
     Policy.LOG: frozenset({Scope.LOG, Scope.OPERATE}),
     Policy.OPERATE: frozenset({Scope.OPERATE}),
+    Policy.SIGNED: frozenset(),
 }
 """Scopes of tokens that open a route of each policy."""
 

@@ -11,6 +11,7 @@ from fastapi import Path, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from runtide_queries.artifacts import Stored
 from runtide_queries.server.answers import Json
 from runtide_queries.server.artifact_answers import artifact_answer
 from runtide_queries.server.artifact_bodies import AS_THE_SETTING_SAYS, gone, store_body, take_body
@@ -18,7 +19,7 @@ from runtide_queries.server.digests import announced_sha256
 from runtide_queries.server.mlflow.calls import Call, Fields, Handler, call_routes
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
-from runtide_queries.server.routes.artifacts import UploadId
+from runtide_queries.server.routes.artifacts import BYTES, UploadId
 from runtide_queries.server.signed_urls import signed_url
 from runtide_queries.server.stores import AskStores, Stores
 
@@ -123,7 +124,25 @@ ROUTES = (
     *_routes("POST", "mpu/abort", abort_upload, "Abort an upload in parts to the root"),
     *_routes("POST", "mpu/abort/{path:path}", abort_upload, "Abort an upload in parts"),
     *_routes("GET", "presigned/{path:path}", presigned_download, "Sign a URL for a download"),
-    Route("PUT", f"{PARTS}/{{upload_id}}/{{number}}", put_part, Policy.SIGNED, "Send a part", AS_THE_SETTING_SAYS),
-    Route("GET", f"{SIGNED}/{{path:path}}", get_signed, Policy.SIGNED, "Download by a signed URL"),
-    Route("PUT", f"{SIGNED}/{{path:path}}", put_signed, Policy.SIGNED, "Store by a signed URL", AS_THE_SETTING_SAYS),
+    Route(
+        "PUT",
+        f"{PARTS}/{{upload_id}}/{{number}}",
+        put_part,
+        Policy.SIGNED,
+        "Send a part",
+        AS_THE_SETTING_SAYS,
+        media=BYTES,
+        body=BYTES,
+    ),
+    Route("GET", f"{SIGNED}/{{path:path}}", get_signed, Policy.SIGNED, "Download by a signed URL", media=BYTES),
+    Route(
+        "PUT",
+        f"{SIGNED}/{{path:path}}",
+        put_signed,
+        Policy.SIGNED,
+        "Store by a signed URL",
+        AS_THE_SETTING_SAYS,
+        answer=Stored,
+        body=BYTES,
+    ),
 )
