@@ -23,6 +23,8 @@ MAY_BE_MISSING = {501}
 """What a route may say of what is not offered."""
 TRAINING = f"""
 import os, runtide
+
+pytestmark = pytest.mark.gate
 os.environ["RUNTIDE_RUN_ID"] = "{RUN}"
 runtide.init(experiment="hostile")
 with runtide.start_run(name="r") as run:

@@ -30,7 +30,7 @@ MODULES = (
     "together",
     "tracking_client",
 )
-QUICK = ("fluent", "other_languages")
+QUICK = ("other_languages",)
 """Modules that `make test` asks of the client of this environment; the others take their time and are asked in CI (`gate`)."""
 OUTCOMES, PASSED, SKIPPED = "OUTCOMES", "passed", "skipped: "
 """As ``mlflow_scenarios/run.py`` says them, which this environment need not be able to import."""

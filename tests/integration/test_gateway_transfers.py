@@ -16,6 +16,8 @@ from tests.integration.artifact_gateway import ARTIFACTS, artifact_gateway, clie
 from tests.integration.gateway_stack import Gateway
 from tests.integration.s3_double import running_s3
 
+pytestmark = pytest.mark.gate
+
 MIB = 1024 * 1024
 MPU = "/api/2.0/mlflow-artifacts/mpu"
 TOKEN = "may-do-everything"

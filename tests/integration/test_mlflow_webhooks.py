@@ -19,6 +19,8 @@ from tests.integration.service_processes import Service, started
 from tests.integration.webhook_receiver import Received, running_receiver
 from tests.postgres import PostgresServer
 
+pytestmark = pytest.mark.gate
+
 CREATED = "registered_model.created"
 
 
