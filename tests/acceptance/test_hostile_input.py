@@ -16,6 +16,8 @@ from tests.acceptance.stack import RunningStack, running_stack
 from tests.hostile_requests import MARK, RUN, Hostile, requests_for, some
 from tests.raw_http import RawHttp
 
+pytestmark = pytest.mark.gate
+
 SOME = 6
 """Requests for each route in the tier of every day."""
 MOST_GROWTH_BYTES = 256 * 1024 * 1024
@@ -24,7 +26,6 @@ MAY_BE_MISSING = {501}
 TRAINING = f"""
 import os, runtide
 
-pytestmark = pytest.mark.gate
 os.environ["RUNTIDE_RUN_ID"] = "{RUN}"
 runtide.init(experiment="hostile")
 with runtide.start_run(name="r") as run:
