@@ -93,7 +93,7 @@ def logged(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> tup
 def facts(stack: RunningStack, run_id: str) -> dict[str, dict[str, Any]]:
     """Return what is known of a run's files, by path, once all that the log says of the run is folded."""
     asked = httpx.get(f"{stack.file.gateway}/api/2.0/mlflow/runs/get", params={"run_id": run_id}, trust_env=False)
-    assert asked.status_code == 200, asked.text
+    assert asked.status_code in {200, 404}, asked.text  # there is none of a run that nobody knows
     rows = stack.postgres("select path, uri, size, sha256, content_type from artifacts where run_id = $1", run_id)
     return {row["path"]: dict(row) for row in rows}
 
