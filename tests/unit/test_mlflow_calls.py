@@ -76,7 +76,7 @@ def test_truth_values(value: Any, found: bool) -> None:
     "body", [b"", b"[]", b"3", b'"x"', b"{", b"[" * 200_000, b"\xff\xfe", b'{"a":' + b"9" * 10_000 + b"}"]
 )
 def test_what_is_no_json_object_has_no_fields(body: bytes) -> None:
-    assert parsed(body) in ({}, {"a": math.inf}, {"a": 1e10000})
+    assert parsed(body) == {}
 
 
 def test_json_that_was_encoded_twice_is_read() -> None:

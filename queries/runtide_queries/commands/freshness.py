@@ -6,7 +6,7 @@ depends on. What other writers wrote is waited for as long as that is cheap; wha
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from runtide_queries.log import partition_of
@@ -103,7 +103,7 @@ class Freshness:
         """Wait until all of the log that searches look at is folded."""
         await self._reach(list)
 
-    async def of(self, written: Iterable[Written]) -> None:
+    async def of(self, written: Sequence[Written]) -> None:
         """Wait until some events that this gateway wrote are folded."""
         for one in written:
             self.note(one)

@@ -100,7 +100,10 @@ def latest(summary: MetricSummary) -> dict[str, Any]:
 
 
 def metric(key: str, value: float, timestamp: int, step: int, run_id: str | None = None) -> dict[str, Any]:
-    """Return a metric's value; ``run_id``: where points of several runs stand together. Infinities are the largest doubles, as MLflow's SQL store has them; NaN is the text "NaN"."""
+    """Return a metric's value; ``run_id``: where points of several runs stand together.
+
+    Infinities are the largest doubles, as MLflow's SQL store has them; NaN is the text "NaN".
+    """
     shown = max(-_LARGEST, min(_LARGEST, value)) if value == value else "NaN"  # NaN is not itself
     return given(key=key, value=shown, timestamp=timestamp, step=step, run_id=run_id)
 

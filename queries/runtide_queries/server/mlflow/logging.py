@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
+from runtide_queries.commands import RunState
 from runtide_queries.run_states import get_params, has_tag
 from runtide_queries.server.mlflow.calls import Call, call_routes
 from runtide_queries.server.mlflow.entities import RUN_NAME
@@ -38,8 +39,8 @@ async def log_param(call: Call) -> Any:
     """Log a param. The same value again is fine; another one is refused."""
     run_id = check_run_id(call.run_id())
     params = checked_params({call.text("key", required=True): call.text("value")}, "key")
-    await active(call, run_id)
-    if clashes := await _log_params(call, run_id, params):
+    state = await active(call, run_id)
+    if clashes := await _log_params(call, state, params):
         [(key, (old, new))] = clashes.items()
         raise InvalidRequest(
             f"Changing param values is not allowed. Param with key='{key}' was already logged with value='{old}' for run "
@@ -57,8 +58,8 @@ async def log_batch(call: Call) -> Any:
     of_models = model_points(list(zip(metrics, points, strict=True)))
     params = checked_params(unique_params(given_params))
     tags = checked_tags(call.pairs("tags"))
-    await active(call, run_id)
-    if params and (clashes := await _log_params(call, run_id, params)):
+    state = await active(call, run_id)
+    if params and (clashes := await _log_params(call, state, params)):
         listed = [{"key": key, "old_value": old, "new_value": new} for key, (old, new) in clashes.items()]
         raise InvalidRequest(
             f"Changing param values is not allowed. Params were already logged='{listed}' for run ID='{run_id}'."
@@ -94,12 +95,12 @@ async def delete_tag(call: Call) -> Any:
     return {}
 
 
-async def _log_params(call: Call, run_id: str, params: dict[str, str]) -> dict[str, tuple[str, str]]:
+async def _log_params(call: Call, state: RunState, params: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Log params, and return those of which another value had come first, with both.
 
     What is known to clash is not published. Otherwise the order of the log decides, also between two who log at once.
     """
-    state = await call.stores.recent.state(run_id)
+    run_id = state.run_id
     held = await get_params(call.stores.postgres, run_id, list(params)) if state.params is None else state.params
     if clashes := _clashes(held, params):
         return clashes

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runtide_queries.commands import Point
-from runtide_queries.server.mlflow.calls import Fields, missing
+from runtide_queries.server.mlflow.calls import Fields
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.limits import (
     MAX_EXPERIMENT_NAME_LENGTH,
@@ -191,13 +191,6 @@ def unique_params(params: Sequence[Fields]) -> dict[str, str]:
             "per param key."
         )
     return found
-
-
-def required(value: str, name: str) -> str:
-    """Return text that must not be empty."""
-    if not value:
-        raise missing(name)
-    return value
 
 
 def _kept(value: str, what: str, longest: int) -> str:
