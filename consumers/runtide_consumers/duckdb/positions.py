@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from runtide_consumers.decoding import sequence_run
 from runtide_consumers.duckdb.database_file import Connection
-from runtide_consumers.duckdb.rows import arrow_rows, execute_with
+from runtide_consumers.duckdb.rows import Row, arrow_rows, execute_with, write_known
 from runtide_consumers.duckdb.statements import load_statements
 from runtide_consumers.projection import Event
 from runtide_consumers.sequences import Admission, Sequence, admit
@@ -73,11 +73,12 @@ class WriterPositions:
         """Merge the standings that changed, and their gaps."""
         if not self._changed:
             return
-        rows = [
-            stream._asdict() | {"next_seq": standing.sequence.next_seq, "final_count": standing.final_count}
-            for stream, standing in self._changed.items()
-        ]
-        execute_with(connection, "writer_positions", "batch_rows", arrow_rows(connection, "writer_positions", rows))
+        known: list[Row] = []
+        new: list[Row] = []
+        for stream, standing in self._changed.items():
+            row = stream._asdict() | {"next_seq": standing.sequence.next_seq, "final_count": standing.final_count}
+            (known if stream in self._standings else new).append(row)
+        write_known(connection, "writer_positions", known, new)
         self._write_gaps(connection)
 
     def keep(self) -> None:

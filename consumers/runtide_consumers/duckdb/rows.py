@@ -9,9 +9,11 @@ import duckdb
 import pyarrow as pa
 
 from runtide_consumers.duckdb.database_file import Connection
+from runtide_consumers.duckdb.inline import MOST_INLINE, inlined
 from runtide_consumers.duckdb.statements import load_statements
 from runtide_schemas.errors import PoisonEvent
 
+_FEW_UPDATES = 4
 Row = dict[str, Any]
 Key = tuple[Any, ...]
 
@@ -116,9 +118,23 @@ def arrow_rows(connection: Connection, table: str, rows: list[Row]) -> pa.Table:
         raise PoisonEvent(f"a row of {table} cannot be stored: {type(error).__name__}: {error}") from error
 
 
+def write_known(connection: Connection, table: str, known: list[Row], new: list[Row]) -> None:
+    """Write rows of which it is known whether the table has them. A few that it has cost less one by one than a merge."""
+    if len(known) <= _FEW_UPDATES:
+        for row in known:
+            connection.execute(load_statements("merge.sql")[f"update_{table}"], row)
+        known = []
+    if known or new:
+        execute_with(connection, table, "batch_rows", arrow_rows(connection, table, [*known, *new]))
+
+
 def execute_with(connection: Connection, statement: str, view: str, table: pa.Table) -> None:
     """Run a statement of merge.sql while ``view`` names the Arrow table."""
-    run_over(connection, load_statements("merge.sql")[statement], **{view: table})
+    sql = load_statements("merge.sql")[statement]
+    if 0 < table.num_rows <= MOST_INLINE:
+        connection.execute(*inlined(sql, view, table))
+    else:
+        run_over(connection, sql, **{view: table})
 
 
 def run_over(connection: Connection, sql: str, **tables: pa.Table) -> None:

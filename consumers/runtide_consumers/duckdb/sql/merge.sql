@@ -16,12 +16,20 @@ INSERT INTO writer_ids BY NAME FROM batch_rows;
 MERGE INTO projection_offsets USING batch_rows USING (topic, partition)
 WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
 
+-- name: update_projection_offsets
+UPDATE projection_offsets SET next_offset = $next_offset, epoch = $epoch
+WHERE topic = $topic AND partition = $partition;
+
 -- name: last_request_offset
 UPDATE projection_state SET value = $value WHERE name = 'last_request_offset';
 
 -- name: writer_positions
 MERGE INTO writer_positions USING batch_rows USING (run_id, writer_id, topic)
 WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: update_writer_positions
+UPDATE writer_positions SET next_seq = $next_seq, final_count = $final_count
+WHERE run_id = $run_id AND writer_id = $writer_id AND topic = $topic;
 
 -- name: delete_writer_gaps
 DELETE FROM writer_gaps USING batch_keys
