@@ -55,7 +55,7 @@ class BatchLimits:
     """
 
     max_bytes: int = 8 * 1024 * 1024
-    linger_s: float = 0.01
+    linger_s: float = 0.002
     idle_s: float = 0.5
 
 
