@@ -63,7 +63,7 @@ def metrics_of_columns(
     """
     if not len(value) == len(key_index) == len(step) == len(timestamp):
         raise UndecodableEvent("MetricsLogged: columns differ in length")
-    if len(value) and not (int(key_index.min()) >= 0 and int(key_index.max()) < len(keys)):
+    if len(value) and int(key_index.view(np.uint64).max()) >= len(keys):  # a negative one is very large there
         raise UndecodableEvent(f"MetricsLogged: key_index outside the {len(keys)} keys")
     return MetricsLogged(
         run_id=run_id, keys=keys, key_index=key_index.astype(np.int32), step=step, timestamp=timestamp, value=value

@@ -1,7 +1,7 @@
 """Many varints at once, with NumPy: seven bits of a number in each octet, least first, and a bit that says that more follow.
 
 Nearly all have up to eight octets, and so fit into a word of 64 bits: those are taken apart and put together in three steps
-for all of them, whatever their sizes.
+for all of them, whatever their sizes. A column's are mostly of one size (steps, timestamps): then nobody has to look for their ends.
 """
 
 import numpy as np
@@ -31,6 +31,9 @@ _MORE_BITS = np.array(
     [0x8080_8080_8080_8080 & ((1 << 8 * max(0, size - 1)) - 1) for size in range(_WORD + 1)], np.uint64
 )
 """By the size of a varint: its septets in a word, and the bits that say that more octets follow."""
+_MORE = _MORE_BITS.tolist()
+_MARKS = np.array([0x8080_8080_8080_8080 & ((1 << 8 * size) - 1) for size in range(_WORD + 1)], np.uint64)
+"""By the size of a varint: all bits of its octets that say whether more follow."""
 
 
 def read_varints(octets: NDArray[np.uint8], count: int) -> tuple[Unsigned, int]:
@@ -39,21 +42,45 @@ def read_varints(octets: NDArray[np.uint8], count: int) -> tuple[Unsigned, int]:
     Raises:
         UndecodableEvent: there are not so many, or one is no 64-bit number.
     """
-    ends = _ends(octets, count)
+    size = _first_size(octets)
+    if (numbers := _of_one_size(octets, count, size)) is not None:
+        return numbers, count * size
+    ends = _ends(octets, count, size)
     starts = np.empty(count, np.int64)
     starts[0], starts[1:] = 0, ends[:-1] + 1
     return _numbers(octets, starts, ends - starts + 1), int(ends[-1]) + 1
 
 
-def _ends(window: NDArray[np.uint8], count: int) -> NDArray[np.int64]:
-    """Return where the first ``count`` varints end.
+def _first_size(octets: NDArray[np.uint8]) -> int:
+    """Return the size of the first varint; 1 where none ends within ten octets."""
+    return next((place for place, octet in enumerate(octets[:MAX_VARINT].tolist(), 1) if octet < 0x80), 1)
+
+
+def _of_one_size(octets: NDArray[np.uint8], count: int, size: int) -> Unsigned | None:
+    """Return the first ``count`` numbers if all of them have this size, else None."""
+    if size > _WORD or len(octets) < count * size:
+        return None
+    if size == 1:
+        numbers = octets[:count]
+        return None if int(np.bitwise_or.reduce(numbers)) > 0x7F else numbers.astype(np.uint64)
+    if len(octets) < (count - 1) * size + _WORD:
+        octets = np.concatenate([octets, np.zeros(_WORD, np.uint8)])
+    words = np.ndarray((count,), "<u8", octets, strides=(size,)).copy()
+    marks = words & _MARKS[size]
+    if int(np.bitwise_or.reduce(marks)) != _MORE[size] or int(np.bitwise_and.reduce(marks)) != _MORE[size]:
+        return None
+    words &= _SEPTETS[size]
+    return _gather(words, size)
+
+
+def _ends(window: NDArray[np.uint8], count: int, first: int) -> NDArray[np.int64]:
+    """Return where the first ``count`` varints end, the very first of which has ``first`` octets.
 
     Raises:
         UndecodableEvent: there are not so many.
     """
     if len(window) < count:
         raise UndecodableEvent(f"array of {count} items ends after {len(window)} bytes")
-    first = int(np.argmax(window[:MAX_VARINT] < 0x80)) + 1
     for size in (first, first + 1, MAX_VARINT):  # neighbours are alike in size, so that less has to be looked at
         ends = np.flatnonzero(window[: count * size] < 0x80)
         if len(ends) >= count:
@@ -71,7 +98,7 @@ def _numbers(window: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArra
     if int(starts[-1]) + _WORD > len(window):
         window = np.concatenate([window, np.zeros(_WORD, np.uint8)])
     words = np.ndarray((len(window) - _WORD + 1,), "<u8", np.ascontiguousarray(window), strides=(1,))[starts]
-    return _gather(words & _SEPTETS[sizes])
+    return _gather(words & _SEPTETS[sizes], most)
 
 
 def _long_numbers(window: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> Unsigned:
@@ -139,8 +166,11 @@ def _spread(numbers: Unsigned) -> Unsigned:
     return words
 
 
-def _gather(words: Unsigned) -> Unsigned:
-    """Return the numbers that words of eight septets stand for: pairs of them, pairs of pairs, and both halves."""
-    for low, high, shift in _FOLDS:
-        words = (words & low) | ((words & high) >> shift)
+def _gather(words: Unsigned, most: int) -> Unsigned:
+    """Return the numbers that words of up to ``most`` septets stand for: pairs of them, pairs of pairs, and both halves."""
+    for low, high, shift in _FOLDS[: (most - 1).bit_length()]:
+        moved = words & high
+        moved >>= shift
+        words &= low
+        words |= moved
     return words
