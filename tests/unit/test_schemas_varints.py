@@ -34,7 +34,7 @@ def check(sizes: list[int], behind: bytes) -> None:
     assert write_varints(np.array(numbers, np.uint64)) == octets
 
 
-@pytest.mark.parametrize("behind", [b"", b"\x00", b"\xff" * 20])
+@pytest.mark.parametrize("behind", [b"", b"\x00", b"\xff" * 20, varint(200) * 9, varint(20_000) * 9])
 @pytest.mark.parametrize(
     "sizes",
     [
