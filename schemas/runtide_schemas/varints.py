@@ -53,7 +53,10 @@ def read_varints(octets: NDArray[np.uint8], count: int) -> tuple[Unsigned, int]:
 
 def _first_size(octets: NDArray[np.uint8]) -> int:
     """Return the size of the first varint; 1 where none ends within ten octets."""
-    return next((place for place, octet in enumerate(octets[:MAX_VARINT].tolist(), 1) if octet < 0x80), 1)
+    for place, octet in enumerate(octets[:MAX_VARINT].tolist(), 1):
+        if octet < 0x80:
+            return place
+    return 1
 
 
 def _of_one_size(octets: NDArray[np.uint8], count: int, size: int) -> Unsigned | None:
