@@ -178,7 +178,8 @@ async def test_any_moment_is_what_its_prefix_folds_to(postgres_dsn: str, history
             assert {name: (told[name], expected[name]) for name in told if told[name] != expected[name]} == {}
             if lengths is whole:
                 assert told == await everything(live)
-    assert history.asked
+    if not seed:  # in some of the others no run has points both before and after a moment
+        assert history.asked
 
 
 async def test_an_answer_that_came_later_does_not_show_before(postgres_dsn: str, history: OwnHistory) -> None:
