@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from runtide_schemas import topics
-from runtide_schemas.events.runs import ParamsLogged, RunEnded, RunStarted, TagsSet, WriterClosed
+from runtide_schemas.events.runs import ParamsLogged, RunEnded, RunLost, RunStarted, TagsSet, WriterClosed
 from runtide_schemas.records import as_record
 from tests.chaos.load import broken_promises
 from tests.chaos.oracle import Account, LogAccount, Record, account_of_log, differences
@@ -70,6 +70,12 @@ def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("folded") / "history.duckdb"
     asyncio.run(account_of_store(path, a_log()))
     return path
+
+
+def test_the_watcher_closes_nothing() -> None:
+    log = a_log()
+    log.append(RunLost(run_id="r", episode=1, silent_since=AT, at=AT), writer="watcher")
+    assert account_of_log(records_of(log)).problems == []
 
 
 async def test_what_was_folded_rightly_is_found_right(tmp_path: Path) -> None:
