@@ -306,7 +306,7 @@ async def test_the_room_of_purged_points_is_given_back_and_what_stays_is_as_it_w
     await apply(projection, log)
     await projection.close()
     after = history.file.stat().st_size
-    assert layout[0].count("NOT NULL") == 6
+    assert layout[0].count("NOT NULL") == 7
     assert after < before / 2, f"{after:,} of {before:,} bytes"
     print(f"{before:,} bytes with 2.4 million points, {after:,} after the purge of 2.0 million")
 
