@@ -139,7 +139,8 @@ class RunReceipt:
     """What is left of a purged run: who gave it up when and why, what it had then, and what came of it since.
 
     ``points_seen`` counts those that came after the purge too, ``late_events`` other events after it; times in Unix
-    milliseconds.
+    milliseconds. ``model_folders`` are those that its logged models had outside of the run's own; ``files_removed`` counts
+    what lay in them, too.
     """
 
     deleted_at: int | None
@@ -161,6 +162,8 @@ class RunReceipt:
     files_removed_at: int | None
     files_removed: int
     bytes_removed: int
+    model_folders: int
+    model_folders_removed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from runtide_consumers.purge.files import Places, Removed, check_root, place_of_run, remove_files
+from runtide_consumers.purge.files import Places, Removed, check_root, place_of_model, place_of_run, remove_files
 from runtide_schemas.errors import InvalidRequest, TransientError
 
 RUN = "a" * 32
+MODEL = "m-" + "1" * 32
 
 
 @pytest.fixture
@@ -66,6 +67,43 @@ def test_what_a_gateway_keeps_is_found_below_its_root(root: Path) -> None:
 )
 def test_nothing_else_may_be_removed(root: Path, uri: str) -> None:
     assert place_of_run(str(root), uri.replace("{root}", root.as_uri()), RUN) == ""
+
+
+def test_the_place_of_a_model_is_its_own_folder_below_models(root: Path) -> None:
+    kept = root / "1" / "models" / MODEL / "artifacts"
+    kept.mkdir(parents=True)
+    (kept / "MLmodel").write_bytes(b"12345")
+    place = place_of_model(str(root), f"mlflow-artifacts:/1/models/{MODEL}/artifacts", MODEL)
+    assert place == kept.as_uri()
+    assert place_of_model(str(root), f"{root.as_uri()}/1/models/{MODEL}", MODEL) == kept.parent.as_uri()
+    assert place_of_model("s3://b/k", f"s3://b/k/1/models/{MODEL}", MODEL) == f"s3://b/k/1/models/{MODEL}"
+    assert remove_files(place) == Removed(1, 5)
+    assert [path.name for path in (root / "1" / "models").iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "model_id"),
+    [
+        ("{root}", MODEL),
+        ("{root}/1/models", MODEL),
+        ("{root}/1/models/artifacts", MODEL),
+        ("{root}/1/" + MODEL, MODEL),
+        ("{root}/1/models/m-" + "2" * 32 + "/artifacts", MODEL),
+        ("{root}/1/models/" + MODEL + "/artifacts/x", MODEL),
+        ("{root}/1/models/" + MODEL + "/../m-" + "2" * 32, MODEL),
+        ("{root}/1/x/../models/" + MODEL, MODEL),
+        ("{root}/" + RUN + "/artifacts", MODEL),
+        ("file:///etc/models/" + MODEL, MODEL),
+        ("s3://bucket/models/" + MODEL, MODEL),
+        ("mlflow-artifacts:/../models/" + MODEL, MODEL),
+        ("{root}/1/models/" + RUN, RUN),
+        ("{root}/1/models/x", "x"),
+        ("{root}/1/models/..", ".."),
+        ("{root}/1/models/" + MODEL + "\n", MODEL + "\n"),
+    ],
+)
+def test_nothing_but_a_models_own_folder_may_be_removed_for_it(root: Path, uri: str, model_id: str) -> None:
+    assert place_of_model(str(root), uri.replace("{root}", root.as_uri()), model_id) == ""
 
 
 @pytest.mark.parametrize("run_id", ["0", "artifacts", "A" * 32, RUN + "\n"])

@@ -251,6 +251,39 @@ def test_a_zombie_registrars_fact_is_told_to_nobody() -> None:
     assert len(waiting(subscribers)) == 1
 
 
+def test_what_waits_is_bounded_and_the_rest_is_read_again_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtide_consumers.webhooks.subscribers.MOST_WAITING", 2)
+    requests = (hook(ONE, CREATED), hook(OTHER, CREATED), *(CreateRegisteredModel(name=f"m{n}") for n in range(7)))
+    catalog, subscribers = Catalog(), Subscribers(0, {})
+    facts = [catalog.ask(request) for request in requests]
+
+    def fold(into: Subscribers) -> Subscribers:
+        for offset, fact in enumerate(facts):
+            into.fold(offset, fact)
+        return into
+
+    def tell(webhook_id: str) -> str:
+        one = subscribers.by_id[webhook_id]
+        item = one.waiting.popleft()
+        one.next_offset = item.offset + 1
+        return str(item.told.data["name"])
+
+    fold(subscribers)
+    told: dict[str, list[str]] = {ONE: [], OTHER: []}
+    while subscribers.emptied() or any(one.waiting for one in subscribers.by_id.values()):
+        assert all(len(one.waiting) <= 2 for one in subscribers.by_id.values())
+        if subscribers.emptied():
+            again = subscribers.begun_again()
+            if subscribers.by_id[OTHER].waiting:  # deliveries go on while the log is read
+                told[OTHER].append(tell(OTHER))
+            subscribers.refill(fold(again))
+        for webhook_id in (ONE, ONE, OTHER):
+            if subscribers.by_id[webhook_id].waiting:
+                told[webhook_id].append(tell(webhook_id))
+    assert told == {one: [f"m{n}" for n in range(7)] for one in (ONE, OTHER)}
+    assert not any(one.behind for one in subscribers.by_id.values())
+
+
 class Receivers:
     """Stands for the network: notes what is sent, and fails as it is told to."""
 

@@ -39,6 +39,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "changes": ("table_name", "entity", "key", "topic", "partition", "record_offset"),
     "run_extents": ("run_id", "topic", "partition"),
     "run_receipts": ("run_id",),
+    "purged_models": ("run_id", "model_id"),
     "quarantine": ("topic", "partition", "record_offset"),
 }
 _NUMBERS = {"partition", "first_seq", "seq", "version", "record_offset", "step", "timestamp", "value"}

@@ -29,7 +29,7 @@ SHARES: tuple[Share, ...] = (
         Share(table, "run", "run_id")
         for table in (
             *("runs", "writers", "params", "param_conflicts", "tags"),
-            *("metric_summaries", "inputs", "artifacts", "run_extents", "run_receipts"),
+            *("metric_summaries", "inputs", "artifacts", "run_extents", "run_receipts", "purged_models"),
             *("logged_models", "logged_model_tags", "logged_model_params", "logged_model_metrics", "run_models"),
         )
     ),

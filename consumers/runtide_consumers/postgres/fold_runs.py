@@ -107,7 +107,7 @@ def run_restored(work: Workspace, event: Event) -> None:
 def run_artifacts_removed(work: Workspace, event: Event) -> None:
     """Adds to the receipt of a purged run; of another run there is none."""
     body: RunArtifactsRemoved = event.body
-    work.merge("artifacts_removed", (body.run_id, event.origin.offset), body.at, body.files, body.bytes)
+    work.merge("artifacts_removed", (body.run_id, event.origin.offset), body.uri, body.at, body.files, body.bytes)
 
 
 def late(work: Workspace, event: Event) -> None:
@@ -224,5 +224,5 @@ HANDLERS = {
     WriterClosed: writer_closed,
     MetricsLogged: metrics_logged,
 }
-ALONE: dict[type, tuple[str, ...]] = {RunPurged: ("purge_meet", "purge_receipt", "purge_rows")}
+ALONE: dict[type, tuple[str, ...]] = {RunPurged: ("purge_meet", "purge_receipt", "purge_models", "purge_rows")}
 """Facts that change many rows at once: the statements that each stands for, in their order."""

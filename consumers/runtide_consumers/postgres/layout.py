@@ -5,7 +5,7 @@ import asyncpg
 from runtide_consumers.postgres.statements import script
 from runtide_schemas.errors import FatalError
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 _LOCK = 0x72756E74  # "runt": two projectors that start at once make the schema one after the other
 
 

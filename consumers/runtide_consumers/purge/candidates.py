@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from runtide_consumers.postgres.session import Session
 from runtide_consumers.postgres.statements import statements
@@ -9,6 +10,25 @@ from runtide_schemas.errors import InvalidRequest
 
 AT_ONCE = 1_000
 """Most runs that are looked at in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class WithFiles:
+    """A purged run, or a logged model of one, whose files are still to be removed.
+
+    Attributes:
+        model_id: "" for the run itself.
+        uri: where the log says that they are; "" when it does not.
+        claimed: another run, which is not purged, tells of that model, too.
+    """
+
+    run_id: str
+    model_id: str
+    uri: str
+    claimed: bool
+
+    def __str__(self) -> str:
+        return f"logged model {self.model_id} of run {self.run_id}" if self.model_id else f"run {self.run_id}"
 
 
 class Candidates:
@@ -76,20 +96,20 @@ class Candidates:
             row = await connection.fetchrow(_STATEMENTS["stage"].sql, run_id)
         return "" if row is None else str(row["lifecycle_stage"])
 
-    async def with_files(self) -> AsyncIterator[list[tuple[str, str]]]:
-        """Return purged runs whose files nobody has removed yet, and the URIs of their artifacts, some at a time."""
-        after = (-1, "")
+    async def with_files(self) -> AsyncIterator[list[WithFiles]]:
+        """Return purged runs whose files nobody has removed yet, and such models of purged runs, some at a time."""
+        after = (-1, "", "")
         while True:
             async with self._session.transaction() as connection:
                 rows = await connection.fetch(_STATEMENTS["with_files"].sql, *after, AT_ONCE)
             if rows:
-                after = (rows[-1]["purged_at"], rows[-1]["run_id"])
-                yield [(row["run_id"], row["artifact_uri"]) for row in rows]
+                after = (rows[-1]["purged_at"], rows[-1]["run_id"], rows[-1]["model_id"])
+                yield [WithFiles(row["run_id"], row["model_id"], row["uri"], row["claimed"]) for row in rows]
             if len(rows) < AT_ONCE:
                 return
 
     async def kept_places(self) -> AsyncIterator[tuple[str, str]]:
-        """Return whose files lie where, of runs that are not purged and of registered versions."""
+        """Return whose files lie where, of runs and models that are not purged and of registered versions."""
         async with self._session.transaction() as connection:
             async for row in connection.cursor(_STATEMENTS["kept_places"].sql, prefetch=AT_ONCE):
                 yield row["whose"], row["uri"]

@@ -1,11 +1,11 @@
-"""Removing the files of a purged run, and nothing else: only below the root that is ours, only in a place of that run."""
+"""Removing the files of a purged run and its models, and nothing else: only below the root that is ours, only in their places."""
 
 import contextlib
 import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -17,6 +17,7 @@ from runtide_schemas.errors import InvalidRequest, TransientError
 log = logging.getLogger(__name__)
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}\Z")
+_MODEL_ID = re.compile(r"m-[0-9a-f]{32}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +51,40 @@ def place_of_run(root: str, uri: str, run_id: str) -> str:
         run_id: the run, 32 hexadecimal digits: the path below the root has to end in it, or in it and ``artifacts``. Any
             other id may be a folder's name by chance, or by malice.
     """
+    ends = ([run_id], [run_id, "artifacts"]) if _RUN_ID.match(run_id) else ()
+    return _place(root, uri, f"run {run_id}", ends)
+
+
+def place_of_model(root: str, uri: str, model_id: str) -> str:
+    """Return the URI of what may be removed for a logged model; "" when it is not below the root, or not its own.
+
+    Args:
+        root: folder or URI that the stack's artifacts are kept below.
+        uri: where it was said that its files are.
+        model_id: the model, ``m-`` and 32 hexadecimal digits: the path below the root has to end in it below ``models``, or
+            in that and ``artifacts``.
+    """
+    ends = (["models", model_id], ["models", model_id, "artifacts"]) if _MODEL_ID.match(model_id) else ()
+    return _place(root, uri, f"logged model {model_id}", ends)
+
+
+def _place(root: str, uri: str, whose: str, ends: Sequence[list[str]]) -> str:
     base = as_uri(root)
     try:
         found = resolve_proxied(uri, root) if is_proxied(uri) else uri.rstrip("/")
         parsed = urlsplit(found)
     except (InvalidRequest, ValueError, OSError) as error:
-        log.warning("the files of run %s stay: %s", run_id, error)
+        log.warning("the files of %s stay: %s", whose, error)
         return ""
     if parsed.query or parsed.fragment or not found.startswith(f"{base}/"):
         return ""
     parts = unquote(found.removeprefix(f"{base}/")).split("/")
-    own = parts[-1] == run_id or parts[-2:] == [run_id, "artifacts"]
-    if not own or not _RUN_ID.match(run_id) or any(part in {"", ".", ".."} or "\0" in part for part in parts):
+    own = any(parts[-len(end) :] == end for end in ends)
+    if not own or any(part in {"", ".", ".."} or "\0" in part for part in parts):
         return ""
     local, below = local_path(found), local_path(base)
     if local is not None and below is not None and local.resolve() != below.resolve().joinpath(*parts):
-        log.warning("the files of run %s stay: %s leads elsewhere by a link", run_id, local)
+        log.warning("the files of %s stay: %s leads elsewhere by a link", whose, local)
         return ""
     return found
 
@@ -100,7 +119,7 @@ class Places:
 
 
 def remove_files(uri: str) -> Removed:
-    """Remove everything at a URI that ``place_of_run`` gave; nothing there is nothing removed. Blocks.
+    """Remove everything at a URI that ``place_of_run`` or ``place_of_model`` gave; nothing there is nothing removed. Blocks.
 
     Raises:
         TransientError: the store is away, or will not have it; calling it again removes what is left.

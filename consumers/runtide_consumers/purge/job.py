@@ -6,13 +6,13 @@ told yet are looked for again. Nothing is removed before the state store itself 
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runtide.direct import DirectPublisher
 from runtide.kafka import KafkaSettings
-from runtide_consumers.purge.candidates import Candidates
-from runtide_consumers.purge.files import Places, Removed, check_root, place_of_run, remove_files
+from runtide_consumers.purge.candidates import Candidates, WithFiles
+from runtide_consumers.purge.files import Places, Removed, check_root, place_of_model, place_of_run, remove_files
 from runtide_schemas.errors import TransientError
 from runtide_schemas.events.runs import RunArtifactsRemoved, RunPurged
 from runtide_schemas.identity import now_ms
@@ -58,7 +58,7 @@ class Told:
 
     Attributes:
         purges: runs whose purge is in the log and not in the state store yet, and when they were deleted.
-        kept: runs of which it was said that their files stay.
+        kept: runs and models of which it was said that their files stay.
     """
 
     purges: dict[str, int] = field(default_factory=dict)
@@ -141,50 +141,60 @@ class _Purging:
         return None
 
     async def remove_files(self) -> None:
-        """Remove the files of purged runs, and say so of each.
+        """Remove the files of purged runs and of their logged models, and say so of each.
 
         Raises:
             TransientError: those of some could not be removed; all others were.
         """
         failed: list[TransientError] = []
-        async for runs in self._candidates.with_files():
-            places = {run_id: place_of_run(self._order.artifacts, uri, run_id) for run_id, uri in runs if uri}
-            shared = await self._shared(places)
-            for run_id, uri in runs:
-                if why := self._why_kept(uri, places.get(run_id, ""), shared):
-                    self._say_kept(run_id, uri, why)
+        async for some in self._candidates.with_files():
+            places = {one: self._place_of(one) for one in some if one.uri}
+            shared = await self._shared(places.values())
+            for one in some:
+                place = places.get(one, "")
+                if why := self._why_kept(one, place, shared):
+                    self._say_kept(one, why)
                     continue
                 try:
-                    await self._remove(run_id, places.get(run_id, ""))
+                    await self._remove(one, place)
                 except TransientError as error:
-                    log.warning("the files of run %s are not removed yet: %s", run_id, error)
+                    log.warning("the files of %s are not removed yet: %s", one, error)
                     failed.append(error)
         if failed:
             raise TransientError(
-                f"the files of {len(failed)} purged runs are not removed yet: {failed[0]}"
+                f"the files of {len(failed)} purged runs and models are not removed yet: {failed[0]}"
             ) from failed[0]
 
-    async def _shared(self, places: Mapping[str, str]) -> dict[str, str]:
+    def _place_of(self, one: WithFiles) -> str:
+        if one.model_id:
+            return place_of_model(self._order.artifacts, one.uri, one.model_id)
+        return place_of_run(self._order.artifacts, one.uri, one.run_id)
+
+    async def _shared(self, places: Collection[str]) -> dict[str, str]:
         """Return which of these places somebody has a share in who was not purged, and who."""
         found: dict[str, str] = {}
-        wanted = Places(self._order.artifacts, filter(None, places.values()))
-        if any(places.values()):
+        wanted = Places(self._order.artifacts, filter(None, places))
+        if any(places):
             async for whose, uri in self._candidates.kept_places():
                 found |= dict.fromkeys(wanted.shared_with(uri), whose)
         return found
 
-    def _why_kept(self, uri: str, place: str, shared: Mapping[str, str]) -> str:
-        if uri and not place:
-            return f"this is no folder of that run alone below {self._order.artifacts}"
+    def _why_kept(self, one: WithFiles, place: str, shared: Mapping[str, str]) -> str:
+        if one.claimed:
+            return "another run tells of that model, too"
+        if one.uri and not place:
+            whose = "that model" if one.model_id else "that run"
+            return f"this is no folder of {whose} alone below {self._order.artifacts}"
         return f"{shared[place]} has files there, too" if place in shared else ""
 
-    def _say_kept(self, run_id: str, uri: str, why: str) -> None:
-        if run_id not in self._told.kept:
-            log.warning("the files of run %s stay where they are, %s: %s", run_id, uri, why)
-            self._told.kept.add(run_id)
+    def _say_kept(self, one: WithFiles, why: str) -> None:
+        if str(one) not in self._told.kept:
+            log.warning("the files of %s stay where they are, %s: %s", one, one.uri, why)
+            self._told.kept.add(str(one))
 
-    async def _remove(self, run_id: str, place: str) -> None:
+    async def _remove(self, one: WithFiles, place: str) -> None:
         removed = await asyncio.to_thread(remove_files, place) if place else Removed(0, 0)
-        fact = RunArtifactsRemoved(run_id=run_id, at=now_ms(), uri=place, files=removed.files, bytes=removed.bytes)
+        uri = one.uri if one.model_id else place  # by which the fold knows a model's
+        fact = RunArtifactsRemoved(run_id=one.run_id, at=now_ms(), uri=uri, files=removed.files, bytes=removed.bytes)
         await self._publisher.publish(fact, actor=self._order.actor)
         self.files, self.bytes = self.files + removed.files, self.bytes + removed.bytes

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from runtide.kafka import KafkaSettings
 from runtide.webhooks import WebhookSettings
@@ -73,8 +73,26 @@ async def _follow(
                 read[_CATALOG] = record.offset + 1
             if reader.read_to_end:
                 ready()
+                if subscribers.emptied():
+                    await _refill(kafka, subscribers, read)
                 await deliverer.look()
             progress.note(reader.heard_at(), sum(reader.lag(read).values()))
     finally:
         await deliverer.close()
         await reader.close()
+
+
+async def _refill(kafka: KafkaSettings, subscribers: Subscribers, read: Mapping[TopicPartition, int]) -> None:
+    """Read the catalogue again, as far as it was read, for those whose deliveries did not all fit into memory."""
+    again, wanted = subscribers.begun_again(), asyncio.Event()
+    wanted.set()
+    reader = await LogReader.open(kafka, {topics.CATALOG}, {}, read)
+    try:
+        while not reader.read_to_end:
+            for record in await reader.fetch(_LIMITS, wanted):
+                event = decode_record(record, reader.schemas.decoder)
+                if not isinstance(event, Parked):  # said when it was read first
+                    again.fold(record.offset, event.body)
+    finally:
+        await reader.close()
+    subscribers.refill(again)

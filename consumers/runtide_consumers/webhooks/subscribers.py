@@ -1,7 +1,8 @@
 """What is to be told to whom: a fold of the catalogue. No I/O; belongs to whoever folds."""
 
+import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid5
@@ -20,6 +21,10 @@ from runtide_schemas.events.catalog import (
     WebhookUpdated,
 )
 
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 1_000
+"""Facts that wait for one webhook in memory; what comes after them is read from the log again when they are told."""
 _SPACE = UUID("6f0ad8d4-6f0c-5b0e-9a53-3c5b1f2d7a10")
 
 
@@ -45,7 +50,13 @@ class Item:
 
 @dataclass(slots=True)
 class Subscriber:
-    """A webhook, and what it has not been told yet, in order. ``secret`` is encrypted."""
+    """A webhook, and what it has not been told yet, in order.
+
+    Attributes:
+        secret: encrypted.
+        next_offset: it needs nothing before this one.
+        behind: more than what waits is to be told; it stands in the log.
+    """
 
     webhook_id: str
     url: str
@@ -54,6 +65,20 @@ class Subscriber:
     active: bool
     next_offset: int
     waiting: deque[Item] = field(default_factory=deque)
+    behind: bool = False
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Add what one fact has to tell, as long as there is room: what follows something left out is left out, too."""
+        if not self.behind and len(self.waiting) >= MOST_WAITING:
+            self.behind = True
+            log.warning(
+                "webhook %s does not keep up: %d deliveries wait; what happens from catalogue record %d on is told after them",
+                self.webhook_id,
+                len(self.waiting),
+                items[0].offset,
+            )
+        if not self.behind:
+            self.waiting.extend(items)
 
 
 class Subscribers:
@@ -81,13 +106,30 @@ class Subscribers:
             self.by_id.pop(fact.webhook_id, None)
             self.gone.add(fact.webhook_id)
         else:
-            for number, told in enumerate(told_by(fact, self._prompts.__contains__)):
-                self._tell(Item(offset, number, told, fact.at))
+            told = told_by(fact, self._prompts.__contains__)
+            self._tell(offset, [Item(offset, number, each, fact.at) for number, each in enumerate(told)])
 
-    def _tell(self, item: Item) -> None:
+    def emptied(self) -> bool:
+        """Say whether somebody was told all that waited, and more stands in the log."""
+        return any(one.behind and not one.waiting for one in self.by_id.values())
+
+    def begun_again(self) -> "Subscribers":
+        """Return an empty fold, which is to be brought to the place of this one and given to ``refill``."""
+        return Subscribers(self._begun, {one.webhook_id: one.next_offset for one in self.by_id.values()})
+
+    def refill(self, again: "Subscribers") -> None:
+        """Take over what waits for those that have nothing waiting and more to be told; deliveries went on meanwhile."""
         for one in self.by_id.values():
-            if one.active and item.told.event in one.events and item.offset >= max(one.next_offset, self._begun):
-                one.waiting.append(item)
+            if one.behind and not one.waiting:
+                other = again.by_id[one.webhook_id]
+                one.waiting = deque(item for item in other.waiting if item.offset >= one.next_offset)
+                one.behind = other.behind
+
+    def _tell(self, offset: int, items: Sequence[Item]) -> None:
+        for one in self.by_id.values():
+            asked = [item for item in items if item.told.event in one.events]
+            if asked and one.active and offset >= max(one.next_offset, self._begun):
+                one.add(asked)
 
     def _state(self, offset: int, fact: WebhookCreated | WebhookUpdated) -> None:
         known = self.by_id.get(fact.webhook_id)

@@ -165,9 +165,15 @@ def _print_receipt(console: Console, info: dict[str, Any], receipt: dict[str, An
         "had": ", ".join(f"{receipt[name]:,} {name}" for name in had if receipt[name]),
         "checksum": receipt["checksum"],
         "came since": f"{late[0]:,} points, {late[1]:,} events" if any(late) else "",
-        "removed": f"{receipt['files_removed']:,} files, {size(receipt['bytes_removed'])}",
+        "removed": f"{receipt['files_removed']:,} files, {size(receipt['bytes_removed'])}" + _of_models(receipt),
     }
     print_pairs(console, {key: value for key, value in facts.items() if value})
+
+
+def _of_models(receipt: dict[str, Any]) -> str:
+    if not receipt["model_folders"]:
+        return ""
+    return f", with {receipt['model_folders_removed']:,} of {receipt['model_folders']:,} folders of logged models"
 
 
 def _facts(info: dict[str, Any], completeness: dict[str, Any] | None) -> dict[str, str]:

@@ -2,28 +2,24 @@
 
 import contextlib
 import logging
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from mlflow.entities import DatasetInput, LifecycleStage, Metric, Run, RunInfo
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_STATE
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from runtide.mlflow_plugin.answers import run_of
 from runtide.mlflow_plugin.errors import changed, invalid, not_found
 from runtide.mlflow_plugin.gateway import Gateway
-from runtide.mlflow_plugin.joined import describe_joined, may_exist
+from runtide.mlflow_plugin.joined import may_exist
 from runtide.mlflow_plugin.live import Live
 from runtide.mlflow_plugin.memory import NAME, STAGE, STARTED, STATUS, Fact, RunMemory, tag_of
 from runtide.mlflow_plugin.merging import merged_run
+from runtide.mlflow_plugin.open_runs import OpenRuns
 from runtide.mlflow_plugin.projections import Projections, Waiting
 from runtide.tracking.configuration import Configuration
-from runtide.tracking.leftovers import say_leftover
 from runtide.tracking.plan import Part, RunPlan, plan_attachment
 from runtide.tracking.run_log import EndStatus, RunLog
 from runtide.tracking.writer import Writer
@@ -31,7 +27,6 @@ from runtide_schemas.errors import InvalidRequest, NotFound, TransientError
 from runtide_schemas.events.runs import DatasetInput as LoggedInput
 from runtide_schemas.events.runs import InputsLogged, RunDeleted, RunRestored, RunUpdated
 from runtide_schemas.identity import now_ms
-from runtide_schemas.limits import check_run_id
 
 log = logging.getLogger("runtide")
 
@@ -40,24 +35,14 @@ _RUNNING = "RUNNING"
 _VISIBLE_WAIT_S = 2.0
 _QUIET_S = 60.0
 """So seldom it is said that runs are shown without what others wrote."""
-_MOST_HISTORIES = 20
-_MOST_REMEMBERED = 500
-_MOST_WAITING = 64
-_MOST_JOINED = 32
-_MOST_ROOTS = 2_000
 
 
-class Runs:
+class Runs(OpenRuns):
     """Opens, remembers and ends runs. All methods may be called from any thread."""
 
     def __init__(self, configuration: Configuration, gateway: Gateway) -> None:
-        self._configuration = configuration
+        super().__init__(configuration)
         self._gateway = gateway
-        self._lock = threading.RLock()
-        self._lives: OrderedDict[str, Live] = OrderedDict()
-        self._waiting: list[RunLog] = []
-        self._roots: OrderedDict[str, str] = OrderedDict()
-        self._unseen: OrderedDict[str, RunMemory] = OrderedDict()
         self._projections = Projections(gateway)
         self._quiet_until = 0.0
 
@@ -86,7 +71,7 @@ class Runs:
         with self._lock:
             self._lives[log.run_id] = live
             self._forget_some()
-        self._note_root(log.run_id, log.artifact_uri)
+        self._roots.note(log.run_id, log.artifact_uri)
         return memory.as_run()
 
     def log(self, run_id: str) -> RunLog:
@@ -265,7 +250,7 @@ class Runs:
             if isinstance(error, NotFound) and not may_exist(run_id, self._configuration.connection, self._gateway):
                 raise not_found(f"Run with id={run_id} not found") from error
             return self._from_here(run_id).as_run()
-        self._note_root(run_id, found.info.artifact_uri)
+        self._roots.note(run_id, found.info.artifact_uri)
         return found
 
     def not_shown(self, wait: float) -> tuple[int, int, str]:
@@ -288,26 +273,10 @@ class Runs:
 
     def root_of(self, uri: str) -> tuple[str, str] | None:
         """Return the run whose artifacts lie at or above a URI, and the URI of their root; None for foreign places."""
-        place = uri.rstrip("/")
-        while "/" in place:
-            if (run_id := self._roots.get(place)) is not None:
-                return run_id, place
-            place = place.rpartition("/")[0]
-        return None
-
-    def became_child(self) -> None:
-        """In a forked child: locks may have been held, and what waits for the broker is the parent's."""
-        self._lock = threading.RLock()
-        self._waiting = []
-        for live in self._lives.values():
-            live.memory.lock, live.memory.asking = threading.RLock(), threading.Lock()
-            live.writer = None
+        return self._roots.run_at(uri)
 
     def _note(self, run_id: str, writer: Writer, *facts: Fact) -> None:
         self._live(run_id).note(writer, *facts)
-
-    def _live(self, run_id: str) -> Live:
-        return self._lives.get(run_id) or self._writable(run_id)
 
     def _set_stage(self, run_id: str, event: RunDeleted | RunRestored, stage: str) -> None:
         live = self._writable(run_id)
@@ -321,44 +290,6 @@ class Runs:
         if isinstance(error, TransientError) and time.monotonic() >= self._quiet_until:
             self._quiet_until = time.monotonic() + _QUIET_S
             log.warning("run %s is shown as this process wrote it, without what others may have: %s", run_id, error)
-
-    def _from_here(self, run_id: str) -> RunMemory:
-        """Return what is known here of another process's run; it is remembered, for when it is written to."""
-        with self._lock:
-            live = self._lives.get(run_id)
-            memory = live.memory if live is not None else self._unseen.get(run_id) or RunMemory(run_id=run_id)
-            if not memory.artifact_uri:
-                describe_joined(memory, self._configuration.connection)
-                self._note_root(run_id, memory.artifact_uri)
-            if live is None:
-                self._unseen[run_id] = memory
-                if len(self._unseen) > _MOST_REMEMBERED:
-                    self._unseen.popitem(last=False)
-            return memory
-
-    def _writable(self, run_id: str) -> Live:
-        live = self._lives.get(run_id)
-        if live is not None and not live.joined and not live.log.ended:
-            return live
-        with self._lock:
-            live = self._lives.get(run_id)
-            if live is not None and live.ended_by_exit:
-                raise MlflowException(f"run {run_id} has ended with this process", error_code=INVALID_STATE)
-            joins = live is None or live.log.ended
-            if live is None:
-                memory = self._unseen.pop(run_id, None) or RunMemory(run_id=check_run_id(run_id))
-                self._lives[run_id] = live = Live(memory, self._joined(run_id), joined=True)
-            elif live.log.ended:
-                live.log, live.joined, live.concluded = self._joined(run_id), True, False
-            self._lives.move_to_end(run_id)
-            if joins:
-                self._forget_some()
-        if joins:
-            self._settle()
-        return live
-
-    def _joined(self, run_id: str) -> RunLog:
-        return RunLog(plan_attachment(self._configuration, run_id))
 
     def _end(self, run_id: str, status: EndStatus, end_time: int) -> None:
         with self._lock:
@@ -386,38 +317,3 @@ class Runs:
             with live.memory.lock:
                 live.memory.status, live.memory.end_time = status, None
                 live.note(writer, STATUS)
-
-    def _conclude(self, live: Live, status: EndStatus | None, end_time: int = 0) -> None:
-        live.concluded = True
-        live.log.conclude(status, end_time)
-        self._waiting.append(live.log)
-
-    def _settle(self) -> None:
-        """Let go of ended runs that the broker has wholly; of too many that wait for it, leave the oldest to a later sync."""
-        with self._lock:
-            settled = [log for log in self._waiting if log.settled]
-            settled += [log for log in self._waiting if log not in settled][:-_MOST_WAITING]
-            self._waiting = [log for log in self._waiting if log not in settled]
-            for log in settled:
-                if (live := self._lives.get(log.run_id)) is not None and live.log is log:
-                    live.count_events()
-        for log in settled:
-            say_leftover(f"run {log.run_id}", log.close("FINISHED", "", 0.0))
-
-    def _forget_some(self) -> None:
-        """Keep memories and open files within bounds: forget ended runs, and close the writers of others' that rested longest."""
-        joined = [live for live in self._lives.values() if live.joined and not live.log.ended]
-        for live in joined[:-_MOST_JOINED]:
-            self._conclude(live, None)
-        excess = len(self._lives) - _MOST_REMEMBERED
-        ended = [run_id for run_id, live in self._lives.items() if live.concluded]
-        for run_id in ended[:-_MOST_HISTORIES]:
-            self._lives[run_id].memory.forget_history()
-        for run_id in ended[: max(0, excess)]:
-            del self._lives[run_id]
-
-    def _note_root(self, run_id: str, uri: str | None) -> None:
-        if uri:
-            self._roots[uri.rstrip("/")] = run_id
-            if len(self._roots) > _MOST_ROOTS:
-                self._roots.popitem(last=False)

@@ -1,10 +1,10 @@
 """Everything that the routes use: the two stores, the log, the artifacts and the SQL sandbox, opened and closed together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol, TypeVar
 
 from fastapi import Depends, Request
 
@@ -74,65 +74,89 @@ async def open_stores(
 ) -> AsyncIterator[Stores]:
     """Open everything. Nothing connects yet: the gateway starts, and says what is away, whatever is away."""
     async with AsyncExitStack() as stack:
-        log = Log(kafka)
-        stack.push_async_callback(log.close)
-        intake, decisions = Intake(kafka), Decisions(kafka)
-        stack.push_async_callback(intake.close)
-        stack.push_async_callback(decisions.close)
-        stack.callback(artifacts.close)
-        await artifacts.prepare()
-        clearing = asyncio.create_task(artifacts.clear_regularly(CLEAR_EVERY_S), name="clear artifacts")
-        stack.callback(clearing.cancel)
-        limits = Limits(
-            seconds=settings.sql_seconds,
-            memory_bytes=settings.sql_memory_mb * 1_048_576,
-            rows=settings.sql_rows,
-            result_bytes=settings.sql_bytes,
-        )
+        log = _closed_by(stack, Log(kafka))
+        intake, decisions = _closed_by(stack, Intake(kafka)), _closed_by(stack, Decisions(kafka))
+        await _keep_artifacts(stack, artifacts)
         postgres = await stack.enter_async_context(Postgres(settings.dsn.get_secret_value()))
         history = await stack.enter_async_context(History(settings.history_url, settings.history_token()))
-        others = OtherProjections(settings.projections)
-        stack.push_async_callback(others.close)
-
-        async def positions_of(projection: str) -> Mapping[tuple[str, int], int]:
-            if projection == "postgres":
-                return await get_positions(postgres)
-            return await (history if projection == "duckdb" else others.named(projection)).positions()
-
+        others = _closed_by(stack, OtherProjections(settings.projections))
         ends = Ends(log.ends)
         fresh = Freshness("postgres", ends, lambda: get_positions(postgres))
         fresh_history = Freshness("duckdb", ends, history.positions)
-
-        async def look_up(run_id: str) -> RunState:
-            await asyncio.gather(fresh.run(run_id), fresh.catalogue())  # a run is deleted with its experiment
-            return await get_run_state(postgres, run_id)
-
-        recent = RecentRuns(kafka, look_up)
-        stack.push_async_callback(recent.close)
-        commands = Commands(kafka, decisions, (fresh, fresh_history))
-        stack.push_async_callback(commands.close)
+        recent = _closed_by(stack, RecentRuns(kafka, _run_states(postgres, fresh)))
+        commands = _closed_by(stack, Commands(kafka, decisions, (fresh, fresh_history)))
         subscriptions = Subscriptions(kafka, settings.subscriber_bounds, lambda event: plain(event_json(event)))
-        stack.push_async_callback(subscriptions.close)
-        operators = Operators(kafka, log, positions_of)
-        stack.push_async_callback(operators.close)
+        positions = _positions(postgres, history, others)
         yield Stores(
             postgres=postgres,
             history=history,
             log=log,
-            sandbox=Sandbox(limits, concurrent=settings.sql_concurrent),
+            sandbox=Sandbox(_limits(settings), concurrent=settings.sql_concurrent),
             intake=intake,
             decisions=decisions,
             artifacts=artifacts,
             artifact_facts=ArtifactFacts(artifacts, postgres, recent, fresh, commands),
-            operators=operators,
+            operators=_closed_by(stack, Operators(kafka, log, positions)),
             schemas=registry_for(kafka.schema_registry),
             others=others,
             commands=commands,
             recent=recent,
             fresh=fresh,
             fresh_history=fresh_history,
-            subscriptions=subscriptions,
+            subscriptions=_closed_by(stack, subscriptions),
         )
+
+
+class _Closing(Protocol):
+    async def close(self) -> None: ...
+
+
+_Opened = TypeVar("_Opened", bound=_Closing)
+
+
+def _closed_by(stack: AsyncExitStack, opened: _Opened) -> _Opened:
+    stack.push_async_callback(opened.close)
+    return opened
+
+
+async def _keep_artifacts(stack: AsyncExitStack, artifacts: ArtifactStorage) -> None:
+    """Have the place prepared, and cleared of abandoned uploads for as long as the stack is open."""
+    stack.callback(artifacts.close)
+    await artifacts.prepare()
+    clearing = asyncio.create_task(artifacts.clear_regularly(CLEAR_EVERY_S), name="clear artifacts")
+    stack.callback(clearing.cancel)
+
+
+def _limits(settings: GatewaySettings) -> Limits:
+    return Limits(
+        seconds=settings.sql_seconds,
+        memory_bytes=settings.sql_memory_mb * 1_048_576,
+        rows=settings.sql_rows,
+        result_bytes=settings.sql_bytes,
+    )
+
+
+def _run_states(postgres: Postgres, fresh: Freshness) -> Callable[[str], Awaitable[RunState]]:
+    """Return how a run is looked up that this gateway has not heard of."""
+
+    async def look_up(run_id: str) -> RunState:
+        await asyncio.gather(fresh.run(run_id), fresh.catalogue())  # a run is deleted with its experiment
+        return await get_run_state(postgres, run_id)
+
+    return look_up
+
+
+def _positions(
+    postgres: Postgres, history: History, others: OtherProjections
+) -> Callable[[str], Awaitable[Mapping[tuple[str, int], int]]]:
+    """Return how a projection is asked how far it has come, by its name."""
+
+    async def positions_of(projection: str) -> Mapping[tuple[str, int], int]:
+        if projection == "postgres":
+            return await get_positions(postgres)
+        return await (history if projection == "duckdb" else others.named(projection)).positions()
+
+    return positions_of
 
 
 def _stores(request: Request) -> Stores:

@@ -57,7 +57,9 @@ ORDER BY opened_at, writer_id
 
 -- name: get_receipt
 SELECT deleted_at, deleted_by, purged_at, purged_by, reason, points, metrics, params, tags, inputs, artifacts,
-    artifact_bytes, models, checksum, points_seen, late_events, files_removed_at, files_removed, bytes_removed
+    artifact_bytes, models, checksum, points_seen, late_events, files_removed_at, files_removed, bytes_removed,
+    (SELECT count(*) FROM purged_models m WHERE m.run_id = run_receipts.run_id) AS model_folders,
+    (SELECT count(m.files_removed_at) FROM purged_models m WHERE m.run_id = run_receipts.run_id) AS model_folders_removed
 FROM run_receipts
 WHERE run_id = $run_id
 

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
 
-from runtide.mlflow_plugin import runs
+from runtide.mlflow_plugin import open_runs
 from runtide.mlflow_plugin.live import Live
 from runtide.mlflow_plugin.memory import Fact, RunMemory
 from runtide.mlflow_plugin.tracking_store import RuntideTrackingStore
@@ -23,8 +23,8 @@ from tests.unit.mlflow_plugin.spooled import events
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have few runs be many."""
-    monkeypatch.setattr(runs, "_MOST_JOINED", 2)
-    monkeypatch.setattr(runs, "_MOST_WAITING", 4)
+    monkeypatch.setattr(open_runs, "_MOST_JOINED", 2)
+    monkeypatch.setattr(open_runs, "_MOST_WAITING", 4)
 
 
 def test_more_ended_runs_than_stay_open_are_written_to_again(client: MlflowClient, tmp_path: Path) -> None:

@@ -169,14 +169,27 @@ update run_receipts r set late_events = r.late_events + l.events, points_seen = 
 from unnest($run_id::text[], $events::bigint[], $points::bigint[]) as l (run_id, events, points)
 where r.run_id = l.run_id;
 
+-- Of a model's place it is noted there; what the run's own is, is what is no model's.
 -- name: artifacts_removed
+with told as (
+    select run_id, uri, max(at) as at, sum(files) as files, sum(bytes) as bytes
+    from unnest($run_id::text[], $offset::bigint[], $uri::text[], $at::bigint[], $files::bigint[], $bytes::bigint[])
+        as c (run_id, place, uri, at, files, bytes)
+    group by run_id, uri
+), of_models as (
+    update purged_models p
+    set files_removed_at = greatest(p.files_removed_at, t.at), files_removed = p.files_removed + t.files,
+        bytes_removed = p.bytes_removed + t.bytes
+    from told t
+    where p.run_id = t.run_id and p.uri = t.uri
+    returning p.run_id, p.uri
+)
 update run_receipts r
 set files_removed_at = greatest(r.files_removed_at, l.at), files_removed = r.files_removed + l.files,
     bytes_removed = r.bytes_removed + l.bytes
 from (
-    select run_id, max(at) as at, sum(files) as files, sum(bytes) as bytes
-    from unnest($run_id::text[], $offset::bigint[], $at::bigint[], $files::bigint[], $bytes::bigint[])
-        as c (run_id, place, at, files, bytes)
-    group by run_id
+    select t.run_id, max(t.at) filter (where m.uri is null) as at, sum(t.files) as files, sum(t.bytes) as bytes
+    from told t left join of_models m using (run_id, uri)
+    group by t.run_id
 ) l
 where r.run_id = l.run_id;

@@ -18,6 +18,16 @@ from runs r
 where r.run_id = $run_id::text and r.lifecycle_stage = 'deleted'
 on conflict do nothing;
 
+-- Only ids and places of the gateway's making: others are not removed by themselves, and those below the run's go with it.
+-- name: purge_models
+insert into purged_models
+select l.run_id, l.model_id, rtrim(l.uri, '/'), null, 0, 0
+from logged_models l join runs r using (run_id)
+where l.run_id = $run_id::text and r.lifecycle_stage = 'deleted' and l.model_id ~ '^m-[0-9a-f]{32}$'
+    and rtrim(l.uri, '/') ~ ('/models/' || l.model_id || '(/artifacts)?$')
+    and (r.artifact_uri = '' or not starts_with(l.uri, rtrim(r.artifact_uri, '/') || '/'))
+on conflict do nothing;
+
 -- name: purge_rows
 with purged as (
     update runs set lifecycle_stage = 'purged', user_id = '', source_name = '', source_version = ''

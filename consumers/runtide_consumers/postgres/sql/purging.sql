@@ -16,6 +16,11 @@ where r.lifecycle_stage = 'deleted' and r.deleted_at <= $before::bigint
         where not v.deleted and (strpos(v.source, r.run_id) > 0 or strpos(v.location, r.run_id) > 0
             or (r.artifact_uri <> '' and starts_with(coalesce(nullif(v.location, ''), v.source), rtrim(r.artifact_uri, '/') || '/')))
     )
+    and not exists (
+        select from logged_models l
+        join model_versions v on v.model_id = l.model_id or strpos(v.source, l.model_id) > 0 or strpos(v.location, l.model_id) > 0
+        where l.run_id = r.run_id and not v.deleted and l.model_id ~ '^m-[0-9a-f]{32}$'
+    )
     and not exists (select from quarantine q where q.entity = r.run_id and q.kind <> 'dropped')
     and not exists (select from quarantine q where q.topic = 'runtide.catalog' and q.kind <> 'dropped')
 order by r.deleted_at, r.run_id
@@ -29,7 +34,12 @@ select v.name, v.version
 from model_versions v left join runs r on r.run_id = $run_id::text
 where not v.deleted and (v.run_id = $run_id::text or strpos(v.source, $run_id::text) > 0
     or strpos(v.location, $run_id::text) > 0
-    or (r.artifact_uri <> '' and starts_with(coalesce(nullif(v.location, ''), v.source), rtrim(r.artifact_uri, '/') || '/')))
+    or (r.artifact_uri <> '' and starts_with(coalesce(nullif(v.location, ''), v.source), rtrim(r.artifact_uri, '/') || '/'))
+    or exists (
+        select from logged_models l
+        where l.run_id = $run_id::text and l.model_id ~ '^m-[0-9a-f]{32}$'
+            and (v.model_id = l.model_id or strpos(v.source, l.model_id) > 0 or strpos(v.location, l.model_id) > 0)
+    ))
 order by v.name, v.version
 limit 1;
 
@@ -68,16 +78,27 @@ select t.name, t.row from (
 ) t
 order by t.name collate "C", t.row collate "C";
 
+-- Of a run itself model_id is ''. A model that another run tells of, too, is not the purged one's alone.
 -- name: with_files
-select r.run_id, r.artifact_uri, p.purged_at
-from run_receipts p join runs r using (run_id)
-where p.files_removed_at is null and (p.purged_at, p.run_id) > ($after_at::bigint, $after_run::text)
-order by p.purged_at, p.run_id
+select f.run_id, f.model_id, f.uri, f.purged_at, f.claimed
+from (
+    select r.run_id, '' as model_id, r.artifact_uri as uri, p.purged_at, false as claimed
+    from run_receipts p join runs r using (run_id)
+    where p.files_removed_at is null
+    union all
+    select m.run_id, m.model_id, m.uri, p.purged_at, exists (select from logged_models l where l.model_id = m.model_id)
+    from purged_models m join run_receipts p using (run_id)
+    where m.files_removed_at is null
+) f
+where (f.purged_at, f.run_id, f.model_id) > ($after_at::bigint, $after_run::text, $after_model::text)
+order by f.purged_at, f.run_id, f.model_id
 limit $most::bigint;
 
 -- Where something is kept that nobody has given up.
 -- name: kept_places
 select 'run ' || run_id as whose, artifact_uri as uri from runs where lifecycle_stage <> 'purged' and artifact_uri <> ''
+union all
+select 'logged model ' || model_id || ' of run ' || run_id, uri from logged_models where uri <> ''
 union all
 select 'version ' || version || ' of the registered model ' || name, coalesce(nullif(location, ''), source)
 from model_versions where not deleted and source <> '';

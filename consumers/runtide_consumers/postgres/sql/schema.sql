@@ -423,6 +423,18 @@ create table if not exists run_receipts (
     bytes_removed bigint not null
 );
 
+-- Part of the receipt: where the run's logged models kept files of their own, outside of the run's, and what became of those.
+create table if not exists purged_models (
+    run_id text not null,
+    model_id text not null,
+    uri text not null,
+    files_removed_at bigint,
+    files_removed bigint not null,
+    bytes_removed bigint not null,
+    primary key (run_id, model_id)
+);
+create index if not exists purged_models_with_files on purged_models (run_id) where files_removed_at is null;
+
 -- headers is JSON: a list of [name, base64 of the value or null].
 create table if not exists quarantine (
     topic text not null,
