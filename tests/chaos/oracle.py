@@ -26,8 +26,8 @@ RUN_TOPICS = ("runtide.runs", "runtide.metrics")
 TOPICS = (*RUN_TOPICS, "runtide.requests")
 _HEADER_BYTES = 10  # of Avro's single-object encoding: two bytes of marker, eight of fingerprint
 _MODULUS = 1 << 64
-_OF_LOSSES = {"RunLost", "RunRecovered"}
-"""What the watcher writes of others' runs. It opens none, so it closes none."""
+_OF_THE_WATCHER = ("RunLost", "RunRecovered")
+"""What a service says of runs: it goes on watching, and closes nothing."""
 Sequence = tuple[str, str, str]
 """Run, writer, topic; no run where a writer numbers what it says of all runs together."""
 Point = tuple[int, int, float]
@@ -84,7 +84,6 @@ class LogAccount(Account):
         duplicates: how many of them were there before.
         series: the points by run and key.
         closed: how many events there are of each topic, as a writer of a run said at its end.
-        types: of what each writer of a run wrote.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -92,7 +91,6 @@ class LogAccount(Account):
     duplicates: int = 0
     series: dict[tuple[str, str], list[Point]] = field(default_factory=lambda: defaultdict(list))
     closed: dict[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
-    types: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
 
 
 async def read_records(bootstrap: str) -> tuple[list[Record], dict[tuple[str, int], int]]:
@@ -148,6 +146,7 @@ def account_of_log(records: Iterable[Record]) -> LogAccount:
     """Fold records by the documented rules."""
     account, seen, latest = LogAccount(), dict[tuple[Sequence, int], str](), dict[Sequence, int]()
     ends: dict[str, int] = {}
+    writers: set[tuple[str, str]] = set()
     for record in sorted(records, key=lambda record: (record.topic, record.partition, record.offset)):
         account.records += 1
         run = record.body["run_id"] if record.topic in RUN_TOPICS else ""
@@ -163,20 +162,20 @@ def account_of_log(records: Iterable[Record]) -> LogAccount:
             account.problems.append(f"number {record.seq} of {sequence} follows {latest.get(sequence, -1)}")
         latest[sequence] = max(record.seq, latest.get(sequence, -1))
         account.counted[sequence] = account.counted.get(sequence, 0) + 1
-        if record.topic in RUN_TOPICS:
-            account.types[run, record.writer].add(record.type)
+        if record.topic in RUN_TOPICS and record.type not in _OF_THE_WATCHER:
+            writers.add((run, record.writer))
         _RULES.get(record.type, _ignore)(account, record.body, ends)
-    _close(account)
+    _close(account, writers)
     return account
 
 
-def _close(account: LogAccount) -> None:
+def _close(account: LogAccount, writers: set[tuple[str, str]]) -> None:
+    """Hold what writers said at their end against what there is of them."""
     for (run, writer), counts in account.closed.items():
         for topic, count in counts.items():
             found = account.counted.get((run if topic in RUN_TOPICS else "", writer, topic), 0)
             if found != count:
                 account.problems.append(f"{writer} of {run} says {count} events in {topic}, there are {found}")
-    writers = {writer for writer, types in account.types.items() if not types <= _OF_LOSSES}
     account.problems += [f"writer {writer} of {run} was never closed" for run, writer in writers - set(account.closed)]
     account.counted = {names: count for names, count in account.counted.items() if names[2] in RUN_TOPICS}
     account.summaries = {series: summary(points) for series, points in account.series.items()}
