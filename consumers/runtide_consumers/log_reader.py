@@ -30,9 +30,11 @@ from aiokafka.errors import (
 from runtide.kafka import KafkaSettings, describe, explained, new_consumer, stop_consumer
 from runtide.kafka_access import AccessWatch
 from runtide.schema_registry import SchemaRegistry, registry_for
-from runtide_consumers.archive.reading import ArchivedBeginning, Span
+from runtide_consumers.archive.reading import ArchivedBeginning
 from runtide_consumers.decoding import UnreadableRecord
+from runtide_consumers.partition_ends import begins_now, checked_ends, ends_now, partitions_of
 from runtide_consumers.projection import TopicPartition
+from runtide_consumers.read_positions import ReadPositions
 from runtide_schemas.errors import FatalError, LogTruncated, RuntideError, TransientError
 
 log = logging.getLogger(__name__)
@@ -65,30 +67,22 @@ class LogReader:
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
-        starts: dict[TopicPartition, int],
-        ends: dict[TopicPartition, int],
+        positions: ReadPositions,
         schemas: SchemaRegistry,
         access: AccessWatch,
         first: frozenset[str],
-        until: Mapping[TopicPartition, int] | None,
         beginning: ArchivedBeginning,
     ) -> None:
         self._consumer = consumer
         self._beginning = beginning
-        self._until = until
+        self._positions = positions
         self._access = access
         self.schemas = schemas
         """Knows the schemas of all records that were fetched."""
-        self._topics = frozenset(partition.topic for partition in starts)
-        self._starts = starts
-        self._handed = dict(starts)  # what follows the last record that was handed over
-        self._positions = dict(starts)  # that, or what follows offsets without records behind it
-        self._ends = ends
-        self._asked: dict[TopicPartition, int] = {}  # ends that the broker was asked for since
-        self._first = [partition for partition in starts if partition.topic in first]
-        later = [partition for partition in starts if first and partition.topic not in first]
-        over = {partition for partition in starts if until is not None and starts[partition] >= ends[partition]}
-        self._held = [KafkaPartition(*partition) for partition in later if partition not in over]
+        self._topics = frozenset(partition.topic for partition in positions.starts)
+        self._first = [partition for partition in positions.starts if partition.topic in first]
+        later = [partition for partition in positions.starts if first and partition.topic not in first]
+        self._held = [KafkaPartition(*partition) for partition in later if not positions.is_over(partition)]
         self._careful_until = 0.0
         self._opened_at = time.time()
 
@@ -123,11 +117,11 @@ class LogReader:
         consumer = new_consumer(settings, fetch_max_bytes=FETCH_BYTES)
         try:
             await consumer.start()
-            partitions = await _partitions(consumer, topics)
+            partitions = await partitions_of(consumer, topics)
             starts = {partition: positions.get(partition, 0) for partition in partitions}
-            starts |= await _begins_now(consumer, [place for place in partitions if place.topic in from_begin])
-            starts |= await _ends_now(consumer, [place for place in partitions if place.topic in from_end])
-            ends, missing = await _checked_ends(consumer, starts)
+            starts |= await begins_now(consumer, [place for place in partitions if place.topic in from_begin])
+            starts |= await ends_now(consumer, [place for place in partitions if place.topic in from_end])
+            ends, missing = await checked_ends(consumer, starts)
             beginning = await ArchivedBeginning.of(settings, missing)
             consumer.assign([KafkaPartition(*partition) for partition in partitions])
             for partition, offset in starts.items():
@@ -144,25 +138,25 @@ class LogReader:
         except BaseException:
             await stop_consumer(consumer)
             raise
-        stop_at = None if until is None else ends
+        places = ReadPositions(starts, ends, stops=until is not None)
         access = AccessWatch(settings, consumer._client)
-        reader = cls(consumer, starts, ends, schemas, access, first, stop_at, beginning)
+        reader = cls(consumer, places, schemas, access, first, beginning)
         consumer.pause(*reader._held, *(KafkaPartition(*partition) for partition in beginning.left))
         reader._go_on_when_first_are_read()
         return reader
 
     def reached(self, applied: Mapping[TopicPartition, int]) -> bool:
         """Return whether ``applied`` is at or past the last records that the log had when the reader was opened."""
-        return all(self._passed(partition, applied) >= end for partition, end in self._ends.items())
+        return self._positions.reached(applied)
 
     @property
     def read_to_end(self) -> bool:
         """Whether everything was read that the log held when the reader was opened."""
-        return self.reached(self._positions)
+        return self.reached(self._positions.now)
 
     def positions_at_start(self) -> dict[TopicPartition, int]:
         """Return where reading began, of every partition."""
-        return dict(self._starts)
+        return dict(self._positions.starts)
 
     async def has_grown(self) -> bool:
         """Return whether a topic has partitions that this reader does not know.
@@ -171,7 +165,7 @@ class LogReader:
             TransientError: the broker is away.
         """
         try:
-            return set(await _partitions(self._consumer, self._topics)) != set(self._positions)
+            return set(await partitions_of(self._consumer, self._topics)) != set(self._positions.now)
         except (KafkaError, OSError) as error:
             raise TransientError(f"cannot ask for partitions: {describe(error)}") from error
 
@@ -183,22 +177,16 @@ class LogReader:
         """
         try:
             async with asyncio.timeout(ASK_S):
-                ends = await self._consumer.end_offsets([KafkaPartition(*partition) for partition in self._positions])
+                self._positions.asked = await ends_now(self._consumer, self._positions.now)
         except (KafkaError, ConsumerStoppedError, OSError, TimeoutError) as error:
             raise TransientError(f"cannot ask where the log ends: {describe(error)}") from error
-        self._asked = {TopicPartition(*partition): end for partition, end in ends.items()}
 
     def lag(self, applied: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Return per partition how many offsets the log is ahead of ``applied``, as far as the broker has told."""
-        return {
-            partition: max(0, self._end_of(partition) - self._passed(partition, applied))
-            for partition in self._positions
+        heard = {
+            partition: self._consumer.highwater(KafkaPartition(*partition)) or 0 for partition in self._positions.now
         }
-
-    def _passed(self, partition: TopicPartition, applied: Mapping[TopicPartition, int]) -> int:
-        """Return where ``applied`` stands once offsets that no record has (lost, compacted) count as applied."""
-        offset = applied.get(partition, 0)
-        return max(offset, self._positions[partition]) if offset >= self._handed[partition] else offset
+        return self._positions.lag(applied, heard)
 
     def heard_at(self) -> float:
         """Return the Unix time in seconds of the last answer about the partition that was longest without one.
@@ -207,7 +195,7 @@ class LogReader:
         """
         if self._beginning.left:
             return self._opened_at
-        polled = [self._consumer.last_poll_timestamp(KafkaPartition(*partition)) for partition in self._positions]
+        polled = [self._consumer.last_poll_timestamp(KafkaPartition(*partition)) for partition in self._positions.now]
         return min((found / 1000 if found else self._opened_at for found in polled), default=self._opened_at)
 
     async def fetch(self, limits: BatchLimits, wanted: asyncio.Event) -> list[Any]:
@@ -253,7 +241,7 @@ class LogReader:
         if time.monotonic() < self._careful_until:
             return await self._careful_chunk(wait_s)
         try:
-            with _translated(self._positions, self._beginning.has_archive):
+            with _translated(self._positions.now, self._beginning.has_archive):
                 chunks = await self._consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=CHUNK_RECORDS)
         except RuntideError:
             raise
@@ -269,12 +257,12 @@ class LogReader:
 
     async def _careful_chunk(self, wait_s: float) -> list[Any]:
         """Read partition by partition, record by record, so that it is known which record cannot be parsed."""
-        for partition, position in self._positions.items():
-            if partition in self._beginning.left or (self._until is not None and position >= self._until[partition]):
+        for partition in self._positions.now:
+            if partition in self._beginning.left or self._positions.is_over(partition):
                 continue
             kafka_partition = KafkaPartition(*partition)
             try:
-                with _translated(self._positions, self._beginning.has_archive):
+                with _translated(self._positions.now, self._beginning.has_archive):
                     chunks = await self._consumer.getmany(kafka_partition, timeout_ms=0, max_records=1)
             except RuntideError:
                 raise
@@ -286,32 +274,32 @@ class LogReader:
         return []
 
     def _skipped(self, partition: TopicPartition, error: Exception) -> UnreadableRecord:
-        offset = self._positions[partition]
+        offset = self._positions.now[partition]
         self._careful_until = time.monotonic() + CAREFUL_S
-        self._positions[partition] = self._handed[partition] = offset + 1
+        self._positions.move(partition, offset + 1)
         self._rewind()
         return UnreadableRecord(*partition, offset, f"the record batch cannot be parsed: {describe(error)}")
 
     def _rewind(self) -> None:
         # An error of one partition makes aiokafka forget what it had already taken from others. Its own position is not
         # gone back to, because it moves past a record that is too large before it says so.
-        for partition, offset in self._handed.items():
+        for partition, offset in self._positions.handed.items():
             if partition not in self._beginning.left:
                 self._consumer.seek(KafkaPartition(*partition), offset)
 
     async def _taken(self, chunks: Mapping[KafkaPartition, list[Any]]) -> list[Any]:
-        if self._until is not None:
-            chunks = self._before_the_end(chunks, self._until)
+        if self._positions.until is not None:
+            chunks = self._before_the_end(chunks, self._positions.until)
         for partition, chunk in chunks.items():
-            self._handed[TopicPartition(*partition)] = chunk[-1].offset + 1
-        for partition in self._positions.keys() - self._beginning.left:
+            self._positions.handed[TopicPartition(*partition)] = chunk[-1].offset + 1
+        for partition in self._positions.now.keys() - self._beginning.left:
             # Past an empty batch, which is all that may stand at a log's end, only aiokafka's own position goes.
-            self._positions[partition] = await self._consumer.position(KafkaPartition(*partition))
+            self._positions.now[partition] = await self._consumer.position(KafkaPartition(*partition))
         self._go_on_when_first_are_read()
         return [record for chunk in chunks.values() for record in chunk]
 
     def _go_on_when_first_are_read(self) -> None:
-        if self._held and all(self._positions[partition] >= self._ends[partition] for partition in self._first):
+        if self._held and self._positions.at_end(self._first):
             self._consumer.resume(*(one for one in self._held if TopicPartition(*one) not in self._beginning.left))
             self._held = []
 
@@ -321,14 +309,14 @@ class LogReader:
         if chunk is None:
             return None
         self._opened_at = time.time()
-        self._handed[chunk.place] = self._positions[chunk.place] = chunk.position
+        self._positions.move(chunk.place, chunk.position)
         if chunk.last:
             self._follow_the_log(chunk.place)
         return list(chunk.records)
 
     def _follow_the_log(self, partition: TopicPartition) -> None:
         """Go on in the log with a partition of which the archive's part is read: the consumer stands where the log begins."""
-        if self._until is None or self._positions[partition] < self._until[partition]:
+        if not self._positions.is_over(partition):
             self._consumer.resume(KafkaPartition(*partition))
         self._go_on_when_first_are_read()
 
@@ -350,12 +338,6 @@ class LogReader:
         if self._consumer._fetcher._fetch_task.done():
             raise TransientError("aiokafka has stopped fetching; starting it anew")
 
-    def _end_of(self, partition: TopicPartition) -> int:
-        if self._until is not None:
-            return self._until[partition]
-        highwater = self._consumer.highwater(KafkaPartition(*partition))
-        return max(self._ends[partition], self._asked.get(partition, 0), self._positions[partition], highwater or 0)
-
 
 @contextlib.contextmanager
 def _translated(positions: Mapping[TopicPartition, int], has_archive: bool) -> Iterator[None]:
@@ -369,45 +351,3 @@ def _translated(positions: Mapping[TopicPartition, int], has_archive: bool) -> I
         raise FatalError(f"the log cannot be read on: {describe(error)}. Positions: {dict(positions)}") from error
     except KafkaError as error:
         raise TransientError(f"cannot read the log: {describe(error)}") from error
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> list[TopicPartition]:
-    # The public partitions_for_topic() knows assigned topics only, and assigning a first partition to learn of the
-    # others would start to fetch it from a position that nobody has chosen.
-    cluster = await consumer._client.fetch_all_metadata()
-    partitions = []
-    for topic in sorted(topics):
-        numbers = cluster.partitions_for_topic(topic)
-        if not numbers:
-            raise TransientError(f"topic {topic} does not exist yet")
-        partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
-    return partitions
-
-
-async def _begins_now(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-    found = await consumer.beginning_offsets([KafkaPartition(*place) for place in partitions]) if partitions else {}
-    return {TopicPartition(*place): begin for place, begin in found.items()}
-
-
-async def _ends_now(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-    found = await consumer.end_offsets([KafkaPartition(*place) for place in partitions]) if partitions else {}
-    return {TopicPartition(*place): end for place, end in found.items()}
-
-
-async def _checked_ends(
-    consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]
-) -> tuple[dict[TopicPartition, int], dict[TopicPartition, Span]]:
-    """Return where partitions end, and of those that begin behind their start, that and where they begin."""
-    partitions = [KafkaPartition(*partition) for partition in starts]
-    begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-    missing: dict[TopicPartition, Span] = {}
-    for partition, start in starts.items():
-        begin, end = begins[KafkaPartition(*partition)], ends[KafkaPartition(*partition)]
-        if start < begin:
-            missing[partition] = (start, begin)
-        if start > end:
-            raise LogTruncated(
-                f"{partition.topic}/{partition.partition} has been read up to offset {start}, but the log ends at "
-                f"{end}: it is another log, or has lost its end. Point this projection at its own log, or rebuild it"
-            )
-    return {TopicPartition(*partition): end for partition, end in ends.items()}, missing

@@ -10,8 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from runtide.direct import DirectPublisher
 from runtide.kafka import KafkaSettings
-from runtide_consumers import log_reader
 from runtide_consumers.log_reader import BatchLimits, LogReader
+from runtide_consumers.partition_ends import checked_ends
 from runtide_consumers.postgres.projection import PostgresProjection
 from runtide_consumers.projection import Batch, Event, TopicPartition
 from runtide_deploy.standalone.postgres import PostgresCluster
@@ -102,15 +102,14 @@ async def delete_everything(kafka: KafkaSettings) -> None:
 
 async def a_reader_passed_while_it_starts(kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Delete everything after the reader has found its position good, before it fetches."""
-    checked = log_reader._checked_ends
 
     async def then_deleted(consumer: Any, starts: Any) -> Any:
-        ends = await checked(consumer, starts)
+        ends = await checked_ends(consumer, starts)
         await delete_everything(kafka)
         return ends
 
     with monkeypatch.context() as patched:
-        patched.setattr(log_reader, "_checked_ends", then_deleted)
+        patched.setattr("runtide_consumers.log_reader.checked_ends", then_deleted)
         reader = await LogReader.open(kafka, {topics.METRICS}, {})
     wanted = asyncio.Event()
     wanted.set()
