@@ -109,7 +109,7 @@ async def open_stores(
 
         recent = RecentRuns(kafka, look_up)
         stack.push_async_callback(recent.close)
-        commands = Commands(kafka, decisions, (fresh, fresh_history))
+        commands = Commands(kafka, decisions, (fresh, fresh_history), recent)
         stack.push_async_callback(commands.close)
         subscriptions = Subscriptions(kafka, settings.subscriber_bounds, lambda event: plain(event_json(event)))
         stack.push_async_callback(subscriptions.close)
