@@ -1,6 +1,6 @@
 """A run as far as writes depend on it; what nobody has to know for that is in ``runs.py``."""
 
-from runtide_queries.commands.recent_runs import RunState
+from runtide_queries.commands.run_state import RunState
 from runtide_queries.postgres import Postgres
 from runtide_queries.statements import load
 from runtide_schemas.errors import NotFound

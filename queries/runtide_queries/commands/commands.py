@@ -15,7 +15,7 @@ from runtide.direct import DirectPublisher, Published
 from runtide.kafka import KafkaSettings
 from runtide.numbering import WriterPerRun
 from runtide_queries.commands.freshness import Freshness
-from runtide_queries.commands.point_batches import Point, PointBatches
+from runtide_queries.commands.point_batches import PointBatches, Points
 from runtide_queries.commands.recent_runs import RecentRuns
 from runtide_queries.decisions import Decisions
 from runtide_schemas.codec import decode
@@ -70,7 +70,7 @@ class Commands:
         self._noted(first, opened)
         return self._noted(published, body)
 
-    async def points(self, run_id: str, points: Sequence[Point], *, actor: str = "") -> Published:
+    async def points(self, run_id: str, points: Points, *, actor: str = "") -> Published:
         """Publish points of a run; raises as ``state``. They may share an event with other callers' points."""
         return await self._points.add(run_id, points, actor)
 

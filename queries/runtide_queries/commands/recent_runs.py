@@ -12,9 +12,8 @@ others wrote.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -23,27 +22,15 @@ from aiokafka.errors import KafkaError
 from runtide.kafka import KafkaSettings, describe, new_consumer, stop_consumer
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_queries.commands.freshness import Written
+from runtide_queries.commands.run_state import FOLDS, RunState
 from runtide_queries.log import partitions_in
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
 from runtide_schemas.envelope import from_headers
 from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
 from runtide_schemas.events.catalog import ExperimentDeleted, ExperimentRestored
-from runtide_schemas.events.runs import (
-    ParamsLogged,
-    RunDeleted,
-    RunEnded,
-    RunLost,
-    RunPurged,
-    RunRecovered,
-    RunRestored,
-    RunStarted,
-    RunUpdated,
-)
 
 MOST_RUNS = 10_000
-MOST_PARAMS = 2_000
-"""Most params of a run that are kept in memory; of a run with more the state store is asked."""
 MOST_UNHEARD = 1_000
 """Most events of ours in a partition that wait for others' before them to be heard; the rest is heard from the log."""
 REACHED_S = 10.0
@@ -53,26 +40,6 @@ _OF_ALL_RUNS = frozenset({ExperimentDeleted.__name__, ExperimentRestored.__name_
 _POLL_MS = 500
 _PAUSE_S = 1.0
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunState:
-    """A run as far as writes and their answers depend on it. Times are Unix milliseconds.
-
-    Attributes:
-        params: all its params; None: not known here.
-    """
-
-    run_id: str
-    experiment_id: str
-    name: str
-    user_id: str
-    status: str
-    start_time: int | None
-    end_time: int | None
-    artifact_uri: str
-    lifecycle_stage: str
-    params: dict[str, str] | None = field(default=None, compare=False)
 
 
 LookUp = Callable[[str], Awaitable[RunState]]
@@ -261,7 +228,7 @@ class RecentRuns:
     def _note(self, record: Any, schemas: SchemaRegistry) -> None:
         try:
             envelope = from_headers(record.headers)
-            if envelope.type not in _HANDLERS:
+            if envelope.type not in FOLDS:
                 return
             body: Any = decode(record.value or b"", schemas.decoder)
         except PoisonEvent:
@@ -269,7 +236,7 @@ class RecentRuns:
         self._apply(body, by_gateway=envelope.source.startswith("/services/gateway/"))
 
     def _apply(self, body: Any, *, by_gateway: bool) -> None:
-        handler = _HANDLERS.get(type(body).__name__)
+        handler = FOLDS.get(type(body).__name__)
         if handler is None:
             return
         run_id: str = body.run_id
@@ -280,59 +247,3 @@ class RecentRuns:
             self._runs.pop(run_id, None)
         else:
             self._keep(state)
-
-
-def _started(known: RunState | None, body: RunStarted, by_gateway: bool) -> RunState | None:
-    """Only a gateway's: of a run that its trainer begins something may have been said before."""
-    if known is not None or not by_gateway:
-        return known
-    return RunState(
-        run_id=body.run_id,
-        experiment_id=body.experiment_id,
-        name=body.name,
-        user_id=body.user,
-        status="RUNNING",
-        start_time=body.start_time,
-        end_time=None,
-        artifact_uri=body.artifact_uri,
-        lifecycle_stage="active",
-        params={},
-    )
-
-
-def _params(known: RunState | None, body: ParamsLogged, by_gateway: bool) -> RunState | None:
-    del by_gateway
-    if known is None or known.params is None:
-        return known
-    for key, value in body.params.items():
-        known.params.setdefault(key, value)
-    return known if len(known.params) <= MOST_PARAMS else replace(known, params=None)
-
-
-def _updated(known: RunState | None, body: RunUpdated, by_gateway: bool) -> RunState | None:
-    """As the folds have it: a null field is unchanged, and a run that runs again has no end."""
-    del by_gateway
-    if known is None or known.status == "LOST":
-        return None
-    running = body.status in {"RUNNING", "SCHEDULED"}
-    return replace(
-        known,
-        name=known.name if body.name is None else body.name,
-        status=body.status or known.status,
-        end_time=body.end_time if body.end_time is not None else None if running else known.end_time,
-    )
-
-
-def _unknown(known: RunState | None, body: Any, by_gateway: bool) -> None:
-    """To be looked up again."""
-    del known, body, by_gateway
-
-
-_HANDLERS: Mapping[str, Callable[[RunState | None, Any, bool], RunState | None]] = {
-    RunStarted.__name__: _started,
-    ParamsLogged.__name__: _params,
-    RunUpdated.__name__: _updated,
-    **dict.fromkeys(
-        (one.__name__ for one in (RunEnded, RunLost, RunRecovered, RunDeleted, RunRestored, RunPurged)), _unknown
-    ),
-}

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
-from runtide_queries.commands import RunState
+from runtide_queries.commands import Points, RunState
 from runtide_queries.run_states import get_params, has_tag
-from runtide_queries.server.mlflow.calls import Call, call_routes
+from runtide_queries.server.mlflow.calls import Call, Fields, call_routes
 from runtide_queries.server.mlflow.entities import RUN_NAME
 from runtide_queries.server.mlflow.model_metrics import log_model_points, model_points
 from runtide_queries.server.mlflow.runs import active
@@ -16,10 +16,12 @@ from runtide_queries.server.mlflow.validation import (
     checked_params,
     checked_point,
     checked_tags,
+    plain_points,
     unique_params,
 )
 from runtide_queries.server.policy import Policy
 from runtide_schemas.errors import InvalidRequest, NotFound
+from runtide_schemas.events.logged_models import ModelPoint
 from runtide_schemas.events.runs import ParamsLogged, RunUpdated, TagsDeleted, TagsSet
 
 
@@ -30,7 +32,8 @@ async def log_metric(call: Call) -> Any:
     of_models = model_points([(call, point)])
     await active(call, run_id)
     await asyncio.gather(
-        call.stores.commands.points(run_id, [point], actor=call.actor), log_model_points(call, run_id, of_models)
+        call.stores.commands.points(run_id, Points.of([point]), actor=call.actor),
+        log_model_points(call, run_id, of_models),
     )
     return {}
 
@@ -52,10 +55,10 @@ async def log_param(call: Call) -> Any:
 async def log_batch(call: Call) -> Any:
     """Log params, then metrics and tags, once all of them are found to be right; a param that clashes keeps out the rest."""
     run_id = check_run_id(call.run_id())
-    metrics, given_params, given_tags = call.objects("metrics"), call.objects("params"), call.objects("tags")
+    metrics, given_params, given_tags = call.mappings("metrics"), call.objects("params"), call.objects("tags")
     check_batch_limits(metrics, given_params, given_tags)
-    points = [checked_point(one, f"metrics[{place}].") for place, one in enumerate(metrics)]
-    of_models = model_points(list(zip(metrics, points, strict=True)))
+    plain = plain_points(metrics)
+    points, of_models = _checked_points(call.objects("metrics")) if plain is None else (plain, ())
     params = checked_params(unique_params(given_params))
     tags = checked_tags(call.pairs("tags"))
     state = await active(call, run_id)
@@ -72,6 +75,12 @@ async def log_batch(call: Call) -> Any:
         writing.append(_set_tags(call, run_id, tags))
     await asyncio.gather(*writing)
     return {}
+
+
+def _checked_points(metrics: list[Fields]) -> tuple[Points, tuple[ModelPoint, ...]]:
+    """Return a batch's metrics, and those of them that tell of a model."""
+    points = [checked_point(one, f"metrics[{place}].") for place, one in enumerate(metrics)]
+    return Points.of(points), model_points(list(zip(metrics, points, strict=True)))
 
 
 async def set_tag(call: Call) -> Any:
