@@ -1,13 +1,14 @@
 """What a gateway knows of runs: its own events count once nothing unheard lies before them, and the log's order decides."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 import pytest
 
 from runtide.direct import DirectPublisher, Published
 from runtide.kafka import KafkaSettings
-from runtide_queries.commands import RecentRuns, RunState
+from runtide_queries.commands import Ends, KnownExperiments, RecentRuns, RunState
+from runtide_queries.experiments import ExperimentDetail
 from runtide_schemas import topics
 from runtide_schemas.errors import NotFound
 from runtide_schemas.events.runs import ParamsLogged, RunStarted, TagsSet
@@ -40,7 +41,14 @@ async def recent(kafka: KafkaSettings, gateway: DirectPublisher) -> AsyncIterato
     async def unknown(run_id: str) -> RunState:
         raise NotFound(run_id)
 
-    recent = RecentRuns(kafka, unknown)
+    async def no_experiment(experiment_id: str) -> ExperimentDetail:
+        raise NotFound(experiment_id)
+
+    async def no_ends(topics_: Iterable[str]) -> Mapping[tuple[str, int], int]:
+        del topics_
+        return {}
+
+    recent = RecentRuns(kafka, unknown, KnownExperiments(Ends(no_ends), no_experiment))
     recent.start()
     while True:
         run_id = new_run_id()

@@ -6,8 +6,9 @@ Start at ``commands.py``; ``freshness.py`` is the read's side, ``recent_runs.py`
 
 from runtide_queries.commands.commands import Commands
 from runtide_queries.commands.freshness import Ends, Freshness
+from runtide_queries.commands.known_experiments import KnownExperiments
 from runtide_queries.commands.point_batches import Point, Points
 from runtide_queries.commands.recent_runs import RecentRuns
 from runtide_queries.commands.run_state import RunState
 
-__all__ = ["Commands", "Ends", "Freshness", "Point", "Points", "RecentRuns", "RunState"]
+__all__ = ["Commands", "Ends", "Freshness", "KnownExperiments", "Point", "Points", "RecentRuns", "RunState"]

@@ -12,7 +12,7 @@ others wrote.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 from runtide.kafka import KafkaSettings, describe, new_consumer, stop_consumer
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_queries.commands.freshness import Written
+from runtide_queries.commands.known_experiments import KnownExperiments
 from runtide_queries.commands.run_state import FOLDS, RunState
 from runtide_queries.log import partitions_in
 from runtide_schemas import topics
@@ -49,8 +50,10 @@ LookUp = Callable[[str], Awaitable[RunState]]
 class RecentRuns:
     """Runs that were written to lately. Belongs to one event loop; follows the log from the first question on."""
 
-    def __init__(self, kafka: KafkaSettings, look_up: LookUp) -> None:
+    def __init__(self, kafka: KafkaSettings, look_up: LookUp, experiments: KnownExperiments) -> None:
+        """``experiments`` hear what the catalogue says."""
         self._settings = kafka
+        self._experiments = experiments
         self._look_up = look_up
         self._runs: OrderedDict[str, RunState] = OrderedDict()
         self._doubtful: dict[str, int] = {}
@@ -173,6 +176,7 @@ class RecentRuns:
                 self._runs.clear()
                 self._positions.clear()
                 self._own.clear()
+                self._experiments.lost()
                 await stop_consumer(consumer)
             await asyncio.sleep(_PAUSE_S)
 
@@ -187,6 +191,9 @@ class RecentRuns:
         for partition, end in ends.items():
             consumer.seek(partition, end)
         self._positions = {one.partition: end for one, end in ends.items() if one.topic == topics.RUNS}
+        for one, end in ends.items():
+            if one.topic == topics.CATALOG:
+                self._experiments.heard(tuple(one), end, changed=True)
         self._times += 1
         self._follows = self._times
         while True:
@@ -202,7 +209,7 @@ class RecentRuns:
     async def _hear(self, partition: Any, records: list[Any], schemas: SchemaRegistry) -> bool:
         """Take in what others wrote; return whether there was any."""
         if partition.topic == topics.CATALOG:
-            self._note_catalogue(records)
+            self._hear_catalogue(partition, records)
             return True
         number = partition.partition
         news = [record for record in records if record.offset >= self._positions[number]]
@@ -218,12 +225,16 @@ class RecentRuns:
         self._go_on(number)
         return True
 
-    def _note_catalogue(self, records: Iterable[Any]) -> None:
+    def _hear_catalogue(self, partition: Any, records: list[Any]) -> None:
         """Look runs up again once an experiment was deleted or restored: its runs are as it is."""
+        types = set()
         for record in records:
             with suppress(PoisonEvent):
-                if from_headers(record.headers).type in _OF_ALL_RUNS:
-                    self.forget_all()
+                types.add(from_headers(record.headers).type)
+        if types & _OF_ALL_RUNS:
+            self.forget_all()
+        changed = any(name.startswith("Experiment") for name in types)
+        self._experiments.heard(tuple(partition), records[-1].offset + 1, changed=changed)
 
     def _note(self, record: Any, schemas: SchemaRegistry) -> None:
         try:

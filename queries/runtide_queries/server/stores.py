@@ -11,8 +11,9 @@ from fastapi import Depends, Request
 from runtide.kafka import KafkaSettings
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_queries.artifacts import ArtifactStorage
-from runtide_queries.commands import Commands, Ends, Freshness, RecentRuns, RunState
+from runtide_queries.commands import Commands, Ends, Freshness, KnownExperiments, RecentRuns, RunState
 from runtide_queries.decisions import Decisions
+from runtide_queries.experiments import ExperimentDetail, get_experiment
 from runtide_queries.history import History
 from runtide_queries.intake import Intake
 from runtide_queries.log import Log
@@ -51,6 +52,8 @@ class Stores:
     others: OtherProjections
     commands: Commands
     recent: RecentRuns
+    experiments: KnownExperiments
+    """As the catalogue has them now."""
     fresh: Freshness
     """Of the state in PostgreSQL."""
     fresh_history: Freshness
@@ -107,7 +110,12 @@ async def open_stores(
             await asyncio.gather(fresh.run(run_id), fresh.catalogue())  # a run is deleted with its experiment
             return await get_run_state(postgres, run_id)
 
-        recent = RecentRuns(kafka, look_up)
+        async def look_up_experiment(experiment_id: str) -> ExperimentDetail:
+            await fresh.catalogue()
+            return await get_experiment(postgres, experiment_id)
+
+        experiments = KnownExperiments(ends, look_up_experiment)
+        recent = RecentRuns(kafka, look_up, experiments)
         stack.push_async_callback(recent.close)
         commands = Commands(kafka, decisions, (fresh, fresh_history), recent)
         stack.push_async_callback(commands.close)
@@ -129,6 +137,7 @@ async def open_stores(
             others=others,
             commands=commands,
             recent=recent,
+            experiments=experiments,
             fresh=fresh,
             fresh_history=fresh_history,
             subscriptions=subscriptions,
