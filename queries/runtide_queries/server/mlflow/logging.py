@@ -1,7 +1,6 @@
 """What runs log: metrics, params and tags. Points are durable when a call returns; of a param it is also decided which value won."""
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
 from runtide_queries.commands import Points, RunState
@@ -31,10 +30,7 @@ async def log_metric(call: Call) -> Any:
     point = checked_point(call)
     of_models = model_points([(call, point)])
     await active(call, run_id)
-    await asyncio.gather(
-        call.stores.commands.points(run_id, Points.of([point]), actor=call.actor),
-        log_model_points(call, run_id, of_models),
-    )
+    await _log_points(call, run_id, Points.of([point]), of_models)
     return {}
 
 
@@ -67,13 +63,12 @@ async def log_batch(call: Call) -> Any:
         raise InvalidRequest(
             f"Changing param values is not allowed. Params were already logged='{listed}' for run ID='{run_id}'."
         )
-    writing: list[Awaitable[object]] = []
-    if points:
-        writing.append(call.stores.commands.points(run_id, points, actor=call.actor))
-        writing.append(log_model_points(call, run_id, of_models))
-    if tags:
-        writing.append(_set_tags(call, run_id, tags))
-    await asyncio.gather(*writing)
+    if points and tags:
+        await asyncio.gather(_log_points(call, run_id, points, of_models), _set_tags(call, run_id, tags))
+    elif points:
+        await _log_points(call, run_id, points, of_models)
+    elif tags:
+        await _set_tags(call, run_id, tags)
     return {}
 
 
@@ -121,6 +116,14 @@ async def _log_params(call: Call, state: RunState, params: dict[str, str]) -> di
         return _clashes(after.params, params)
     await call.stores.fresh.of([written])
     return _clashes(await get_params(call.stores.postgres, run_id, list(params)), params)
+
+
+async def _log_points(call: Call, run_id: str, points: Points, of_models: tuple[ModelPoint, ...]) -> None:
+    writing = call.stores.commands.points(run_id, points, actor=call.actor)
+    if of_models:
+        await asyncio.gather(writing, log_model_points(call, run_id, of_models))
+    else:
+        await writing
 
 
 def _clashes(held: dict[str, str], params: dict[str, str]) -> dict[str, tuple[str, str]]:
