@@ -1,9 +1,9 @@
 """What the log said lately about runs: enough to decide about a write without waiting for a projection.
 
-Follows the end of ``runtide.runs``, and of the catalogue for experiments that take their runs with them. A run that began
-before it was followed is looked up in the state store once, and followed from then on. Of a run that a gateway began all params
-are known, for nobody could log one before: so in which order two values came is decided here, by the log's own order, as every
-fold of the log decides it.
+Follows the end of ``runtide.runs``, and of the catalogue for experiments that take their runs with them. A run that is not known
+is looked up in the state store once, with its params, and followed from then on; what the store had folded already and is heard
+after that changes nothing. So in which order two values of a param came is decided here, by the log's own order, as every fold of
+the log decides it.
 
 An event of ours that got the very offset to be heard next counts at once, as nothing can lie in between; the log is read for what
 others wrote.

@@ -23,7 +23,7 @@ from runtide_queries.past import Moments
 from runtide_queries.postgres import Postgres
 from runtide_queries.projections import OtherProjections
 from runtide_queries.quarantine import Quarantines, quarantines
-from runtide_queries.run_states import get_run_state
+from runtide_queries.run_states import get_whole_run_state
 from runtide_queries.sandbox import Limits, Sandbox
 from runtide_queries.server.answers import plain
 from runtide_queries.server.artifact_facts import ArtifactFacts
@@ -108,7 +108,7 @@ async def open_stores(
 
         async def look_up(run_id: str) -> RunState:
             await asyncio.gather(fresh.run(run_id), fresh.catalogue())  # a run is deleted with its experiment
-            return await get_run_state(postgres, run_id)
+            return await get_whole_run_state(postgres, run_id)
 
         async def look_up_experiment(experiment_id: str) -> ExperimentDetail:
             await fresh.catalogue()
