@@ -63,20 +63,20 @@ def new_producer(settings: KafkaSettings, **overrides: Any) -> AIOKafkaProducer:
         "max_batch_size": MAX_BATCH_BYTES,
         "max_request_size": MAX_REQUEST_BYTES,
         "linger_ms": 5,
-        "partitioner": _partition,
+        "partitioner": partition_for,
     }
     return AIOKafkaProducer(**(options | overrides))
 
 
-def _partition(key: bytes | None, partitions: Sequence[int], available: Sequence[int]) -> int:
+def partition_for(key: bytes | None, partitions: Sequence[int], available: Sequence[int]) -> int:
     """Return the partition of a key as every Kafka client does: aiokafka's own way works the hash out anew for each record."""
     if key is None:
         return int(DefaultPartitioner()(None, partitions, available))
-    return partitions[_hash(key) % len(partitions)]
+    return partitions[_positive_hash(key) % len(partitions)]
 
 
 @lru_cache(maxsize=20_000)
-def _hash(key: bytes) -> int:
+def _positive_hash(key: bytes) -> int:
     return int(murmur2(key)) & 0x7FFF_FFFF
 
 
