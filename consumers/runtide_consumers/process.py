@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtide.garbage import collect_seldom
 from runtide.kafka import KafkaSettings, NoAccess, quiet_loggers
 from runtide.kafka_settings import read_kafka_settings
 from runtide_consumers.parking import ParkingLimits
@@ -130,6 +131,7 @@ def run_process(name: str, serve: Serve, log_level: str = "INFO") -> int:
         stream=sys.stderr, level=log_level.upper(), format=f"%(asctime)s {name} %(levelname)s %(message)s"
     )
     quiet_loggers()
+    collect_seldom()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             runner.run(_serve(serve))

@@ -7,11 +7,14 @@ and nowhere else.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner, murmur2
 
 from runtide.kafka_access import why_no_access
 from runtide.kafka_settings import KafkaSettings, NoAccess, client_options
@@ -60,8 +63,21 @@ def new_producer(settings: KafkaSettings, **overrides: Any) -> AIOKafkaProducer:
         "max_batch_size": MAX_BATCH_BYTES,
         "max_request_size": MAX_REQUEST_BYTES,
         "linger_ms": 5,
+        "partitioner": partition_for,
     }
     return AIOKafkaProducer(**(options | overrides))
+
+
+def partition_for(key: bytes | None, partitions: Sequence[int], available: Sequence[int]) -> int:
+    """Return the partition of a key as every Kafka client does: aiokafka's own way works the hash out anew for each record."""
+    if key is None:
+        return int(DefaultPartitioner()(None, partitions, available))
+    return partitions[_positive_hash(key) % len(partitions)]
+
+
+@lru_cache(maxsize=20_000)
+def _positive_hash(key: bytes) -> int:
+    return int(murmur2(key)) & 0x7FFF_FFFF
 
 
 def new_consumer(settings: KafkaSettings, **overrides: Any) -> AIOKafkaConsumer:

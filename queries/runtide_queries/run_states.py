@@ -1,6 +1,8 @@
 """A run as far as writes depend on it; what nobody has to know for that is in ``runs.py``."""
 
-from runtide_queries.commands.recent_runs import RunState
+from dataclasses import replace
+
+from runtide_queries.commands.run_state import MOST_PARAMS, RunState
 from runtide_queries.postgres import Postgres
 from runtide_queries.statements import load
 from runtide_schemas.errors import NotFound
@@ -16,6 +18,13 @@ async def get_run_state(postgres: Postgres, run_id: str) -> RunState:
     if row is None:
         raise NotFound(f"Run with id={run_id} not found")
     return RunState(**row)
+
+
+async def get_whole_run_state(postgres: Postgres, run_id: str) -> RunState:
+    """Return a run's state with all its params, unless they are more than are kept in memory; raises as ``get_run_state``."""
+    state = await get_run_state(postgres, run_id)
+    params = dict(await postgres.rows(load("runs")["list_params_of"], run_id=run_id, most=MOST_PARAMS + 1))
+    return replace(state, params=params) if len(params) <= MOST_PARAMS else state
 
 
 async def get_params(postgres: Postgres, run_id: str, keys: list[str]) -> dict[str, str]:

@@ -10,10 +10,12 @@ import asyncpg
 import pytest
 
 from runtide_consumers.postgres.projection import PostgresProjection
+from runtide_queries.commands.run_state import MOST_PARAMS
 from runtide_queries.history import History
 from runtide_queries.operations import get_positions
 from runtide_queries.postgres import Postgres
 from runtide_queries.quarantine import list_quarantine, quarantines
+from runtide_queries.run_states import get_whole_run_state
 from runtide_queries.runs import get_run
 from runtide_queries.search import RunSearch, search_runs
 from runtide_queries.search.logged_models import NO_MODELS
@@ -201,6 +203,20 @@ async def test_a_page_brings_params_tags_and_metrics(store: Any, postgres: Postg
     assert (run.params, run.tags, run.info.experiment_name) == ({"a": "", "z": "1"}, {"k": "v"}, "Default")
     assert math.isnan(run.metrics["loss"].last_value)
     assert run == (await get_run(postgres, "a")).run or math.isnan(run.metrics["loss"].last_value)
+
+
+async def test_a_run_that_is_written_to_comes_with_its_params_unless_they_are_too_many(
+    store: Any, postgres: Postgres
+) -> None:
+    await add(store, "a", params={"z": "1", "a": ""})
+    await add(store, "b")
+    assert (await get_whole_run_state(postgres, "a")).params == {"a": "", "z": "1"}
+    await store.executemany(PARAM, [("b", f"p{number}", "1") for number in range(MOST_PARAMS)])
+    assert len((await get_whole_run_state(postgres, "b")).params or {}) == MOST_PARAMS
+    await store.execute(PARAM, "b", "one more", "1")
+    assert (await get_whole_run_state(postgres, "b")).params is None
+    with pytest.raises(NotFound):
+        await get_whole_run_state(postgres, "c")
 
 
 async def test_a_token_of_another_search_is_refused(store: Any, postgres: Postgres) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from runtide.direct import Published
-from runtide_queries.commands.point_batches import MOST_POINTS, Point, PointBatches
+from runtide_queries.commands.point_batches import MOST_POINTS, Point, PointBatches, Points
 from runtide_schemas.errors import TransientError
 from runtide_schemas.events.metrics import MetricsLogged
 
@@ -29,8 +29,8 @@ class Slow:
         return [list(event.value) for event, _ in self.events]
 
 
-def point(value: float) -> list[Point]:
-    return [Point("loss", value, 1_000, int(value))]
+def point(value: float, count: int = 1) -> Points:
+    return Points.of([Point("loss", value, 1_000, int(value))] * count)
 
 
 async def settled() -> None:
@@ -88,7 +88,7 @@ async def test_points_of_others_and_too_many_go_in_events_of_their_own() -> None
     calls = [asyncio.create_task(batches.add("a", point(1), ""))]
     await settled()
     for actor, count in (("ann", 2), ("ann", 3), ("bob", 1), ("bob", MOST_POINTS)):
-        calls.append(asyncio.create_task(batches.add("a", point(1) * count, actor)))
+        calls.append(asyncio.create_task(batches.add("a", point(1, count), actor)))
         await settled()
     for _ in range(4):
         log.let.release()

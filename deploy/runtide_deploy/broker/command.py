@@ -16,6 +16,7 @@ from typing import Any
 
 import uvloop
 
+from runtide.garbage import collect_seldom
 from runtide_deploy.broker.declared_settings import choices, flag, plain_type
 from runtide_deploy.broker.errors import CannotStart
 from runtide_deploy.broker.server import Broker
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = BrokerSettings.read(options, os.environ, VARIABLE_PREFIX)
         _allow_many_files()
+        collect_seldom()
         return uvloop.run(_run(settings))
     except CannotStart as error:
         sys.stderr.write(f"broker cannot start: {error}\n")

@@ -15,7 +15,8 @@ from runtide.direct import DirectPublisher, Published
 from runtide.kafka import KafkaSettings
 from runtide.numbering import WriterPerRun
 from runtide_queries.commands.freshness import Freshness
-from runtide_queries.commands.point_batches import Point, PointBatches
+from runtide_queries.commands.point_batches import PointBatches, Points
+from runtide_queries.commands.recent_runs import RecentRuns
 from runtide_queries.decisions import Decisions
 from runtide_schemas.codec import decode
 from runtide_schemas.errors import InvalidRequest, TransientError
@@ -35,11 +36,14 @@ MOST_RUNS = 10_000
 class Commands:
     """Publishes. Belongs to one event loop; connects with the first command."""
 
-    def __init__(self, kafka: KafkaSettings, decisions: Decisions, fresh: Sequence[Freshness]) -> None:
-        """``fresh`` hear of every event that was acknowledged."""
+    def __init__(
+        self, kafka: KafkaSettings, decisions: Decisions, fresh: Sequence[Freshness], recent: RecentRuns
+    ) -> None:
+        """``fresh`` and ``recent`` hear of every event that was acknowledged."""
         self._kafka = kafka
         self._decisions = decisions
         self._fresh = fresh
+        self._recent = recent
         self._numbering = WriterPerRun(MOST_RUNS)
         self._stack = AsyncExitStack()
         self._starting = asyncio.Lock()
@@ -60,13 +64,13 @@ class Commands:
         """
         facts, _ = await self._connected()
         if self._numbering.knows(body.run_id) or not belongs_to_run(body):
-            return self._noted(await facts.publish(body, actor=actor))
+            return self._noted(await facts.publish(body, actor=actor), body)
         opened = _opened(body.run_id, self._numbering.writer_of(body.run_id))
         first, published = await asyncio.gather(facts.publish(opened), facts.publish(body, actor=actor))
-        self._noted(first)
-        return self._noted(published)
+        self._noted(first, opened)
+        return self._noted(published, body)
 
-    async def points(self, run_id: str, points: Sequence[Point], *, actor: str = "") -> Published:
+    async def points(self, run_id: str, points: Points, *, actor: str = "") -> Published:
         """Publish points of a run; raises as ``state``. They may share an event with other callers' points."""
         return await self._points.add(run_id, points, actor)
 
@@ -81,7 +85,7 @@ class Commands:
         event_id = uuid7(now_ms())
         answer = asyncio.create_task(self._decisions.answer(event_id, DECISION_S))
         try:
-            self._noted(await requests.publish(request, actor=actor, event_id=event_id))
+            self._noted(await requests.publish(request, actor=actor, event_id=event_id), request)
             encoded = await answer
         finally:
             answer.cancel()
@@ -98,9 +102,10 @@ class Commands:
     async def _publish_points(self, event: MetricsLogged, actor: str) -> Published:
         return await self.state(event, actor=actor)
 
-    def _noted(self, published: Published) -> Published:
+    def _noted(self, published: Published, body: Any) -> Published:
         for fresh in self._fresh:
             fresh.note(published)
+        self._recent.note(published, body)
         return published
 
     async def _connected(self) -> tuple[DirectPublisher, DirectPublisher]:

@@ -3,7 +3,8 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -23,12 +24,43 @@ class Point(NamedTuple):
     step: int
 
 
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Values of metrics in their order, a column of each field, as an event holds them: a thousand points are four lists."""
+
+    keys: list[str] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    timestamps: list[int] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, points: Sequence[Point]) -> Self:
+        """Return some points as columns."""
+        return cls(
+            [point.key for point in points],
+            [point.value for point in points],
+            [point.timestamp for point in points],
+            [point.step for point in points],
+        )
+
+    def __len__(self) -> int:
+        """Return how many points there are."""
+        return len(self.keys)
+
+    def extend(self, more: Self) -> None:
+        """Add points after these."""
+        self.keys.extend(more.keys)
+        self.values.extend(more.values)
+        self.timestamps.extend(more.timestamps)
+        self.steps.extend(more.steps)
+
+
 class _Batch:
     __slots__ = ("actor", "arrived", "points")
 
     def __init__(self, actor: str) -> None:
         self.actor = actor
-        self.points: list[Point] = []
+        self.points = Points()
         self.arrived: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
 
 
@@ -44,7 +76,7 @@ class PointBatches:
         self._runs: dict[str, deque[_Batch]] = {}
         self._sending: set[asyncio.Task[None]] = set()
 
-    async def add(self, run_id: str, points: Sequence[Point], actor: str) -> Published:
+    async def add(self, run_id: str, points: Points, actor: str) -> Published:
         """Return the event that the points are in, once the log has it; raises as ``publish``."""
         batches = self._runs.get(run_id)
         if batches is None:
@@ -68,15 +100,14 @@ class PointBatches:
         del self._runs[run_id]
 
 
-def event_of(run_id: str, points: Sequence[Point]) -> MetricsLogged:
+def event_of(run_id: str, points: Points) -> MetricsLogged:
     """Return points as one event, in their order."""
-    index: dict[str, int] = {}
-    key_index = [index.setdefault(point.key, len(index)) for point in points]
+    index = {key: number for number, key in enumerate(dict.fromkeys(points.keys))}
     return MetricsLogged(
         run_id=run_id,
         keys=tuple(index),
-        key_index=np.array(key_index, np.int32),
-        step=np.array([point.step for point in points], np.int64),
-        timestamp=np.array([point.timestamp for point in points], np.int64),
-        value=np.array([point.value for point in points], np.float64),
+        key_index=np.array([index[key] for key in points.keys], np.int32),
+        step=np.array(points.steps, np.int64),
+        timestamp=np.array(points.timestamps, np.int64),
+        value=np.array(points.values, np.float64),
     )

@@ -1,16 +1,19 @@
 """What the log said lately about runs: enough to decide about a write without waiting for a projection.
 
-Follows the end of ``runtide.runs``, and of the catalogue for experiments that take their runs with them. A run that began
-before it was followed is looked up in the state store once, and followed from then on. Of a run that a gateway began all params are known, for nobody could log one before: so in which order two
-values came is decided here, by the log's own order, as every fold of the log decides it.
+Follows the end of ``runtide.runs``, and of the catalogue for experiments that take their runs with them. A run that is not known
+is looked up in the state store once, with its params, and followed from then on; what the store had folded already and is heard
+after that changes nothing. So in which order two values of a param came is decided here, by the log's own order, as every fold of
+the log decides it.
+
+An event of ours that got the very offset to be heard next counts at once, as nothing can lie in between; the log is read for what
+others wrote.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -19,52 +22,25 @@ from aiokafka.errors import KafkaError
 from runtide.kafka import KafkaSettings, describe, new_consumer, stop_consumer
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_queries.commands.freshness import Written
+from runtide_queries.commands.known_experiments import KnownExperiments
+from runtide_queries.commands.run_state import FOLDS, RunState
 from runtide_queries.log import partitions_in
 from runtide_schemas import topics
 from runtide_schemas.codec import decode
-from runtide_schemas.envelope import Envelope, from_headers
+from runtide_schemas.envelope import from_headers
 from runtide_schemas.errors import FatalError, PoisonEvent, TransientError
 from runtide_schemas.events.catalog import ExperimentDeleted, ExperimentRestored
-from runtide_schemas.events.runs import (
-    ParamsLogged,
-    RunDeleted,
-    RunEnded,
-    RunLost,
-    RunPurged,
-    RunRecovered,
-    RunRestored,
-    RunStarted,
-    RunUpdated,
-)
 
 MOST_RUNS = 10_000
-MOST_PARAMS = 2_000
-"""Most params of a run that are kept in memory; of a run with more the state store is asked."""
+MOST_UNHEARD = 1_000
+"""Most events of ours in a partition that wait for others' before them to be heard; the rest is heard from the log."""
 REACHED_S = 10.0
+BREATH_S = 0.02
+"""How long news of others may gather once all that came was our own, unless somebody waits for what lies in between."""
 _OF_ALL_RUNS = frozenset({ExperimentDeleted.__name__, ExperimentRestored.__name__})
 _POLL_MS = 500
 _PAUSE_S = 1.0
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunState:
-    """A run as far as writes and their answers depend on it. Times are Unix milliseconds.
-
-    Attributes:
-        params: all its params; None: not known here.
-    """
-
-    run_id: str
-    experiment_id: str
-    name: str
-    user_id: str
-    status: str
-    start_time: int | None
-    end_time: int | None
-    artifact_uri: str
-    lifecycle_stage: str
-    params: dict[str, str] | None = field(default=None, compare=False)
 
 
 LookUp = Callable[[str], Awaitable[RunState]]
@@ -74,14 +50,22 @@ LookUp = Callable[[str], Awaitable[RunState]]
 class RecentRuns:
     """Runs that were written to lately. Belongs to one event loop; follows the log from the first question on."""
 
-    def __init__(self, kafka: KafkaSettings, look_up: LookUp) -> None:
+    def __init__(self, kafka: KafkaSettings, look_up: LookUp, experiments: KnownExperiments) -> None:
+        """``experiments`` hear what the catalogue says."""
         self._settings = kafka
+        self._experiments = experiments
         self._look_up = look_up
         self._runs: OrderedDict[str, RunState] = OrderedDict()
         self._doubtful: dict[str, int] = {}
         """Runs being looked up, and how often something was said about them meanwhile."""
         self._positions: dict[int, int] = {}
-        self._news = asyncio.Condition()
+        """What of ``runtide.runs`` is to be heard next, by partition."""
+        self._own: dict[int, dict[int, Any]] = {}
+        """Events of ours that lie further on, by partition and offset."""
+        self._news = asyncio.Event()
+        """Set, and exchanged for another, with all that is heard."""
+        self._awaited = asyncio.Event()
+        """Set once somebody waits for what only the log can tell."""
         self._following: asyncio.Task[None] | None = None
         self._follows = 0
         """Which time it is that the log is followed; 0 while it is not."""
@@ -132,16 +116,46 @@ class RecentRuns:
         for run_id in self._doubtful:
             self._doubtful[run_id] += 1
 
+    def note(self, written: Written, body: Any) -> None:
+        """Hear of an event of ours that the log has."""
+        position = self._positions.get(written.partition) if self._follows else None
+        if written.topic != topics.RUNS or position is None or written.offset < position:
+            return
+        own = self._own.setdefault(written.partition, {})
+        if len(own) < MOST_UNHEARD:
+            own[written.offset] = body
+            self._go_on(written.partition)
+
     async def after(self, run_id: str, written: Written) -> RunState | None:
-        """Return the run's state as it is once an event of ours is followed; None when it is not known here."""
+        """Return the run's state as it is once an event of ours counts; None when it is not known here."""
         if written.offset < 0 or not self._follows:
             return None
-        try:
-            async with asyncio.timeout(REACHED_S), self._news:
-                await self._news.wait_for(lambda: self._positions.get(written.partition, -1) > written.offset)
-        except TimeoutError:
-            return None
+        if not self._reached(written):
+            try:
+                async with asyncio.timeout(REACHED_S):
+                    while not self._reached(written):
+                        self._awaited.set()
+                        await self._news.wait()
+            except TimeoutError:
+                return None
         return self._runs.get(run_id)
+
+    def _reached(self, written: Written) -> bool:
+        return self._positions.get(written.partition, -1) > written.offset
+
+    def _go_on(self, partition: int) -> None:
+        """Let those events of ours count that nothing unheard lies before."""
+        own, position = self._own.get(partition, {}), self._positions[partition]
+        while (body := own.pop(position, None)) is not None:
+            self._apply(body, by_gateway=True)
+            position += 1
+        if position != self._positions[partition]:
+            self._positions[partition] = position
+            self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     def _keep(self, state: RunState) -> None:
         self._runs[state.run_id] = state
@@ -161,6 +175,8 @@ class RecentRuns:
                 self._follows = 0
                 self._runs.clear()
                 self._positions.clear()
+                self._own.clear()
+                self._experiments.lost()
                 await stop_consumer(consumer)
             await asyncio.sleep(_PAUSE_S)
 
@@ -175,99 +191,70 @@ class RecentRuns:
         for partition, end in ends.items():
             consumer.seek(partition, end)
         self._positions = {one.partition: end for one, end in ends.items() if one.topic == topics.RUNS}
+        for one, end in ends.items():
+            if one.topic == topics.CATALOG:
+                self._experiments.heard(tuple(one), end, changed=True)
         self._times += 1
         self._follows = self._times
         while True:
+            self._awaited.clear()
             batches = await consumer.getmany(timeout_ms=_POLL_MS)
-            for partition, records in batches.items():
-                if partition.topic == topics.CATALOG:
-                    self._note_catalogue(records)
-                    continue
-                await schemas.learn([record.value or b"" for record in records])
-                for record in records:
-                    self._note(record, schemas)
-                self._positions[partition.partition] = records[-1].offset + 1
-            if batches:
-                async with self._news:
-                    self._news.notify_all()
+            heard = [await self._hear(partition, records, schemas) for partition, records in batches.items()]
+            if any(heard):
+                self._tell()
+            elif heard:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._awaited.wait(), BREATH_S)
 
-    def _note_catalogue(self, records: Iterable[Any]) -> None:
+    async def _hear(self, partition: Any, records: list[Any], schemas: SchemaRegistry) -> bool:
+        """Take in what others wrote; return whether there was any."""
+        if partition.topic == topics.CATALOG:
+            self._hear_catalogue(partition, records)
+            return True
+        number = partition.partition
+        news = [record for record in records if record.offset >= self._positions[number]]
+        if not news:
+            return False
+        await schemas.learn([record.value or b"" for record in news])
+        own = self._own.get(number, {})
+        for record in news:
+            if record.offset >= self._positions[number]:  # ours may have come to count meanwhile
+                own.pop(record.offset, None)
+                self._note(record, schemas)
+                self._positions[number] = record.offset + 1
+        self._go_on(number)
+        return True
+
+    def _hear_catalogue(self, partition: Any, records: list[Any]) -> None:
         """Look runs up again once an experiment was deleted or restored: its runs are as it is."""
+        types = set()
         for record in records:
             with suppress(PoisonEvent):
-                if from_headers(record.headers).type in _OF_ALL_RUNS:
-                    self.forget_all()
+                types.add(from_headers(record.headers).type)
+        if types & _OF_ALL_RUNS:
+            self.forget_all()
+        changed = any(name.startswith("Experiment") for name in types)
+        self._experiments.heard(tuple(partition), records[-1].offset + 1, changed=changed)
 
     def _note(self, record: Any, schemas: SchemaRegistry) -> None:
         try:
             envelope = from_headers(record.headers)
-            handler = _HANDLERS.get(envelope.type)
-            if handler is None:
+            if envelope.type not in FOLDS:
                 return
             body: Any = decode(record.value or b"", schemas.decoder)
         except PoisonEvent:
             return  # the projectors park it with its reason
+        self._apply(body, by_gateway=envelope.source.startswith("/services/gateway/"))
+
+    def _apply(self, body: Any, *, by_gateway: bool) -> None:
+        handler = FOLDS.get(type(body).__name__)
+        if handler is None:
+            return
         run_id: str = body.run_id
         if run_id in self._doubtful:
             self._doubtful[run_id] += 1
-        state = handler(self._runs.get(run_id), body, envelope)
+        state = handler(self._runs.get(run_id), body, by_gateway)
         if state is None:
             self._runs.pop(run_id, None)
         else:
             self._keep(state)
-
-
-def _started(known: RunState | None, body: RunStarted, envelope: Envelope) -> RunState | None:
-    """Only a gateway's: of a run that its trainer begins something may have been said before."""
-    if known is not None or not envelope.source.startswith("/services/gateway/"):
-        return known
-    return RunState(
-        run_id=body.run_id,
-        experiment_id=body.experiment_id,
-        name=body.name,
-        user_id=body.user,
-        status="RUNNING",
-        start_time=body.start_time,
-        end_time=None,
-        artifact_uri=body.artifact_uri,
-        lifecycle_stage="active",
-        params={},
-    )
-
-
-def _params(known: RunState | None, body: ParamsLogged, envelope: Envelope) -> RunState | None:
-    del envelope
-    if known is None or known.params is None:
-        return known
-    for key, value in body.params.items():
-        known.params.setdefault(key, value)
-    return known if len(known.params) <= MOST_PARAMS else replace(known, params=None)
-
-
-def _updated(known: RunState | None, body: RunUpdated, envelope: Envelope) -> RunState | None:
-    """As the folds have it: a null field is unchanged, and a run that runs again has no end."""
-    del envelope
-    if known is None or known.status == "LOST":
-        return None
-    running = body.status in {"RUNNING", "SCHEDULED"}
-    return replace(
-        known,
-        name=known.name if body.name is None else body.name,
-        status=body.status or known.status,
-        end_time=body.end_time if body.end_time is not None else None if running else known.end_time,
-    )
-
-
-def _unknown(known: RunState | None, body: Any, envelope: Envelope) -> None:
-    """To be looked up again."""
-    del known, body, envelope
-
-
-_HANDLERS: Mapping[str, Callable[[RunState | None, Any, Envelope], RunState | None]] = {
-    RunStarted.__name__: _started,
-    ParamsLogged.__name__: _params,
-    RunUpdated.__name__: _updated,
-    **dict.fromkeys(
-        (one.__name__ for one in (RunEnded, RunLost, RunRecovered, RunDeleted, RunRestored, RunPurged)), _unknown
-    ),
-}

@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from runtide.garbage import collect_seldom
 from runtide.kafka import quiet_loggers
 from runtide.kafka_settings import client_options, read_kafka_settings
 from runtide_queries.server.app import create_app
@@ -99,6 +100,7 @@ def _serve(app: FastAPI, listener: socket.socket, host: str) -> int:
     port = listener.getsockname()[1]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     server = _Server(config, address, lambda: app.state.stores.subscriptions.end())
+    collect_seldom()
     server.run(sockets=[listener])
     return 0 if server.started else EXIT_CANNOT_START
 

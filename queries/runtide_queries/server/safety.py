@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Callable
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,6 +27,9 @@ SAFE_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
+_ADDED_HEADERS = [
+    (name.encode(), value.encode()) for name, value in (SAFE_HEADERS | {"cache-control": "no-store"}).items()
+]
 _FORBIDDEN_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\]")
 _MAX_PATH_LENGTH = 4_096
 _log = logging.getLogger(__name__)
@@ -52,12 +55,12 @@ class Safety:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008, "reason": "no WebSocket is served here"})
             return
-        answer = _Answer(send)
-        if refused := self._refused(scope):
+        answer, most = _Answer(send), self._most_body_bytes(scope)
+        if refused := self._refused(scope, most):
             await refused(scope, receive, answer.send)
             return
         try:
-            limited = _Limited(receive, self._most_body_bytes(scope), self._body_gap_s)
+            limited = _Limited(receive, most, self._body_gap_s)
             await self._app(scope, limited, answer.send)
         except Exception:  # the last line: whatever went wrong inside, the caller gets an answer without inner details
             _log.exception("%s %s failed", scope["method"], scope["path"])
@@ -67,15 +70,14 @@ class Safety:
                 scope, receive, answer.send
             )
 
-    def _refused(self, scope: Scope) -> Json | None:
+    def _refused(self, scope: Scope, most: int) -> Json | None:
         headers = Headers(scope=scope)
-        checks: tuple[Callable[[], Json | None], ...] = (
-            lambda: self._check_host(headers),
-            lambda: _check_site(headers, scope["method"]),
-            lambda: _check_path(scope["path"]),
-            lambda: self._check_length(headers, scope),
+        return (
+            self._check_host(headers)
+            or _check_site(headers, scope["method"])
+            or _check_path(scope["path"])
+            or _check_length(headers, most)
         )
-        return next((refused for check in checks if (refused := check())), None)
 
     def _check_host(self, headers: Headers) -> Json | None:
         found = headers.getlist("host")
@@ -87,11 +89,12 @@ class Safety:
             "RUNTIDE_GATEWAY_ALLOWED_HOSTS",
         )
 
-    def _check_length(self, headers: Headers, scope: Scope) -> Json | None:
-        length, most = headers.get("content-length", "0"), self._most_body_bytes(scope)
-        if length.isdecimal() and int(length[:20]) <= most:
-            return None
-        return refusal("INVALID_PARAMETER_VALUE", f"a body has at most {most} bytes", status=413)
+
+def _check_length(headers: Headers, most: int) -> Json | None:
+    length = headers.get("content-length", "0")
+    if length.isdecimal() and int(length[:20]) <= most:
+        return None
+    return refusal("INVALID_PARAMETER_VALUE", f"a body has at most {most} bytes", status=413)
 
 
 def _check_site(headers: Headers, method: str) -> Json | None:
@@ -160,8 +163,7 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            headers = MutableHeaders(scope=message)
-            for name, value in SAFE_HEADERS.items():
-                headers.setdefault(name, value)
-            headers.setdefault("cache-control", "no-store")
+            headers = message["headers"]
+            named = {name.lower() for name, _ in headers}
+            message["headers"] = [*headers, *(one for one in _ADDED_HEADERS if one[0] not in named)]
         await self._send(message)

@@ -11,8 +11,9 @@ from fastapi import Depends, Request
 from runtide.kafka import KafkaSettings
 from runtide.schema_registry import SchemaRegistry, registry_for
 from runtide_queries.artifacts import ArtifactStorage
-from runtide_queries.commands import Commands, Ends, Freshness, RecentRuns, RunState
+from runtide_queries.commands import Commands, Ends, Freshness, KnownExperiments, RecentRuns, RunState
 from runtide_queries.decisions import Decisions
+from runtide_queries.experiments import ExperimentDetail, get_experiment
 from runtide_queries.history import History
 from runtide_queries.intake import Intake
 from runtide_queries.log import Log
@@ -22,7 +23,7 @@ from runtide_queries.past import Moments
 from runtide_queries.postgres import Postgres
 from runtide_queries.projections import OtherProjections
 from runtide_queries.quarantine import Quarantines, quarantines
-from runtide_queries.run_states import get_run_state
+from runtide_queries.run_states import get_whole_run_state
 from runtide_queries.sandbox import Limits, Sandbox
 from runtide_queries.server.answers import plain
 from runtide_queries.server.artifact_facts import ArtifactFacts
@@ -51,6 +52,8 @@ class Stores:
     others: OtherProjections
     commands: Commands
     recent: RecentRuns
+    experiments: KnownExperiments
+    """As the catalogue has them now."""
     fresh: Freshness
     """Of the state in PostgreSQL."""
     fresh_history: Freshness
@@ -83,8 +86,9 @@ async def open_stores(
         ends = Ends(log.ends)
         fresh = Freshness("postgres", ends, lambda: get_positions(postgres))
         fresh_history = Freshness("duckdb", ends, history.positions)
-        recent = _closed_by(stack, RecentRuns(kafka, _run_states(postgres, fresh)))
-        commands = _closed_by(stack, Commands(kafka, decisions, (fresh, fresh_history)))
+        experiments = KnownExperiments(ends, _experiments(postgres, fresh))
+        recent = _closed_by(stack, RecentRuns(kafka, _run_states(postgres, fresh), experiments))
+        commands = _closed_by(stack, Commands(kafka, decisions, (fresh, fresh_history), recent))
         subscriptions = Subscriptions(kafka, settings.subscriber_bounds, lambda event: plain(event_json(event)))
         positions = _positions(postgres, history, others)
         yield Stores(
@@ -101,6 +105,7 @@ async def open_stores(
             others=others,
             commands=commands,
             recent=recent,
+            experiments=experiments,
             fresh=fresh,
             fresh_history=fresh_history,
             subscriptions=_closed_by(stack, subscriptions),
@@ -141,7 +146,17 @@ def _run_states(postgres: Postgres, fresh: Freshness) -> Callable[[str], Awaitab
 
     async def look_up(run_id: str) -> RunState:
         await asyncio.gather(fresh.run(run_id), fresh.catalogue())  # a run is deleted with its experiment
-        return await get_run_state(postgres, run_id)
+        return await get_whole_run_state(postgres, run_id)
+
+    return look_up
+
+
+def _experiments(postgres: Postgres, fresh: Freshness) -> Callable[[str], Awaitable[ExperimentDetail]]:
+    """Return how an experiment is looked up that is not known to be as it was."""
+
+    async def look_up(experiment_id: str) -> ExperimentDetail:
+        await fresh.catalogue()
+        return await get_experiment(postgres, experiment_id)
 
     return look_up
 

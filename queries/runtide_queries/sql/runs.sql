@@ -81,6 +81,12 @@ SELECT key, value
 FROM params
 WHERE run_id = $run_id AND key = ANY ($keys::text[])
 
+-- name: list_params_of
+SELECT key, value
+FROM params
+WHERE run_id = $run_id
+LIMIT $most
+
 -- name: get_tag
 SELECT key, value
 FROM tags

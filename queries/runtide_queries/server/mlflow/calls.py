@@ -62,10 +62,6 @@ class Fields:
         value = self._values.get(name)
         return isinstance(value, int) and not isinstance(value, bool)
 
-    def as_given(self, *names: str) -> Iterator[Any]:
-        """Yield the values of some fields as they came, unchecked; None where there is none."""
-        return map(self._values.get, names)
-
     def optional_text(self, name: str) -> str | None:
         """Return text, or None where none is given."""
         return self.text(name) if name in self else None
@@ -122,11 +118,16 @@ class Fields:
             raise self._wrong(name, values)
         return values
 
-    def objects(self, name: str, *, required: bool = False) -> "list[Fields]":
-        """Return a list of objects."""
+    def mappings(self, name: str, *, required: bool = False) -> list[dict[str, Any]]:
+        """Return a list of objects as they came: what is in them is unchecked."""
         values = self._list(name, required)
         if not all(isinstance(value, dict) for value in values):
             raise self._wrong(name, values)
+        return values
+
+    def objects(self, name: str, *, required: bool = False) -> "list[Fields]":
+        """Return a list of objects."""
+        values = self.mappings(name, required=required)
         return [Fields(value, f"{self._within}{name}[{place}].") for place, value in enumerate(values)]
 
     def object(self, name: str, *, required: bool = False) -> "Fields":

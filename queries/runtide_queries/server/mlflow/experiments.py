@@ -132,9 +132,8 @@ async def known(call: Call, identifier: str) -> ExperimentDetail:
     Raises:
         NotFound: there is none.
     """
-    await call.stores.fresh.catalogue()
     try:
-        return await get_experiment(call.stores.postgres, identifier)
+        return await call.stores.experiments.get(identifier)
     except NotFound as error:
         raise NotFound(f"No Experiment with id={identifier} exists") from error
 

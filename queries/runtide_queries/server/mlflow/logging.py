@@ -1,12 +1,11 @@
 """What runs log: metrics, params and tags. Points are durable when a call returns; of a param it is also decided which value won."""
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
-from runtide_queries.commands import RunState
+from runtide_queries.commands import Points, RunState
 from runtide_queries.run_states import get_params, has_tag
-from runtide_queries.server.mlflow.calls import Call, call_routes
+from runtide_queries.server.mlflow.calls import Call, Fields, call_routes
 from runtide_queries.server.mlflow.entities import RUN_NAME
 from runtide_queries.server.mlflow.model_metrics import log_model_points, model_points
 from runtide_queries.server.mlflow.runs import active
@@ -16,10 +15,12 @@ from runtide_queries.server.mlflow.validation import (
     checked_params,
     checked_point,
     checked_tags,
+    plain_points,
     unique_params,
 )
 from runtide_queries.server.policy import Policy
 from runtide_schemas.errors import InvalidRequest, NotFound
+from runtide_schemas.events.logged_models import ModelPoint
 from runtide_schemas.events.runs import ParamsLogged, RunUpdated, TagsDeleted, TagsSet
 
 
@@ -29,9 +30,7 @@ async def log_metric(call: Call) -> Any:
     point = checked_point(call)
     of_models = model_points([(call, point)])
     await active(call, run_id)
-    await asyncio.gather(
-        call.stores.commands.points(run_id, [point], actor=call.actor), log_model_points(call, run_id, of_models)
-    )
+    await _log_points(call, run_id, Points.of([point]), of_models)
     return {}
 
 
@@ -52,10 +51,10 @@ async def log_param(call: Call) -> Any:
 async def log_batch(call: Call) -> Any:
     """Log params, then metrics and tags, once all of them are found to be right; a param that clashes keeps out the rest."""
     run_id = check_run_id(call.run_id())
-    metrics, given_params, given_tags = call.objects("metrics"), call.objects("params"), call.objects("tags")
+    metrics, given_params, given_tags = call.mappings("metrics"), call.objects("params"), call.objects("tags")
     check_batch_limits(metrics, given_params, given_tags)
-    points = [checked_point(one, f"metrics[{place}].") for place, one in enumerate(metrics)]
-    of_models = model_points(list(zip(metrics, points, strict=True)))
+    plain = plain_points(metrics)
+    points, of_models = _checked_points(call.objects("metrics")) if plain is None else (plain, ())
     params = checked_params(unique_params(given_params))
     tags = checked_tags(call.pairs("tags"))
     state = await active(call, run_id)
@@ -64,14 +63,19 @@ async def log_batch(call: Call) -> Any:
         raise InvalidRequest(
             f"Changing param values is not allowed. Params were already logged='{listed}' for run ID='{run_id}'."
         )
-    writing: list[Awaitable[object]] = []
-    if points:
-        writing.append(call.stores.commands.points(run_id, points, actor=call.actor))
-        writing.append(log_model_points(call, run_id, of_models))
-    if tags:
-        writing.append(_set_tags(call, run_id, tags))
-    await asyncio.gather(*writing)
+    if points and tags:
+        await asyncio.gather(_log_points(call, run_id, points, of_models), _set_tags(call, run_id, tags))
+    elif points:
+        await _log_points(call, run_id, points, of_models)
+    elif tags:
+        await _set_tags(call, run_id, tags)
     return {}
+
+
+def _checked_points(metrics: list[Fields]) -> tuple[Points, tuple[ModelPoint, ...]]:
+    """Return a batch's metrics, and those of them that tell of a model."""
+    points = [checked_point(one, f"metrics[{place}].") for place, one in enumerate(metrics)]
+    return Points.of(points), model_points(list(zip(metrics, points, strict=True)))
 
 
 async def set_tag(call: Call) -> Any:
@@ -112,6 +116,14 @@ async def _log_params(call: Call, state: RunState, params: dict[str, str]) -> di
         return _clashes(after.params, params)
     await call.stores.fresh.of([written])
     return _clashes(await get_params(call.stores.postgres, run_id, list(params)), params)
+
+
+async def _log_points(call: Call, run_id: str, points: Points, of_models: tuple[ModelPoint, ...]) -> None:
+    writing = call.stores.commands.points(run_id, points, actor=call.actor)
+    if of_models:
+        await asyncio.gather(writing, log_model_points(call, run_id, of_models))
+    else:
+        await writing
 
 
 def _clashes(held: dict[str, str], params: dict[str, str]) -> dict[str, tuple[str, str]]:

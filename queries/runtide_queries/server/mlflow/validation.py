@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from runtide_queries.commands import Point
+from runtide_queries.commands import Point, Points
 from runtide_queries.server.mlflow.calls import Fields
 from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.limits import (
@@ -118,10 +118,9 @@ def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 def checked_point(fields: Fields, path: str = "") -> Point:
     """Return a metric's value. ``path``: where it stands in a batch."""
-    if (plain := _plain_point(*fields.as_given("key", "value", "timestamp", "step"))) is not None:
-        return plain
     key = fields.text("key", required=True)
-    check_name(key, f"{path}name", "Metric name")
+    if not _is_good_name(key):
+        check_name(key, f"{path}name", "Metric name")
     value = fields.number("value", required=True)
     timestamp = fields.integer("timestamp", required=True)
     if timestamp < 0:
@@ -133,23 +132,31 @@ def checked_point(fields: Fields, path: str = "") -> Point:
     return Point(key, value, timestamp, fields.integer("step"))
 
 
-def _plain_point(key: Any, value: Any, timestamp: Any, step: Any) -> Point | None:
-    """Return a point whose fields are all of the usual types and good; None where one has to be looked at more closely.
+def plain_points(given: Sequence[Mapping[str, Any]]) -> Points | None:
+    """Return metrics whose fields are all of the usual types and good; None where one has to be looked at more closely.
 
     A batch has a thousand of them, and looking closely at each would be most of its time.
     """
-    number = type(value) is float or (type(value) is int and -_INT64 <= value < _INT64)
-    whole = type(timestamp) is int and type(step) is int
-    if (
-        number
-        and whole
-        and type(key) is str
-        and 0 <= timestamp < _INT64
-        and -_INT64 <= step < _INT64
-        and _is_good_name(key)
-    ):
-        return Point(key, float(value), timestamp, step)
-    return None
+    if not given or any("model_id" in one for one in given):
+        return None
+    try:
+        points = Points(
+            keys=[one["key"] for one in given],
+            values=[one["value"] for one in given],
+            timestamps=[one["timestamp"] for one in given],
+            steps=[one["step"] for one in given],
+        )
+    except KeyError:
+        return None
+    columns = (points.keys, points.values, points.timestamps, points.steps)
+    keys, values, timestamps, steps = (set(map(type, column)) for column in columns)
+    if (keys, timestamps, steps) != ({str}, {int}, {int}) or not values <= {float, int}:
+        return None
+    numbers = points.timestamps + points.steps + [value for value in points.values if type(value) is int]
+    if min(points.timestamps) < 0 or min(numbers) < -_INT64 or max(numbers) >= _INT64:
+        return None
+    points.values[:] = map(float, points.values)
+    return points if all(map(_is_good_name, set(points.keys))) else None
 
 
 @lru_cache(maxsize=4_096)
