@@ -1,14 +1,17 @@
--- Searches. The marks /*…*/ are filled by search/compile.py from fixed tables; every value is bound. Each finds its page first,
--- and brings what belongs to the rows of that page only.
+-- Searches. The marks /*…*/ are filled by search/compile.py from fixed tables; every value is bound. Each finds its page first
+-- (the statement search_…_page, which goes into it), and brings what belongs to the rows of that page only.
+
+-- name: search_runs_page
+SELECT r.* /*sort_keys*/
+FROM runs r
+/*joins*/
+WHERE /*conditions*/
+ORDER BY /*order*/
+LIMIT /*page_size*/
 
 -- name: search_runs
-WITH page AS MATERIALIZED (
-    SELECT r.* /*sort_keys*/
-    FROM runs r
-    /*joins*/
-    WHERE /*conditions*/
-    ORDER BY /*order*/
-    LIMIT /*page_size*/
+WITH /*front*/page AS MATERIALIZED (
+/*page*/
 )
 SELECT page.*, e.name AS resolved_name, p.param_keys, p.param_values, t.tag_keys, t.tag_values, m.metric_rows, i.input_rows,
     o.model_rows
@@ -38,14 +41,17 @@ LEFT JOIN LATERAL (
 /*models*/
 ORDER BY /*page_order*/
 
+-- name: search_experiments_page
+SELECT e.* /*sort_keys*/
+FROM experiments e
+/*joins*/
+WHERE /*conditions*/
+ORDER BY /*order*/
+LIMIT /*page_size*/
+
 -- name: search_experiments
-WITH page AS MATERIALIZED (
-    SELECT e.* /*sort_keys*/
-    FROM experiments e
-    /*joins*/
-    WHERE /*conditions*/
-    ORDER BY /*order*/
-    LIMIT /*page_size*/
+WITH /*front*/page AS MATERIALIZED (
+/*page*/
 )
 SELECT page.*, t.tag_keys, t.tag_values
 FROM page
@@ -56,15 +62,18 @@ LEFT JOIN LATERAL (
 ) t ON true
 ORDER BY /*page_order*/
 
+-- name: search_registered_models_page
+SELECT m.* /*sort_keys*/
+FROM registered_models m
+/*joins*/
+WHERE /*conditions*/
+ORDER BY /*order*/
+LIMIT /*page_size*/
+
 -- name: search_registered_models
 -- The latest version of a stage is the one with the greatest number.
-WITH page AS MATERIALIZED (
-    SELECT m.* /*sort_keys*/
-    FROM registered_models m
-    /*joins*/
-    WHERE /*conditions*/
-    ORDER BY /*order*/
-    LIMIT /*page_size*/
+WITH /*front*/page AS MATERIALIZED (
+/*page*/
 )
 SELECT page.*, t.tag_keys, t.tag_values, a.alias_names, a.alias_versions, l.version_rows
 FROM page
@@ -97,14 +106,17 @@ LEFT JOIN LATERAL (
 ) l ON true
 ORDER BY /*page_order*/
 
+-- name: search_model_versions_page
+SELECT m.* /*sort_keys*/
+FROM model_versions m
+/*joins*/
+WHERE /*conditions*/
+ORDER BY /*order*/
+LIMIT /*page_size*/
+
 -- name: search_model_versions
-WITH page AS MATERIALIZED (
-    SELECT m.* /*sort_keys*/
-    FROM model_versions m
-    /*joins*/
-    WHERE /*conditions*/
-    ORDER BY /*order*/
-    LIMIT /*page_size*/
+WITH /*front*/page AS MATERIALIZED (
+/*page*/
 )
 SELECT page.*, t.tag_keys, t.tag_values, a.aliases
 FROM page
