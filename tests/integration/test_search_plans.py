@@ -9,7 +9,6 @@ import pytest
 
 from runtide_queries.search import ModelVersionSearch, RunSearch, model_versions, runs
 from runtide_queries.search.compile import Query
-from runtide_queries.search.logged_models import NO_MODELS
 from tests.integration.search_store import prepare
 from tests.postgres import PostgresServer
 
@@ -50,7 +49,7 @@ async def store(postgres_server: PostgresServer, filled: str) -> AsyncIterator[A
 
 async def plan(store: Any, query: Query, name: str) -> str:
     """Return how the page is found: the part of the plan that the statement's first half makes, and the rest."""
-    text = query.text("search", name, 101, NO_MODELS)
+    text = query.text("search", name, 101, runs.brought())
     return "\n".join(row[0] for row in await store.fetch(f"EXPLAIN {text}", *query.arguments))
 
 
@@ -96,7 +95,7 @@ async def test_an_order_by_a_metric_is_read_in_the_order_of_its_index_and_no_fur
     store: Any, text: str, term: str
 ) -> None:
     query = runs.compile_search(RunSearch(experiment_ids=("1",), filter=text, order_by=(term,)))
-    statement = query.text("search", "search_runs", 11, NO_MODELS)
+    statement = query.text("search", "search_runs", 11, runs.brought())
     ((told,),) = await store.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *query.arguments)
     nodes = list(_nodes(json.loads(told)[0]["Plan"]))
     (front,) = [node for node in nodes if node.get("Subplan Name") == "CTE front"]

@@ -13,8 +13,8 @@ LIMIT /*page_size*/
 WITH /*front*/page AS MATERIALIZED (
 /*page*/
 )
-SELECT page.*, e.name AS resolved_name, p.param_keys, p.param_values, t.tag_keys, t.tag_values, m.metric_rows, i.input_rows,
-    o.model_rows
+SELECT page.*, e.name AS resolved_name, e.lifecycle_stage AS experiment_stage, p.param_keys, p.param_values, t.tag_keys,
+    t.tag_values, m.*, i.input_rows, o.model_rows
 FROM page
 LEFT JOIN experiments e ON e.experiment_id = page.experiment_id
 LEFT JOIN LATERAL (
@@ -28,8 +28,7 @@ LEFT JOIN LATERAL (
     WHERE tags.run_id = page.run_id
 ) t ON true
 LEFT JOIN LATERAL (
-    SELECT array_agg((key, last_value, last_step, last_timestamp, first_value, first_step, first_timestamp, min_value,
-        max_value, point_count, nan_count) ORDER BY key) AS metric_rows
+    SELECT /*metrics*/
     FROM metric_summaries
     WHERE metric_summaries.run_id = page.run_id
 ) m ON true
