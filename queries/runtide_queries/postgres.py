@@ -68,6 +68,7 @@ class Postgres:
                 "default_transaction_read_only": "on",
                 "plan_cache_mode": "force_custom_plan",  # a search's best plan depends on its values
                 "jit": "off",
+                "random_page_cost": "1.1",  # a page's runs lie anywhere, on no disk that turns
                 "statement_timeout": f"{int(self._timeout_s * 1000)}",
                 "idle_in_transaction_session_timeout": f"{int(self._timeout_s * 2000)}",
             },

@@ -1,26 +1,32 @@
-"""Searches over many runs, beside MLflow's own store on the same PostgreSQL with the same runs, in turns.
+"""Searches over many runs, beside MLflow's own store on the same PostgreSQL with the same runs, in turns; ours also through HTTP.
 
 `RUNTIDE_TEST_MLFLOW_PYTHON` names an interpreter with the full mlflow and psycopg2; without one only ours is measured.
 `RUNTIDE_BENCHMARK_RUNS` runs (100,000), each with 20 metrics, 20 params and 3 tags.
 """
 
+import asyncio
 import json
 import os
 import statistics
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import asyncpg
 import pytest
 
+from runtide.kafka import KafkaSettings
 from runtide_consumers.postgres.projection import PostgresProjection
 from runtide_queries.postgres import Postgres
 from runtide_queries.search import RunSearch, search_runs
+from tests.benchmarks.http_load import Connection, post
 from tests.benchmarks.search import filling
+from tests.integration.gateway_stack import running_gateway_stack
+from tests.integration.service_processes import with_topics
 from tests.postgres import PostgresServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -36,6 +42,18 @@ QUESTIONS: dict[str, tuple[str, list[str]]] = {
     "a param (10 %), the newest": ("params.p3 = '4'", []),
     "all, the newest": ("", []),
 }
+
+INDEXES = """
+SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) AS drop,
+    format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid)) AS make
+FROM pg_constraint
+WHERE conrelid = ANY ($1::text[]::regclass[]) AND contype IN ('p', 'f', 'u')
+UNION ALL
+SELECT format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid)
+FROM pg_index i
+WHERE indrelid = ANY ($1::text[]::regclass[])
+    AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conindid = i.indexrelid AND contype IN ('p', 'u'))
+"""
 
 
 class Searcher(Protocol):
@@ -57,6 +75,22 @@ class Ours:
         begun = time.perf_counter()
         found = await search_runs(self._postgres, search)
         return time.perf_counter() - begun, [run.info.run_id for run in found.runs], found.next_page_token
+
+
+class Gateways:
+    """Our search through the gateway, by MLflow's API, until the last byte of the answer."""
+
+    def __init__(self, address: str) -> None:
+        self._connection = Connection(address)
+
+    async def page(self, text: str, order_by: list[str], token: str) -> tuple[float, list[str], str]:
+        asked = {"experiment_ids": ["1"], "filter": text, "order_by": order_by, "max_results": 100, "page_token": token}
+        request = post("runs/search", asked)
+        begun = time.perf_counter()
+        answered = self._connection.call(request)
+        took = time.perf_counter() - begun
+        found = json.loads(answered.partition(b"\r\n\r\n")[2])
+        return took, [run["info"]["run_id"] for run in found.get("runs", ())], found.get("next_page_token", "")
 
 
 class Mlflows:
@@ -101,10 +135,18 @@ def mlflow_process(dsn: str) -> Iterator["subprocess.Popen[str]"]:
         process.wait()
 
 
-async def fill(dsn: str, statements: Iterator[str]) -> None:
+async def fill(dsn: str, tables: tuple[str, ...], statements: Iterator[str]) -> None:
+    """Fill tables; the indexes of the large ones are made when the rows are there, which takes a fifth of the time."""
     connection = await asyncpg.connect(dsn)
-    for statement in statements:
+    indexes = await connection.fetch(INDEXES, tables)
+    for index in indexes:
+        await connection.execute(index["drop"])
+    *inserts, vacuum = statements
+    for statement in inserts:
         await connection.execute(statement)
+    for index in indexes:
+        await connection.execute(index["make"])
+    await connection.execute(vacuum)
     await connection.close()
 
 
@@ -128,19 +170,29 @@ async def measured(searchers: dict[str, Searcher], pages: int) -> dict[str, dict
     return found
 
 
-async def test_pages_of_a_search(postgres_server: PostgresServer, capsys: pytest.CaptureFixture[str]) -> None:
-    with postgres_server.database() as our_dsn, postgres_server.database() as mlflow_dsn:
+async def test_pages_of_a_search(
+    postgres_server: PostgresServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ExitStack() as stack:
+        our_dsn = stack.enter_context(postgres_server.database())
         projection = PostgresProjection(our_dsn)
         await projection.open()
         await projection.close()
-        await fill(our_dsn, filling.ours(RUNS))
+        await fill(our_dsn, filling.OURS, filling.ours(RUNS))
+        gateway = stack.enter_context(running_gateway_stack(tmp_path, our_dsn, topics)).gateway
         async with Postgres(our_dsn, timeout_s=120) as postgres:
-            if not PYTHON:
-                await told({"Runtide": Ours(postgres)}, capsys)
-                return
-            with mlflow_process(mlflow_dsn) as process:
-                await fill(mlflow_dsn, filling.mlflows(RUNS))
-                await told({"Runtide": Ours(postgres), "MLflow": Mlflows(process)}, capsys)
+            searchers: dict[str, Searcher] = {"Runtide": Ours(postgres), "Runtide, HTTP": Gateways(gateway.url)}
+            if PYTHON:
+                mlflow_dsn = stack.enter_context(postgres_server.database())
+                searchers["MLflow"] = Mlflows(stack.enter_context(mlflow_process(mlflow_dsn)))
+                await fill(mlflow_dsn, filling.MLFLOWS, filling.mlflows(RUNS))
+            await told(searchers, capsys)
+
+
+def topics(bootstrap: str) -> KafkaSettings:
+    """Make the log's topics; nothing is in them. The test has a running loop, so this takes one of its own."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, with_topics(bootstrap)).result()
 
 
 async def told(searchers: dict[str, Searcher], capsys: pytest.CaptureFixture[str]) -> None:

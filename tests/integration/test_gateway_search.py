@@ -18,8 +18,7 @@ from runtide_queries.quarantine import list_quarantine, quarantines
 from runtide_queries.run_states import get_whole_run_state
 from runtide_queries.runs import get_run
 from runtide_queries.search import RunSearch, search_runs
-from runtide_queries.search.logged_models import NO_MODELS
-from runtide_queries.search.runs import compile_search
+from runtide_queries.search.runs import brought, compile_search
 from runtide_queries.statements import load
 from runtide_schemas.errors import InvalidRequest, NotFound, TransientError
 from tests.postgres import PostgresServer
@@ -264,7 +263,7 @@ async def test_what_a_page_brings_comes_from_indexes(store: Any) -> None:
     )
     await store.execute("ANALYZE")
     query = compile_search(RunSearch(order_by=("metrics.loss",)))
-    text = query.text("search", "search_runs", 101, NO_MODELS)
+    text = query.text("search", "search_runs", 101, brought())
     plan = "\n".join(row[0] for row in await store.fetch(f"EXPLAIN {text}", *query.arguments))
     for index in ("params_pkey", "tags_pkey", "metric_summaries_pkey"):
         assert index in plan

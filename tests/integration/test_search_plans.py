@@ -1,6 +1,7 @@
 """Selective searches come from indexes: plans that PostgreSQL makes for enough rows, with statistics."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import asyncpg
@@ -8,7 +9,6 @@ import pytest
 
 from runtide_queries.search import ModelVersionSearch, RunSearch, model_versions, runs
 from runtide_queries.search.compile import Query
-from runtide_queries.search.logged_models import NO_MODELS
 from tests.integration.search_store import prepare
 from tests.postgres import PostgresServer
 
@@ -49,7 +49,7 @@ async def store(postgres_server: PostgresServer, filled: str) -> AsyncIterator[A
 
 async def plan(store: Any, query: Query, name: str) -> str:
     """Return how the page is found: the part of the plan that the statement's first half makes, and the rest."""
-    text = query.text("search", name, 101, NO_MODELS)
+    text = query.text("search", name, 101, runs.brought())
     return "\n".join(row[0] for row in await store.fetch(f"EXPLAIN {text}", *query.arguments))
 
 
@@ -87,3 +87,28 @@ async def test_the_versions_of_a_run_are_read_from_an_index(store: Any) -> None:
     )
     assert "model_versions_by_run" in found
     assert "Seq Scan on model_versions" not in found
+
+
+@pytest.mark.parametrize("term", ["metrics.m0", "metrics.m0 DESC"])
+@pytest.mark.parametrize("text", ["", "tags.k0 != '9'", "params.k0 != '3'"])
+async def test_an_order_by_a_metric_is_read_in_the_order_of_its_index_and_no_further_than_the_page(
+    store: Any, text: str, term: str
+) -> None:
+    query = runs.compile_search(RunSearch(experiment_ids=("1",), filter=text, order_by=(term,)))
+    statement = query.text("search", "search_runs", 11, runs.brought())
+    ((told,),) = await store.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *query.arguments)
+    nodes = list(_nodes(json.loads(told)[0]["Plan"]))
+    (front,) = [node for node in nodes if node.get("Subplan Name") == "CTE front"]
+    read = [node for node in _nodes(front) if node.get("Index Name") == "metric_summaries_by_value"]
+    assert [node["Actual Rows"] < 100 for node in read] == [True], told
+    others = [node for node in nodes if node.get("Parent Relationship") == "Member" and node["Node Type"] == "Limit"]
+    assert [node["Actual Rows"] for node in others] == [0], told
+    assert {node["Actual Loops"] for other in others for node in _nodes(other) if node["Node Type"] == "Sort"} == {0}, (
+        told
+    )
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from _nodes(below)

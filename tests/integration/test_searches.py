@@ -392,3 +392,26 @@ async def test_long_texts_can_be_sorted_by_over_pages(store: Any, postgres: Post
         if not (token := page.next_page_token):
             break
     assert ids == ["r0", "r1", "r2", "r3"]
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [("ASC", "low one uno two high nan non none nil"), ("DESC", "high two one uno low nan non none nil")],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 20])
+async def test_pages_by_a_metric_hold_each_run_once_those_without_a_number_last(
+    store: Any, postgres: Postgres, direction: str, expected: str, size: int
+) -> None:
+    values = {"one": 1.0, "uno": 1.0, "two": 2.0, "low": -math.inf, "high": math.inf, "nan": math.nan, "non": math.nan}
+    for place, run_id in enumerate(expected.split()):
+        metrics = {"m": values[run_id]} if run_id in values else {"other": 1.0}
+        await add_run(store, run_id, start=-place, metrics=metrics)
+    found: list[str] = []
+    token = ""
+    while not found or token:
+        search = RunSearch(order_by=(f"metrics.m {direction}",), page_size=size, page_token=token)
+        page = await search_runs(postgres, search)
+        assert len(page.runs) <= size
+        found += [run.info.run_id for run in page.runs]
+        token = page.next_page_token
+    assert found == expected.split()

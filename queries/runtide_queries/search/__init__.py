@@ -23,7 +23,16 @@ from runtide_queries.search.registered_models import (
     RegisteredModelSearch,
     search_registered_models,
 )
-from runtide_queries.search.runs import FoundRun, RunPage, RunSearch, search_runs
+from runtide_queries.search.runs import (
+    FoundRun,
+    LatestRun,
+    LatestRunPage,
+    RunPage,
+    RunSearch,
+    get_latest_run,
+    search_latest_runs,
+    search_runs,
+)
 
 __all__ = [
     "DatasetSummary",
@@ -33,6 +42,8 @@ __all__ = [
     "FoundModelVersion",
     "FoundRegisteredModel",
     "FoundRun",
+    "LatestRun",
+    "LatestRunPage",
     "LoggedModelOrder",
     "LoggedModelPage",
     "LoggedModelSearch",
@@ -43,8 +54,10 @@ __all__ = [
     "RegisteredModelSearch",
     "RunPage",
     "RunSearch",
+    "get_latest_run",
     "search_datasets",
     "search_experiments",
+    "search_latest_runs",
     "search_logged_models",
     "search_model_versions",
     "search_registered_models",

@@ -3,6 +3,9 @@
 Whatever is compared is true or false, never unknown, once a NOT stands before it. Every sort term becomes columns that order
 the same way in a statement and in a page token, so a page can start after any row (keyset paging): rows that arrive
 meanwhile shift nothing. Missing values come last in both directions, NaN after the numbers.
+
+An order that begins with a metric is read from that metric's index: the page's front are rows that have a number, in the order
+of the index and no more of them than the page has room for. Only a page that they do not fill asks for the others.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,6 +54,35 @@ class SortKey:
         return f"({test} OR {self.expression} IS NULL)" if self.nullable else test
 
 
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A number by which rows are sorted before all else: its SQL, its direction, and the bound place where a later page begins.
+
+    ``begins`` is None on the first page, and ``false`` where all rows with a number are on pages before.
+    """
+
+    value: str
+    ascending: bool
+    begins: str | None = None
+
+    @property
+    def condition(self) -> str:
+        """Return the condition that a row has a number; NaN is greater than all of them to PostgreSQL."""
+        number = f"{self.value} < 'NaN'::float8"
+        return number if self.begins is None else f"{number} AND {self.begins}"
+
+    @property
+    def others(self) -> str:
+        """Return the condition that it has none."""
+        return f"({self.value} IS NULL OR {self.value} = 'NaN'::float8)"
+
+    def starting(self, rank: Any, bound: str | None) -> "Front":
+        """Return the front of a page that begins after a row with the bound number, if its rank says that it is one."""
+        if rank != 0:
+            return Front(self.value, self.ascending, "false")
+        return Front(self.value, self.ascending, f"{self.value} {'>=' if self.ascending else '<='} {bound}")
+
+
 @dataclass(slots=True)
 class Query:
     """A statement being put together. Values are only ever added through ``bind``.
@@ -58,6 +90,7 @@ class Query:
     Attributes:
         words: what the search knows.
         narrowed: further SQL that a row of a source must meet to count, by the source's name.
+        front: the number that the first two of ``keys`` stand for, when it can be read in the order of an index.
     """
 
     words: Vocabulary
@@ -66,6 +99,7 @@ class Query:
     conditions: list[str] = field(default_factory=list)
     keys: list[SortKey] = field(default_factory=list)
     narrowed: dict[str, str] = field(default_factory=dict)
+    front: Front | None = None
 
     def bind(self, value: Any, cast: str) -> str:
         """Add an argument and return its placeholder."""
@@ -92,6 +126,8 @@ class Query:
             self._order_by_attribute(source, order.ascending)
         else:
             value = self._joined(source, order.field.key, narrowed)
+            if source.kind == "number" and not source.latest and not self.keys:
+                self.front = Front(value, order.ascending)
             self._order_by_value(value, source.kind, order.ascending, nullable=True)
 
     def order_by(self, expression: str, cast: str, ascending: bool = True) -> None:
@@ -108,22 +144,38 @@ class Query:
             equal = [before.equal(bound[at]) for at, before in enumerate(self.keys[:index])]
             branches.append("(" + " AND ".join([*equal, key.later(bound[index])]) + ")")
         self.conditions.append("(" + " OR ".join(branches) + ")")
+        if self.front:
+            self.front = self.front.starting(values[0], bound[1])
 
     def text(self, file: str, name: str, page_size: int, more: Mapping[str, str] | None = None) -> str:
         """Return the statement ``name`` of ``sql/<file>.sql`` for a page of that size; ``more`` fills its other marks."""
-        marks = {
-            "sort_keys": "".join(f", {key.expression} AS sort_{at}" for at, key in enumerate(self.keys)),
+        statements = load(file)
+        size = self.bind(page_size, "int8")
+        pages = statements[f"{name}_page"].text
+        page = _filled(pages, self._page_marks(self.keys, self.conditions, size))
+        front = ""
+        if self.front:
+            number = [SortKey("0", "int", True), SortKey(self.front.value, "float8", self.front.ascending)]
+            keys, conditions = [*number, *self.keys[2:]], [*self.conditions, self.front.condition]
+            first = _filled(pages, self._page_marks(keys, conditions, size, sorted_from=1))
+            room = f"{size} - (SELECT count(*) FROM front)"  # noqa: S608  # fixed names, bound values
+            rest = self._page_marks(self.keys, [*self.conditions, self.front.others], room)
+            front = f"front AS MATERIALIZED (\n{first}\n),\n"
+            page = f"SELECT * FROM front\nUNION ALL\n({_filled(pages, rest)})"  # noqa: S608  # as above
+        page_order = ", ".join(key.ordered(f"page.sort_{at}") for at, key in enumerate(self.keys))
+        return _filled(statements[name].text, {"front": front, "page": page, "page_order": page_order, **(more or {})})
+
+    def _page_marks(
+        self, keys: Sequence[SortKey], conditions: Sequence[str], size: str, sorted_from: int = 0
+    ) -> dict[str, str]:
+        """Return what fills the statement that finds a page's rows."""
+        return {
+            "sort_keys": "".join(f", {key.expression} AS sort_{at}" for at, key in enumerate(keys)),
             "joins": "\n    ".join(self.joins),
-            "conditions": " AND ".join(self.conditions) or "true",
-            "order": ", ".join(key.ordered(key.expression) for key in self.keys),
-            "page_size": self.bind(page_size, "int8"),
-            "page_order": ", ".join(key.ordered(f"page.sort_{at}") for at, key in enumerate(self.keys)),
-            **(more or {}),
+            "conditions": " AND ".join(conditions) or "true",
+            "order": ", ".join(key.ordered(key.expression) for key in keys[sorted_from:]),
+            "page_size": size,
         }
-        text = load(file)[name].text
-        for mark, sql in marks.items():
-            text = text.replace(f"/*{mark}*/", sql)
-        return text
 
     def _joined(self, source: Keyed, key: str, narrowed: Sequence[str]) -> str:
         name = f"o{len(self.joins)}"
@@ -149,6 +201,12 @@ class Query:
             self.keys.append(SortKey(cut, "text", ascending, nullable))
         else:
             self.keys.append(SortKey(value, "int8", ascending, nullable))
+
+
+def _filled(text: str, marks: Mapping[str, str]) -> str:
+    for mark, sql in marks.items():
+        text = text.replace(f"/*{mark}*/", sql)
+    return text
 
 
 def condition(query: Query, tree: Expression) -> str:

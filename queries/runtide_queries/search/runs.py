@@ -1,20 +1,25 @@
 """The search for runs: which, in which order, which page."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from runtide_queries.commands.recent_runs import RunState
 from runtide_queries.runs import Input, MetricSummary, Run, RunInfo
 from runtide_queries.search.compile import Query
 from runtide_queries.search.grammar import Field, Order, parse_filter
 from runtide_queries.search.logged_models import MODELS_OF_RUNS, NO_MODELS
 from runtide_queries.search.paging import Ask, Paging, find, parse_orders, place
 from runtide_queries.search.vocabularies import RUNS
+from runtide_schemas.errors import NotFound
 
 MAX_RUNS = 50_000
 _INFO = tuple(RunInfo.__dataclass_fields__)
 _SUMMARY = tuple(MetricSummary.__dataclass_fields__)
+_LATEST = ("key", "last_value", "last_timestamp", "last_step")
 _INPUT = tuple(Input.__dataclass_fields__)
+_STATE = tuple(name for name in RunState.__dataclass_fields__ if name != "params")
 _NEWEST_FIRST = Order(Field("", "start_time"), ascending=False)
 
 
@@ -89,16 +94,75 @@ class RunPage:
     next_page_token: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatestRun:
+    """A run as MLflow's API tells it; one whose experiment is deleted is deleted.
+
+    ``metrics`` are (key, value, time in Unix milliseconds, step), the latest of each: no objects, as a page has thousands.
+    """
+
+    state: RunState
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: tuple[tuple[str, float, int, int], ...]
+    inputs: tuple[Input, ...]
+    models: tuple[RunModel, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatestRunPage:
+    """As ``RunPage``."""
+
+    runs: tuple[LatestRun, ...]
+    next_page_token: str
+
+
 async def search_runs(ask: Ask, search: RunSearch) -> RunPage:
     """Return a page of runs with params, tags, metric summaries and datasets: one statement, stable while runs arrive.
 
     Raises:
         InvalidRequest: the filter, an order, the page size or token is wrong; the message says which part.
     """
-    paging = Paging(search.page_size, MAX_RUNS, search.page_token, search.question)
-    more = MODELS_OF_RUNS if search.with_models else NO_MODELS
-    rows, token = await find(ask, compile_search(search), paging, file="search", name="search_runs", more=more)
+    rows, token = await _found(ask, search, _SUMMARY)
     return RunPage(runs=tuple(map(_run, rows)), next_page_token=token)
+
+
+async def search_latest_runs(ask: Ask, search: RunSearch) -> LatestRunPage:
+    """Return the same page as ``search_runs``, with the latest values only.
+
+    Raises:
+        InvalidRequest: as there.
+    """
+    rows, token = await _found(ask, search, _LATEST)
+    return LatestRunPage(runs=tuple(map(_latest_run, rows)), next_page_token=token)
+
+
+async def get_latest_run(ask: Ask, run_id: str) -> LatestRun:
+    """Return a run in whatever state, with its logged models: one statement, that of the search.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    query = Query(RUNS)
+    query.conditions.append(f"r.run_id = {query.bind(run_id, 'text')}")
+    query.order_by('r.run_id COLLATE "C"', "text")
+    text = query.text("search", "search_runs", 1, brought(_LATEST, with_models=True))
+    rows = await ask.fetch(text, query.arguments)
+    if not rows:
+        raise NotFound(f"Run with id={run_id} not found")
+    return _latest_run(rows[0])
+
+
+def brought(metrics: Sequence[str] = _SUMMARY, *, with_models: bool = False) -> Mapping[str, str]:
+    """Return what the statement brings of a page's runs: columns of ``metric_summaries`` as arrays, and models if wanted."""
+    columns = ", ".join(f"array_agg({column} ORDER BY key) AS metric_{column}" for column in metrics)
+    return {"metrics": columns, **(MODELS_OF_RUNS if with_models else NO_MODELS)}
+
+
+async def _found(ask: Ask, search: RunSearch, metrics: Sequence[str]) -> tuple[list[Any], str]:
+    paging = Paging(search.page_size, MAX_RUNS, search.page_token, search.question)
+    more = brought(metrics, with_models=search.with_models)
+    return await find(ask, compile_search(search), paging, file="search", name="search_runs", more=more)
 
 
 def compile_search(search: RunSearch) -> Query:
@@ -133,16 +197,45 @@ def compile_search(search: RunSearch) -> Query:
 
 
 def _run(row: Any) -> FoundRun:
-    metrics = (MetricSummary(**dict(zip(_SUMMARY, values, strict=True))) for values in row["metric_rows"] or ())
+    metrics = (MetricSummary(**dict(zip(_SUMMARY, values, strict=True))) for values in _metrics(row, _SUMMARY))
     told = {name: row[name] for name in _INFO} | {"experiment_name": row["resolved_name"] or row["experiment_name"]}
-    inputs = (dict(zip(_INPUT, values, strict=True)) for values in row["input_rows"] or ())
     return FoundRun(
         info=RunInfo(**told),
-        params=dict(zip(row["param_keys"] or (), row["param_values"] or (), strict=True)),
-        tags=dict(zip(row["tag_keys"] or (), row["tag_values"] or (), strict=True)),
+        params=_pairs(row, "param"),
+        tags=_pairs(row, "tag"),
         metrics={metric.key: metric for metric in metrics},
-        inputs=tuple(Input(**{**one, "tags": json.loads(one["tags"] or "{}")}) for one in inputs),
-        models=tuple(
-            RunModel(model_id=model_id, role=role, step=step) for model_id, role, step in row["model_rows"] or ()
-        ),
+        inputs=_inputs(row),
+        models=_models(row),
     )
+
+
+def _latest_run(row: Any) -> LatestRun:
+    state = {name: row[name] for name in _STATE}
+    if row["lifecycle_stage"] == "active" and row["experiment_stage"] == "deleted":
+        state["lifecycle_stage"] = "deleted"
+    return LatestRun(
+        state=RunState(**state),
+        params=_pairs(row, "param"),
+        tags=_pairs(row, "tag"),
+        metrics=tuple(_metrics(row, _LATEST)),
+        inputs=_inputs(row),
+        models=_models(row),
+    )
+
+
+def _pairs(row: Any, kind: str) -> dict[str, str]:
+    return dict(zip(row[f"{kind}_keys"] or (), row[f"{kind}_values"] or (), strict=True))
+
+
+def _metrics(row: Any, columns: Sequence[str]) -> "zip[tuple[Any, ...]]":
+    return zip(*(row[f"metric_{column}"] or () for column in columns), strict=True)
+
+
+def _inputs(row: Any) -> tuple[Input, ...]:
+    found = (dict(zip(_INPUT, values, strict=True)) for values in row["input_rows"] or ())
+    return tuple(Input(**{**one, "tags": json.loads(one["tags"] or "{}")}) for one in found)
+
+
+def _models(row: Any) -> tuple[RunModel, ...]:
+    rows = row["model_rows"] or ()
+    return tuple(RunModel(model_id=model_id, role=role, step=step) for model_id, role, step in rows)

@@ -52,7 +52,7 @@ def plain(value: Any) -> Any:
     """Return ``value`` as JSON knows it."""
     if isinstance(value, float):
         return value if math.isfinite(value) else _not_finite(value)
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, str | bool | orjson.Fragment):  # a fragment is JSON already
         return value
     if isinstance(value, int):
         return value if -(2**63) <= value <= _LARGEST_INTEGER else str(value)

@@ -1,13 +1,16 @@
 -- The search for logged models; marks as in search.sql.
 
+-- name: search_logged_models_page
+SELECT l.*, r.experiment_id AS run_experiment_id /*sort_keys*/
+FROM logged_models l
+/*joins*/
+WHERE /*conditions*/
+ORDER BY /*order*/
+LIMIT /*page_size*/
+
 -- name: search_logged_models
-WITH page AS MATERIALIZED (
-    SELECT l.*, r.experiment_id AS run_experiment_id /*sort_keys*/
-    FROM logged_models l
-    /*joins*/
-    WHERE /*conditions*/
-    ORDER BY /*order*/
-    LIMIT /*page_size*/
+WITH /*front*/page AS MATERIALIZED (
+/*page*/
 )
 SELECT page.*, t.tag_keys, t.tag_values, p.param_keys, p.param_values, m.metric_rows
 FROM page

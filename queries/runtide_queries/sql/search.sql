@@ -1,17 +1,20 @@
--- Searches. The marks /*…*/ are filled by search/compile.py from fixed tables; every value is bound. Each finds its page first,
--- and brings what belongs to the rows of that page only.
+-- Searches. The marks /*…*/ are filled by search/compile.py from fixed tables; every value is bound. Each finds its page first
+-- (the statement search_…_page, which goes into it), and brings what belongs to the rows of that page only.
+
+-- name: search_runs_page
+SELECT r.* /*sort_keys*/
+FROM runs r
+/*joins*/
+WHERE /*conditions*/
+ORDER BY /*order*/
+LIMIT /*page_size*/
 
 -- name: search_runs
-WITH page AS MATERIALIZED (
-    SELECT r.* /*sort_keys*/
-    FROM runs r
-    /*joins*/
-    WHERE /*conditions*/
-    ORDER BY /*order*/
-    LIMIT /*page_size*/
+WITH /*front*/page AS MATERIALIZED (
+/*page*/
 )
-SELECT page.*, e.name AS resolved_name, p.param_keys, p.param_values, t.tag_keys, t.tag_values, m.metric_rows, i.input_rows,
-    o.model_rows
+SELECT page.*, e.name AS resolved_name, e.lifecycle_stage AS experiment_stage, p.param_keys, p.param_values, t.tag_keys,
+    t.tag_values, m.*, i.input_rows, o.model_rows
 FROM page
 LEFT JOIN experiments e ON e.experiment_id = page.experiment_id
 LEFT JOIN LATERAL (
@@ -25,8 +28,7 @@ LEFT JOIN LATERAL (
     WHERE tags.run_id = page.run_id
 ) t ON true
 LEFT JOIN LATERAL (
-    SELECT array_agg((key, last_value, last_step, last_timestamp, first_value, first_step, first_timestamp, min_value,
-        max_value, point_count, nan_count) ORDER BY key) AS metric_rows
+    SELECT /*metrics*/
     FROM metric_summaries
     WHERE metric_summaries.run_id = page.run_id
 ) m ON true
@@ -38,14 +40,17 @@ LEFT JOIN LATERAL (
 /*models*/
 ORDER BY /*page_order*/
 
+-- name: search_experiments_page
+SELECT e.* /*sort_keys*/
+FROM experiments e
+/*joins*/
+WHERE /*conditions*/
+ORDER BY /*order*/
+LIMIT /*page_size*/
+
 -- name: search_experiments
-WITH page AS MATERIALIZED (
-    SELECT e.* /*sort_keys*/
-    FROM experiments e
-    /*joins*/
-    WHERE /*conditions*/
-    ORDER BY /*order*/
-    LIMIT /*page_size*/
+WITH /*front*/page AS MATERIALIZED (
+/*page*/
 )
 SELECT page.*, t.tag_keys, t.tag_values
 FROM page
@@ -56,15 +61,18 @@ LEFT JOIN LATERAL (
 ) t ON true
 ORDER BY /*page_order*/
 
+-- name: search_registered_models_page
+SELECT m.* /*sort_keys*/
+FROM registered_models m
+/*joins*/
+WHERE /*conditions*/
+ORDER BY /*order*/
+LIMIT /*page_size*/
+
 -- name: search_registered_models
 -- The latest version of a stage is the one with the greatest number.
-WITH page AS MATERIALIZED (
-    SELECT m.* /*sort_keys*/
-    FROM registered_models m
-    /*joins*/
-    WHERE /*conditions*/
-    ORDER BY /*order*/
-    LIMIT /*page_size*/
+WITH /*front*/page AS MATERIALIZED (
+/*page*/
 )
 SELECT page.*, t.tag_keys, t.tag_values, a.alias_names, a.alias_versions, l.version_rows
 FROM page
@@ -97,14 +105,17 @@ LEFT JOIN LATERAL (
 ) l ON true
 ORDER BY /*page_order*/
 
+-- name: search_model_versions_page
+SELECT m.* /*sort_keys*/
+FROM model_versions m
+/*joins*/
+WHERE /*conditions*/
+ORDER BY /*order*/
+LIMIT /*page_size*/
+
 -- name: search_model_versions
-WITH page AS MATERIALIZED (
-    SELECT m.* /*sort_keys*/
-    FROM model_versions m
-    /*joins*/
-    WHERE /*conditions*/
-    ORDER BY /*order*/
-    LIMIT /*page_size*/
+WITH /*front*/page AS MATERIALIZED (
+/*page*/
 )
 SELECT page.*, t.tag_keys, t.tag_values, a.aliases
 FROM page

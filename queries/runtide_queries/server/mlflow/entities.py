@@ -1,17 +1,19 @@
 """MLflow's entities as its API writes them: empty repeated fields and what is not set are left out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+import orjson
 
 from runtide_queries.commands import RunState
 from runtide_queries.experiments import Experiment
-from runtide_queries.logged_models import LinkedModels, LoggedModelDetail, ModelMetric
-from runtide_queries.runs import Input, MetricSummary, Run
+from runtide_queries.logged_models import LoggedModelDetail, ModelMetric
+from runtide_queries.runs import Input
+from runtide_queries.search import LatestRun
 
 RUN_NAME = "mlflow.runName"
 _STATUSES = {"LOST": "RUNNING"}
 """MLflow knows no lost runs, and its clients refuse what they do not know."""
-NO_MODELS = LinkedModels()
 _MODEL_STATUSES = {
     "PENDING": "LOGGED_MODEL_PENDING",
     "READY": "LOGGED_MODEL_READY",
@@ -64,39 +66,26 @@ def run_info(state: RunState) -> dict[str, Any]:
     )
 
 
-def run(
-    found: Run, inputs: Iterable[Input] = (), models: LinkedModels = NO_MODELS, *, deleted: bool = False
-) -> dict[str, Any]:
-    """Return a run with its data; ``deleted`` with its experiment, whatever it says itself."""
-    info = found.info
-    state = RunState(
-        run_id=info.run_id,
-        experiment_id=info.experiment_id,
-        name=info.name or "",
-        user_id=info.user_id or "",
-        status=info.status or "RUNNING",
-        start_time=info.start_time,
-        end_time=info.end_time,
-        artifact_uri=info.artifact_uri or "",
-        lifecycle_stage="deleted" if deleted else info.lifecycle_stage,
-    )
+def run(found: LatestRun) -> dict[str, Any]:
+    """Return a run with its data, which is JSON already: a page has thousands of values."""
+    state = found.state
     tags = {**found.tags, RUN_NAME: state.name} if state.name else found.tags
     data = given(
-        metrics=[latest(summary) for summary in found.metrics.values()],
+        metrics=[
+            {"key": key, "value": _shown(value), "timestamp": timestamp, "step": step}
+            for key, value, timestamp, step in found.metrics
+        ],
         params=tags_of(found.params),
         tags=tags_of(tags),
     )
     used = given(
-        dataset_inputs=[_input(one) for one in inputs],
-        model_inputs=[{"model_id": model_id} for model_id in models.inputs],
+        dataset_inputs=[_input(one) for one in found.inputs],
+        model_inputs=[{"model_id": one.model_id} for one in found.models if one.role == "input"],
     )
-    made = given(model_outputs=[{"model_id": one.model_id, "step": one.step} for one in models.outputs])
-    return {"info": run_info(state), "data": data, "inputs": used} | ({"outputs": made} if made else {})
-
-
-def latest(summary: MetricSummary) -> dict[str, Any]:
-    """Return a metric's latest value."""
-    return metric(summary.key, summary.last_value, summary.last_timestamp, summary.last_step)
+    outputs = [{"model_id": one.model_id, "step": one.step or 0} for one in found.models if one.role == "output"]
+    made = given(model_outputs=outputs)
+    about = {"info": run_info(state), "data": orjson.Fragment(orjson.dumps(data)), "inputs": used}
+    return about | ({"outputs": made} if made else {})
 
 
 def metric(key: str, value: float, timestamp: int, step: int, run_id: str | None = None) -> dict[str, Any]:
@@ -104,8 +93,11 @@ def metric(key: str, value: float, timestamp: int, step: int, run_id: str | None
 
     Infinities are the largest doubles, as MLflow's SQL store has them; NaN is the text "NaN".
     """
-    shown = max(-_LARGEST, min(_LARGEST, value)) if value == value else "NaN"  # NaN is not itself
-    return given(key=key, value=shown, timestamp=timestamp, step=step, run_id=run_id)
+    return given(key=key, value=_shown(value), timestamp=timestamp, step=step, run_id=run_id)
+
+
+def _shown(value: float) -> float | str:
+    return max(-_LARGEST, min(_LARGEST, value)) if value == value else "NaN"  # NaN is not itself
 
 
 def logged_model(found: LoggedModelDetail) -> dict[str, Any]:

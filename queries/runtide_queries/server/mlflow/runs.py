@@ -4,11 +4,10 @@ from typing import Any
 
 from runtide.tracking.names import new_run_name
 from runtide_queries.commands import RunState
-from runtide_queries.logged_models import get_linked_models
 from runtide_queries.run_states import get_run_state
-from runtide_queries.runs import get_run
+from runtide_queries.search import get_latest_run
 from runtide_queries.server.mlflow.calls import Call, call_routes
-from runtide_queries.server.mlflow.entities import NO_MODELS, RUN_NAME, location_of, run, run_info, tags_of
+from runtide_queries.server.mlflow.entities import RUN_NAME, location_of, run, run_info, tags_of
 from runtide_queries.server.mlflow.experiments import experiment_id, known
 from runtide_queries.server.mlflow.validation import check_run_id, kept_tags
 from runtide_queries.server.policy import Policy
@@ -69,10 +68,7 @@ async def get(call: Call) -> Any:
     """Give a run with its data, deleted ones too."""
     run_id = check_run_id(call.run_id())
     await call.stores.fresh.metrics(run_id)
-    state = await get_run_state(call.stores.postgres, run_id)
-    found = await get_run(call.stores.postgres, run_id)
-    models = (await get_linked_models(call.stores.postgres, [run_id])).get(run_id, NO_MODELS)
-    return {"run": run(found.run, found.inputs, models, deleted=state.lifecycle_stage != "active")}
+    return {"run": run(await get_latest_run(call.stores.postgres, run_id))}
 
 
 async def update(call: Call) -> Any:

@@ -3,18 +3,16 @@
 from typing import Any, Literal
 
 from runtide_queries.experiments import deleted_experiments
-from runtide_queries.logged_models import LinkedModels, ModelOutput
 from runtide_queries.search import (
     ExperimentSearch,
-    FoundRun,
     LoggedModelOrder,
     LoggedModelSearch,
     OnDataset,
     RunSearch,
     search_datasets,
     search_experiments,
+    search_latest_runs,
     search_logged_models,
-    search_runs,
 )
 from runtide_queries.server.mlflow import entities
 from runtide_queries.server.mlflow.calls import Call, Fields, call_routes, missing
@@ -66,9 +64,9 @@ async def runs(call: Call) -> Any:
     )
     if not search.experiment_ids:
         return {}
-    page = await search_runs(call.stores.postgres, search)
+    page = await search_latest_runs(call.stores.postgres, search)
     return given(
-        runs=[_run(found, found.info.experiment_id in gone) for found in page.runs],
+        runs=[entities.run(found) for found in page.runs],
         next_page_token=page.next_page_token or None,
     )
 
@@ -119,14 +117,6 @@ def _rows(call: Call, default: int) -> int:
             f"Invalid value {rows} for parameter 'max_results' supplied: It must be a positive integer, at most {MOST_ROWS}"
         )
     return rows
-
-
-def _run(found: FoundRun, deleted: bool) -> dict[str, Any]:
-    linked = LinkedModels(
-        inputs=tuple(one.model_id for one in found.models if one.role == "input"),
-        outputs=tuple(ModelOutput(one.model_id, one.step or 0) for one in found.models if one.role == "output"),
-    )
-    return entities.run(found, found.inputs, linked, deleted=deleted)
 
 
 def _dataset(given_dataset: Fields) -> OnDataset:
