@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.alternating_gateways import alternating_gateways
 from tests.acceptance.mlflow_servers import MLFLOW2, MLFLOW3, environment, genuine_server, interpreter
 from tests.acceptance.second_gateway import second_gateway
 from tests.acceptance.stack import RunningStack
@@ -111,6 +112,18 @@ def runtide(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="module")
+def alternating(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Two gateways behind one address: each request goes to the other one than the request before it."""
+    folder = tmp_path_factory.mktemp("alternating")
+    with (
+        second_gateway(stack, folder) as other,
+        alternating_gateways((stack.file.gateway, other)) as (address, counts),
+    ):
+        yield asking(folder, address, address)
+        assert min(counts) > 0, f"not every gateway was asked: {counts}"
+
+
+@pytest.fixture(scope="module")
 def genuine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """A genuine server, which is its own neighbour."""
     folder = tmp_path_factory.mktemp("genuine")
@@ -127,6 +140,11 @@ def test_the_client_of_this_environment(runtide: Ask, module: str, scenario: str
 @pytest.mark.parametrize(("module", "scenario"), FOREIGN)
 def test_mlflow_3(runtide: Ask, module: str, scenario: str) -> None:
     judge(runtide(MLFLOW3, module, scenario))
+
+
+@pytest.mark.parametrize(("module", "scenario"), FOREIGN)
+def test_mlflow_3_on_two_gateways_in_turn(alternating: Ask, module: str, scenario: str) -> None:
+    judge(alternating(MLFLOW3, module, scenario))
 
 
 @pytest.mark.parametrize(("module", "scenario"), FOREIGN)

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import httpx
 import pytest
 
 from runtide.artifacts.store import ArtifactStore
+from runtide_queries.artifacts.direct import download_url
 from runtide_queries.artifacts.local_tree import LocalTree
 from runtide_queries.artifacts.object_tree import ObjectTree
 from runtide_queries.artifacts.tree import Entry, Tree
@@ -223,3 +225,17 @@ def test_large_objects_take_parts(store_name: str, request: pytest.FixtureReques
     writing.give_up()
     gc.collect()
     assert stored(tree, "large") == data
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("azure")
+def test_azure_takes_the_urls_that_are_signed_for_it() -> None:
+    """Azurite checks signatures: what it answers to a signed URL the real store answers, too."""
+    files = fsspec.filesystem("abfs")
+    files.pipe_file("bucket/signed/grüße & co.txt", b"hello")
+    url = download_url(files, "abfs", "bucket/signed/grüße & co.txt", 60)
+    assert url
+    answer = httpx.get(url, trust_env=False)
+    assert (answer.status_code, answer.content) == (200, b"hello")
+    assert answer.headers["content-disposition"].startswith("attachment; filename*=UTF-8''gr%C3%BC")
+    assert httpx.get(url.replace("sig=", "sig=A"), trust_env=False).status_code == 403

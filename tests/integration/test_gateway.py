@@ -413,6 +413,11 @@ def test_the_first_page_lists_runs_and_filters_them(stack: GatewayStack) -> None
     assert "<b>" not in wrong.text
 
 
+def test_the_link_that_clients_of_mlflow_print_leads_to_the_run_in_the_list(stack: GatewayStack) -> None:
+    [row] = [row for row in stack.client.get("/").text.split("<tr>") if BEST in row]
+    assert f'id="/experiments/1/runs/{BEST}"' in row
+
+
 def test_the_page_of_a_run_shows_curves_and_completeness(stack: GatewayStack) -> None:
     text = stack.client.get(f"/runs/{BEST}").text
     assert text.count("<svg") == 3

@@ -92,3 +92,14 @@ def test_lists_must_hold_what_they_should() -> None:
             read()
     assert fields.pairs("pairs") == {"a": ""}
     assert fields.texts("none") == []
+
+
+def test_a_field_may_bear_its_name_in_camel_case() -> None:
+    fields = Fields(parsed(b'{"runId": "r", "maxResults": "7", "viewTypes": ["a"]}'))
+    assert fields.text("run_id", required=True) == "r"
+    assert ("max_results" in fields, fields.integer("max_results")) == (True, 7)
+    assert fields.texts("view_types") == ["a"]
+
+
+def test_the_name_of_the_protocol_counts_where_both_are_given() -> None:
+    assert Fields({"run_id": "a", "runId": "b"}).text("run_id") == "a"

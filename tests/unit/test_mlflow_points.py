@@ -72,6 +72,7 @@ def test_the_usual_is_taken_as_it_is(value: float) -> None:
         {"step": 1.0},
         {"step": None},
         {"model_id": "m-1"},
+        {"modelId": "m-1"},
     ],
 )
 def test_the_unusual_is_looked_at_closely(odd: dict[str, Any]) -> None:

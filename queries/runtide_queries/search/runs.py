@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runtide_queries.commands.recent_runs import RunState
+from runtide_queries.commands.run_state import RunState
 from runtide_queries.runs import Input, MetricSummary, Run, RunInfo
 from runtide_queries.search.compile import Query
 from runtide_queries.search.grammar import Field, Order, parse_filter

@@ -1,13 +1,15 @@
 """A call of MLflow's API: where its fields come from, of what type they must be, and what is said when they are not.
 
 Wire rules are those of proto3 JSON as MLflow's server applies them (``mlflow/server/handlers.py``): integers may come as text,
-unknown fields are ignored, an empty value of a required field is a missing one, a body that is no JSON is an empty one.
+unknown fields are ignored, an empty value of a required field is a missing one, a body that is no JSON is an empty one. A body's
+field may bear its name of proto3 JSON's other form (``runId`` for ``run_id``), which printers of protobuf write unless told not to.
 """
 
 import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -46,7 +48,7 @@ class Fields:
 
     def __contains__(self, name: str) -> bool:
         """Say whether a field was given and is not null."""
-        return self._values.get(name) is not None
+        return self._given(name) is not None
 
     def text(self, name: str, *, required: bool = False, default: str = "") -> str:
         """Return text."""
@@ -59,7 +61,7 @@ class Fields:
 
     def is_number(self, name: str) -> bool:
         """Say whether a field is a whole number, as an enumeration's value may be."""
-        value = self._values.get(name)
+        value = self._given(name)
         return isinstance(value, int) and not isinstance(value, bool)
 
     def optional_text(self, name: str) -> str | None:
@@ -156,7 +158,7 @@ class Fields:
 
     def wrong(self, name: str, hint: str = "") -> InvalidRequest:
         """Return the error for a field whose value cannot be, with a hint."""
-        return self._wrong(name, self._values.get(name), hint)
+        return self._wrong(name, self._given(name), hint)
 
     def _list(self, name: str, required: bool) -> list[Any]:
         value = self._value(name, required)
@@ -166,8 +168,12 @@ class Fields:
             raise self._wrong(name, value)
         return value
 
-    def _value(self, name: str, required: bool) -> Any:
+    def _given(self, name: str) -> Any:
         value = self._values.get(name)
+        return self._values.get(_in_camel_case(name)) if value is None else value
+
+    def _value(self, name: str, required: bool) -> Any:
+        value = self._given(name)
         if required and (value is None or value == ""):
             raise missing(f"{self._within}{name}")
         return value
@@ -281,6 +287,12 @@ def parsed(body: bytes) -> Mapping[str, Any]:
     if isinstance(found, str):  # some clients encode twice
         return parsed(found.encode("utf-8", "surrogatepass"))
     return found if isinstance(found, dict) else {}
+
+
+@lru_cache(maxsize=512)
+def _in_camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 def _shown(value: Any) -> str:

@@ -132,13 +132,16 @@ def checked_point(fields: Fields, path: str = "") -> Point:
     return Point(key, value, timestamp, fields.integer("step"))
 
 
+_USUAL_FIELDS = 4
+
+
 def plain_points(given: Sequence[Mapping[str, Any]]) -> Points | None:
     """Return metrics whose fields are all of the usual types and good; None where one has to be looked at more closely.
 
     A batch has a thousand of them, and looking closely at each would be most of its time.
     """
-    if not given or any("model_id" in one for one in given):
-        return None
+    if not given or any(len(one) != _USUAL_FIELDS for one in given):
+        return None  # what else there is tells of a model, by whichever of its names
     try:
         points = Points(
             keys=[one["key"] for one in given],

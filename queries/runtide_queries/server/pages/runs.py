@@ -20,6 +20,8 @@ from runtide_schemas.errors import InvalidRequest
 
 METRIC_COLUMNS = 5
 PARAM_CHIPS = 3
+_CHIP_CHARACTERS = 200
+"""What a label shows of a value at most, by its title too: values may have thousands of characters, and rows are many."""
 _PAGE_SIZE = 50
 _NO_RUNS = "No runs here yet. Start one with runtide.start_run(), or loosen the filter."
 
@@ -98,7 +100,15 @@ def _table(runs: Sequence[Run], asked: dict[str, str]) -> Markup:
 
 def _row(run: Run, keys: Sequence[str], telling: Sequence[str]) -> list[Node]:
     info = run.info
-    link = element("a", info.name or info.run_id, href=f"/runs/{info.run_id}", class_="strong", title=info.run_id)
+    link = element(
+        "a",
+        info.name or info.run_id,
+        href=f"/runs/{info.run_id}",
+        class_="strong",
+        title=info.run_id,
+        # MLflow's clients print a link whose fragment says this: it leads to the row, which needs no script.
+        id=f"/experiments/{info.experiment_id}/runs/{info.run_id}",
+    )
     params = [key for key in telling if key in run.params][:PARAM_CHIPS]
     return [
         link,
@@ -122,7 +132,9 @@ def _metric(run: Run, key: str) -> Node:
 
 
 def chip(key: str, value: str) -> Markup:
-    """Return a param as a small label."""
+    """Return a param as a small label; of a long value the beginning."""
+    if len(value) > _CHIP_CHARACTERS:
+        value = value[:_CHIP_CHARACTERS] + "…"
     return element("span", element("b", f"{key} "), value, class_="chip", title=f"{key} = {value}")
 
 

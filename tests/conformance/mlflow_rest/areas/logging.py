@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.conformance.mlflow_rest.case import Call, Case, bad, call, missing, ok, wrong_type
+from tests.conformance.mlflow_rest.case import Call, Case, bad, call, differs, missing, ok, wrong_type
 from tests.conformance.mlflow_rest.entities import EMPTY, UNKNOWN_RUN, run_info, tag
 from tests.conformance.mlflow_rest.shapes import Unordered, with_others
 
@@ -100,6 +100,13 @@ _METRICS = (
         {"run_uuid": "$new_run", "key": "u", "value": 1, "timestamp": 1},
         EMPTY,
         then=has(metrics=[point("u", 1.0, 1)]),
+    ),
+    bad(
+        "runId alone",
+        METRIC,
+        {"runId": "$new_run", "key": "c", "value": 1, "timestamp": 1},
+        r"Missing value for required parameter 'run_id'",
+        ours=differs("a field that is needed may be in camelCase, too, as others may", answer=EMPTY),
     ),
     ok(
         "the same point again",

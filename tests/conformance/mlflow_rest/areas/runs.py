@@ -109,6 +109,12 @@ _CREATING = (
         with_others({"run": with_others({"info": run_info(start_time=12, user_id="")})}),
     ),
     ok(
+        "fields by their names of JSON, in camelCase",
+        CREATE,
+        {"experimentId": "$experiment", "startTime": "12", "runName": "camel", "userId": "ada"},
+        with_others({"run": with_others({"info": run_info(start_time=12, user_id="ada", run_name="camel")})}),
+    ),
+    ok(
         "its artifacts are below its experiment's",
         CREATE,
         {"experiment_id": "$made"},
