@@ -77,18 +77,20 @@ async def open_stores(
 ) -> AsyncIterator[Stores]:
     """Open everything. Nothing connects yet: the gateway starts, and says what is away, whatever is away."""
     async with AsyncExitStack() as stack:
-        log = _closed_by(stack, Log(kafka))
-        intake, decisions = _closed_by(stack, Intake(kafka)), _closed_by(stack, Decisions(kafka))
         await _keep_artifacts(stack, artifacts)
         postgres = await stack.enter_async_context(Postgres(settings.dsn.get_secret_value()))
         history = await stack.enter_async_context(History(settings.history_url, settings.history_token()))
-        others = _closed_by(stack, OtherProjections(settings.projections))
+        opened = _Opened()
+        stack.push_async_callback(opened.close)
+        log = opened.keep(Log(kafka))
+        intake, decisions = opened.keep(Intake(kafka)), opened.keep(Decisions(kafka))
+        others = opened.keep(OtherProjections(settings.projections))
         ends = Ends(log.ends)
         fresh = Freshness("postgres", ends, lambda: get_positions(postgres))
         fresh_history = Freshness("duckdb", ends, history.positions)
         experiments = KnownExperiments(ends, _experiments(postgres, fresh))
-        recent = _closed_by(stack, RecentRuns(kafka, _run_states(postgres, fresh), experiments))
-        commands = _closed_by(stack, Commands(kafka, decisions, (fresh, fresh_history), recent))
+        recent = opened.keep(RecentRuns(kafka, _run_states(postgres, fresh), experiments))
+        commands = opened.keep(Commands(kafka, decisions, (fresh, fresh_history), recent))
         subscriptions = Subscriptions(kafka, settings.subscriber_bounds, lambda event: plain(event_json(event)))
         positions = _positions(postgres, history, others)
         yield Stores(
@@ -100,7 +102,7 @@ async def open_stores(
             decisions=decisions,
             artifacts=artifacts,
             artifact_facts=ArtifactFacts(artifacts, postgres, recent, fresh, commands),
-            operators=_closed_by(stack, Operators(kafka, log, positions)),
+            operators=opened.keep(Operators(kafka, log, positions)),
             schemas=registry_for(kafka.schema_registry),
             others=others,
             commands=commands,
@@ -108,7 +110,7 @@ async def open_stores(
             experiments=experiments,
             fresh=fresh,
             fresh_history=fresh_history,
-            subscriptions=_closed_by(stack, subscriptions),
+            subscriptions=opened.keep(subscriptions),
         )
 
 
@@ -116,12 +118,23 @@ class _Closing(Protocol):
     async def close(self) -> None: ...
 
 
-_Opened = TypeVar("_Opened", bound=_Closing)
+_One = TypeVar("_One", bound=_Closing)
 
 
-def _closed_by(stack: AsyncExitStack, opened: _Opened) -> _Opened:
-    stack.push_async_callback(opened.close)
-    return opened
+class _Opened:
+    """What is closed together at the end: each may wait for a broker that is away, and not one after the other."""
+
+    def __init__(self) -> None:
+        self._opened: list[_Closing] = []
+
+    def keep(self, one: _One) -> _One:
+        self._opened.append(one)
+        return one
+
+    async def close(self) -> None:
+        ended = await asyncio.gather(*(one.close() for one in self._opened), return_exceptions=True)
+        if failed := [end for end in ended if isinstance(end, BaseException)]:
+            raise BaseExceptionGroup("the gateway's connections did not close", failed)
 
 
 async def _keep_artifacts(stack: AsyncExitStack, artifacts: ArtifactStorage) -> None:
