@@ -17,7 +17,8 @@ from runtide_schemas.events.metrics import MetricsLogged
 from tests.event_log import AT, EventLog
 
 RUNS = tuple(f"{number:032x}" for number in range(4))
-MODELS = ("m-1", "m-2")
+MODELS = ("m-" + "1" * 32, "m-" + "2" * 32)
+_PLACES = (f"/u/models/{MODELS[0]}", f"/v/models/{MODELS[1]}/artifacts")
 """Ids of logged models; each run claims them."""
 OUTSIDE = ("e" * 32, "f" * 32)
 """What stands in the place of a run in the events of two models that no run made."""
@@ -199,7 +200,7 @@ _RUN_EVENTS: tuple[Callable[[Random, str], Any], ...] = (
         model_id=random.choice(MODELS),
         name="model",
         artifact_path="p",
-        uri=random.choice("uv"),
+        uri=random.choice(_PLACES),
         digest="d",
         size=1,
         flavors=("sklearn", "python_function"),
