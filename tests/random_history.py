@@ -18,8 +18,8 @@ from tests.event_log import AT, EventLog
 
 RUNS = tuple(f"{number:032x}" for number in range(4))
 MODELS = ("m-" + "1" * 32, "m-" + "2" * 32)
-_PLACES = (f"/u/models/{MODELS[0]}", f"/v/models/{MODELS[1]}/artifacts")
 """Ids of logged models; each run claims them."""
+_PLACES = (f"/u/models/{MODELS[0]}", f"/v/models/{MODELS[1]}/artifacts")
 OUTSIDE = ("e" * 32, "f" * 32)
 """What stands in the place of a run in the events of two models that no run made."""
 WRITERS = ("w0", "w1")
