@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _INLINE_RECORDS = 50
 _MEASURE_S = 1.0
 _CHECK_OWNER_S = 2.0
-_FEW, _MANY = 8, 500
+_MANY = 500
 _LONGEST_BREATH_S = 0.1
 
 
@@ -295,13 +295,13 @@ class _Projector:
 
 
 def _breath(records: int, apply_s: float) -> float:
-    """Return how long to wait before more is read.
+    """Return how long to wait before more is read, counted from when the batch before began to be applied.
 
-    A transaction costs much the same whether it holds one record or a hundred. Where many small events come one after the
-    other they are let gather, so that two thirds of the time is left to the rest of the machine; one now and then is applied
-    at once, and a backlog is not slowed down.
+    A transaction costs much the same whether it holds one record or a hundred. Where small events come one after the other they
+    are let gather, so that half of the time is left to the rest of the machine; one now and then comes after the wait and is
+    applied at once, and a backlog is not slowed down.
     """
-    return 0.0 if records > _MANY else min(apply_s * min(records / _FEW, 2.0), _LONGEST_BREATH_S)
+    return 0.0 if records > _MANY else min(2.0 * apply_s, _LONGEST_BREATH_S)
 
 
 def _decode(records: Iterable[Any], by_id: DecoderById) -> list[Item]:

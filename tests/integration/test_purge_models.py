@@ -20,6 +20,8 @@ from runtide_schemas.events.runs import ModelLogged, RunDeleted, RunStarted
 from tests.integration.postgres_stack import AT, PostgresStack, running_stack
 from tests.integration.test_purge import OTHER, RUN, order, projecting
 
+pytestmark = pytest.mark.gate
+
 MODEL, THEIRS, SHARED, OUTSIDE = (f"m-{digit * 32}" for digit in "1234")
 FOLDERS = "select files_removed_at is not null from purged_models where run_id = $1 and model_id = $2"
 STAGE = "select lifecycle_stage from runs where run_id = $1"

@@ -23,6 +23,8 @@ from sklearn.linear_model import LogisticRegression
 
 from runtide.models import infer_signature, save_model
 
+pytestmark = pytest.mark.gate
+
 DIGITS, LABELS = load_digits(return_X_y=True)
 MODEL = LogisticRegression(max_iter=1000, tol=0.1).fit(DIGITS, LABELS)
 PREDICTIONS = MODEL.predict(DIGITS)

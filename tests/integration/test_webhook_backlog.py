@@ -16,6 +16,8 @@ from tests.integration.service_processes import running_broker, with_topics
 from tests.integration.webhook_receiver import running_receiver
 from tests.unit.test_registrar_decisions import Catalog
 
+pytestmark = pytest.mark.gate
+
 MODELS = 20
 
 
