@@ -1,7 +1,6 @@
-"""Logged models: one with everything known about it, and which of them runs used and made. Searching is in ``search/``."""
+"""A logged model with everything known about it. Searching, also for those that runs used and made, is in ``search/``."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runtide_queries.postgres import Postgres
@@ -62,22 +61,6 @@ class LoggedModelDetail:
     metrics: tuple[ModelMetric, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelOutput:
-    """A model that a run made, at a step."""
-
-    model_id: str
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class LinkedModels:
-    """The models that a run used, by id, and those that it made."""
-
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[ModelOutput, ...] = ()
-
-
 def unknown_model(model_id: str) -> NotFound:
     """Return the error for a logged model that is not there."""
     return NotFound(f"Logged model with ID '{model_id}' not found.")
@@ -109,17 +92,3 @@ async def get_run_of_logged_model(postgres: Postgres, model_id: str) -> str | No
     """Return what a logged model's events belong to, its ``run_id``; None where no such model is known, or not yet."""
     row = await postgres.row(load("logged_models")["get_run_of_logged_model"], model_id=model_id)
     return None if row is None else str(row["run_id"])
-
-
-async def get_linked_models(postgres: Postgres, run_ids: Iterable[str]) -> Mapping[str, LinkedModels]:
-    """Return the models that each of these runs used and made, by run; runs without any are left out."""
-    found: defaultdict[str, tuple[list[str], list[ModelOutput]]] = defaultdict(lambda: ([], []))
-    for run_id, model_id, role, step in await postgres.rows(
-        load("logged_models")["list_linked_models"], run_ids=list(run_ids)
-    ):
-        inputs, outputs = found[run_id]
-        if role == "input":
-            inputs.append(model_id)
-        elif role == "output":
-            outputs.append(ModelOutput(model_id, step))
-    return {run_id: LinkedModels(tuple(inputs), tuple(outputs)) for run_id, (inputs, outputs) in found.items()}

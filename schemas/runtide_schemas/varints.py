@@ -94,8 +94,6 @@ def _ends(window: NDArray[np.uint8], count: int, first: int) -> NDArray[np.int64
 def _numbers(window: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> Unsigned:
     """Return the unsigned numbers of varints."""
     most = int(sizes.max())
-    if most == 1:
-        return window[starts].astype(np.uint64)
     if most > _WORD:
         return _long_numbers(window, starts, sizes)
     if int(starts[-1]) + _WORD > len(window):

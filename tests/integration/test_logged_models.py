@@ -12,10 +12,12 @@ import pytest
 from runtide_consumers.postgres.digest import digest
 from runtide_consumers.postgres.projection import PostgresProjection
 from runtide_consumers.projection import Batch
-from runtide_queries.logged_models import LinkedModels, ModelOutput, get_linked_models, get_logged_model
+from runtide_queries.logged_models import get_logged_model
 from runtide_queries.past import Moment, PastPostgres
 from runtide_queries.postgres import Postgres
 from runtide_queries.runs import get_run
+from runtide_queries.search import get_latest_run
+from runtide_queries.search.runs import RunModel
 from runtide_schemas import topics
 from runtide_schemas.errors import NotFound
 from runtide_schemas.events.logged_models import (
@@ -91,13 +93,14 @@ async def test_a_model_is_read_with_all_that_was_said_of_it(postgres_dsn: str, c
     await folded(postgres_dsn, [story().everything()])
     async with Postgres(postgres_dsn) as postgres:
         found = await get_logged_model(postgres, MODEL)
-        linked = await get_linked_models(postgres, [RUN, OTHER, OUTSIDE])
+        linked = [(await get_latest_run(postgres, run_id)).models for run_id in (RUN, OTHER)]
         [of_run] = (await get_run(postgres, RUN)).logged_models
         with pytest.raises(NotFound, match=f"Logged model with ID 'm-{OUTSIDE}' not found"):
             await get_logged_model(postgres, f"m-{OUTSIDE}")
         outside = await get_logged_model(postgres, f"m-{OUTSIDE}", allow_deleted=True)
-        with pytest.raises(NotFound):
-            await get_run(postgres, OUTSIDE)
+        for get in (get_run, get_latest_run):
+            with pytest.raises(NotFound):
+                await get(postgres, OUTSIDE)
     assert (found.tags, found.params) == ({"t": "2"}, {"p": "1", "q": "3"})
     assert (found.info.status, found.info.experiment_id, found.info.source_run_id) == ("READY", "1", RUN)
     assert [(one.key, str(one.value), one.step, one.run_id, one.dataset_name) for one in found.metrics] == [
@@ -105,7 +108,10 @@ async def test_a_model_is_read_with_all_that_was_said_of_it(postgres_dsn: str, c
         ("loss", "nan", 0, RUN, "digits"),
         ("loss", "0.5", 1, RUN, "digits"),
     ]
-    assert linked == {RUN: LinkedModels((), (ModelOutput(MODEL, 4),)), OTHER: LinkedModels((MODEL,), ())}
+    assert linked == [
+        (RunModel(model_id=MODEL, role="output", step=4),),
+        (RunModel(model_id=MODEL, role="input", step=0),),
+    ]
     assert (of_run.model_id, of_run.status, of_run.uri) == (MODEL, "READY", "x:/m")
     assert (outside.info.experiment_id, outside.info.source_run_id, outside.info.deleted) == ("3", "", True)
     assert await connection.fetchval("select count(*) from runs") == 2

@@ -20,6 +20,7 @@ from runtide_queries.search import (
     ModelVersionSearch,
     RegisteredModelSearch,
     RunSearch,
+    get_latest_run,
     search_datasets,
     search_experiments,
     search_model_versions,
@@ -115,7 +116,7 @@ async def everything(postgres: Postgres) -> dict[str, Any]:
             f"logged model {one}": lambda one=one: logged_models.get_logged_model(postgres, one, allow_deleted=True)  # type: ignore[misc]
             for one in (*MODELS, *(f"m-{outside}" for outside in OUTSIDE))
         },
-        "linked models": lambda: logged_models.get_linked_models(postgres, RUNS),
+        **{f"latest of {run}": lambda run=run: get_latest_run(postgres, run) for run in RUNS},  # type: ignore[misc]
         **{f"search {search}": lambda search=search: pages(postgres, search) for search in SEARCHES},  # type: ignore[misc]
         "search experiments": lambda: search_experiments(
             postgres, ExperimentSearch(filter="NOT tags.a = 'x'", lifecycle="all")

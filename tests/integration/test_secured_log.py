@@ -22,6 +22,8 @@ from tests.broker_process import BrokerProcess, running_broker, wait_until
 from tests.certificates import Authority
 from tests.secured_kafka import MECHANISMS, PASSWORD, USER, Secured, add_user, secured_broker
 
+pytestmark = pytest.mark.gate
+
 PATIENCE_S = 30.0
 
 

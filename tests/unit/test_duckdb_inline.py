@@ -11,6 +11,7 @@ from runtide_consumers.duckdb.inline import MOST_INLINE, inlined
 from runtide_consumers.duckdb.rows import KEYS, arrow_rows, execute_with, run_over, write_known
 from runtide_consumers.duckdb.settings import DuckdbSettings
 from runtide_consumers.duckdb.statements import load_statements
+from runtide_schemas.errors import FatalError
 
 _SAMPLES: dict[pa.DataType, list[Any]] = {
     pa.string(): ["it's", "\0 and \u1f37a", ""],
@@ -79,7 +80,14 @@ def test_known_rows_are_moved_and_new_ones_added(connection: Connection, known: 
         load_statements("merge.sql")["projection_offsets"],
         batch_rows=arrow_rows(connection, "projection_offsets", before),
     )
-    write_known(connection, "projection_offsets", rows(0, known, 500), rows(40, new, 900))
+    moved, added = rows(0, known, 500), rows(40, new, 900)
+    write_known(connection, "projection_offsets", [*((row, True) for row in moved), *((row, False) for row in added)])
     found = connection.execute("FROM projection_offsets ORDER BY partition").fetchall()
-    expected = rows(0, known, 500) + before[known:] + rows(40, new, 900)
+    expected = moved + before[known:] + added
     assert found == [tuple(row.values()) for row in expected]
+
+
+def test_a_row_that_should_be_there_and_is_not_is_never_left_unwritten(connection: Connection) -> None:
+    lost = {"topic": "t", "partition": 0, "next_offset": 7, "epoch": 0}
+    with pytest.raises(FatalError, match="0 rows of projection_offsets are"):
+        write_known(connection, "projection_offsets", [(lost, True)])

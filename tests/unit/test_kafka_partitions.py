@@ -7,11 +7,12 @@ from hypothesis import strategies as some
 from runtide.kafka import partition_for
 
 
-@given(some.binary(max_size=80), some.integers(1, 64))
-def test_a_key_has_the_partition_of_the_java_client(key: bytes, count: int) -> None:
+@given(some.binary(max_size=80), some.integers(1, 64), some.integers(0, 64))
+def test_a_key_has_the_partition_of_the_java_client_available_or_not(key: bytes, count: int, away: int) -> None:
     partitions = list(range(count))
+    available = partitions[away:]
     for _ in range(2):  # worked out, then remembered
-        assert partition_for(key, partitions, partitions) == DefaultPartitioner()(key, partitions, partitions)
+        assert partition_for(key, partitions, available) == DefaultPartitioner()(key, partitions, available)
 
 
 @given(some.lists(some.integers(0, 7), unique=True))

@@ -6,7 +6,7 @@ from typing import Self
 
 from runtide_consumers.duckdb.database_file import Connection
 from runtide_consumers.duckdb.positions import WriterPositions
-from runtide_consumers.duckdb.rows import Row, write_known
+from runtide_consumers.duckdb.rows import write_known
 from runtide_consumers.duckdb.statements import load_statements
 from runtide_consumers.projection import Batch, Event, TopicPartition
 from runtide_schemas import topics
@@ -74,12 +74,14 @@ class LogState:
     def write(self, connection: Connection, batch: Batch, last_request_offset: int) -> Self:
         """Write where the log was read to, and return the state to go on with once that is committed."""
         self.writers.write(connection)
-        known: list[Row] = []
-        new: list[Row] = []
-        for place, offset in batch.positions.items():
-            row = {"topic": place.topic, "partition": place.partition, "next_offset": offset, "epoch": 0}
-            (known if place in self.positions else new).append(row)
-        write_known(connection, "projection_offsets", known, new)
+        rows = (
+            (
+                {"topic": place.topic, "partition": place.partition, "next_offset": offset, "epoch": 0},
+                place in self.positions,
+            )
+            for place, offset in batch.positions.items()
+        )
+        write_known(connection, "projection_offsets", rows)
         if last_request_offset != self.last_request_offset:
             statement = load_statements("merge.sql")["last_request_offset"]
             connection.execute(statement, {"value": last_request_offset})

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from runtide_consumers.decoding import sequence_run
 from runtide_consumers.duckdb.database_file import Connection
-from runtide_consumers.duckdb.rows import Row, arrow_rows, execute_with, write_known
+from runtide_consumers.duckdb.rows import arrow_rows, execute_with, write_known
 from runtide_consumers.duckdb.statements import load_statements
 from runtide_consumers.projection import Event
 from runtide_consumers.sequences import Admission, Sequence, admit
@@ -73,12 +73,14 @@ class WriterPositions:
         """Merge the standings that changed, and their gaps."""
         if not self._changed:
             return
-        known: list[Row] = []
-        new: list[Row] = []
-        for stream, standing in self._changed.items():
-            row = stream._asdict() | {"next_seq": standing.sequence.next_seq, "final_count": standing.final_count}
-            (known if stream in self._standings else new).append(row)
-        write_known(connection, "writer_positions", known, new)
+        rows = (
+            (
+                stream._asdict() | {"next_seq": standing.sequence.next_seq, "final_count": standing.final_count},
+                stream in self._standings,
+            )
+            for stream, standing in self._changed.items()
+        )
+        write_known(connection, "writer_positions", rows)
         self._write_gaps(connection)
 
     def keep(self) -> None:

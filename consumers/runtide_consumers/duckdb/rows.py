@@ -11,7 +11,7 @@ import pyarrow as pa
 from runtide_consumers.duckdb.database_file import Connection
 from runtide_consumers.duckdb.inline import MOST_INLINE, inlined
 from runtide_consumers.duckdb.statements import load_statements
-from runtide_schemas.errors import PoisonEvent
+from runtide_schemas.errors import FatalError, PoisonEvent
 
 _FEW_UPDATES = 4
 Row = dict[str, Any]
@@ -118,14 +118,24 @@ def arrow_rows(connection: Connection, table: str, rows: list[Row]) -> pa.Table:
         raise PoisonEvent(f"a row of {table} cannot be stored: {type(error).__name__}: {error}") from error
 
 
-def write_known(connection: Connection, table: str, known: list[Row], new: list[Row]) -> None:
-    """Write rows of which it is known whether the table has them. A few that it has cost less one by one than a merge."""
-    if len(known) <= _FEW_UPDATES:
-        for row in known:
-            connection.execute(load_statements("merge.sql")[f"update_{table}"], row)
-        known = []
-    if known or new:
-        execute_with(connection, table, "batch_rows", arrow_rows(connection, table, [*known, *new]))
+def write_known(connection: Connection, table: str, rows: Iterable[tuple[Row, bool]]) -> None:
+    """Write rows of which it is known whether the table has them. A few that it has cost less one by one than a merge.
+
+    Raises:
+        FatalError: the table lacks one that it was known to have.
+    """
+    merged: list[Row] = []
+    known: list[Row] = []
+    for row, is_known in rows:
+        (known if is_known else merged).append(row)
+    if len(known) > _FEW_UPDATES:
+        merged, known = merged + known, []
+    for row in known:
+        [(updated,)] = connection.execute(load_statements("merge.sql")[f"update_{table}"], row).fetchall()
+        if updated != 1:
+            raise FatalError(f"{updated} rows of {table} are {row}, where one was written before; rebuild this file")
+    if merged:
+        execute_with(connection, table, "batch_rows", arrow_rows(connection, table, merged))
 
 
 def execute_with(connection: Connection, statement: str, view: str, table: pa.Table) -> None:

@@ -34,9 +34,3 @@ FROM logged_model_metrics
 WHERE model_id = $model_id
 ORDER BY key, timestamp, step, value, run_id, dataset_name, dataset_digest
 LIMIT $most
-
--- name: list_linked_models
-SELECT run_id, model_id, role, step
-FROM run_models
-WHERE run_id = ANY ($run_ids::text[])
-ORDER BY run_id, role, model_id
