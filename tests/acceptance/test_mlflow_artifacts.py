@@ -17,6 +17,8 @@ from runtide_schemas.events.runs import ModelLogged
 from tests.acceptance.stack import RunningStack
 from tests.integration.gateway_stack import log_writer
 
+pytestmark = pytest.mark.gate
+
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 MIB = 1024 * 1024
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.acceptance.stack import RunningStack, eventually
 
+pytestmark = pytest.mark.gate
+
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_TRACKING_URI": "runtide://"}
 
 AUTOLOG = """

@@ -31,6 +31,8 @@ from runtide_schemas.events.deployments import (
 )
 from tests.integration.service_processes import Service, running_broker, started, with_topics
 
+pytestmark = pytest.mark.gate
+
 DEADLINE_S = 60.0
 
 

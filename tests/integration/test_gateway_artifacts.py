@@ -20,6 +20,8 @@ from tests.integration.artifact_gateway import ARTIFACTS, UPLOADS, artifact_gate
 from tests.integration.gateway_stack import Gateway, wait_until
 from tests.integration.s3_double import running_s3
 
+pytestmark = pytest.mark.gate
+
 MIB = 1024 * 1024
 
 

@@ -21,6 +21,8 @@ from tests.broker_process import wait_until
 from tests.integration.http_log import LOG_TOKEN, HttpLog, running_http_log, token_settings
 from tests.integration.sdk_log import assert_complete, bodies, child, deduplicated, finished, points_of, read_log
 
+pytestmark = pytest.mark.gate
+
 
 @pytest.fixture
 def http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpLog]:

@@ -14,6 +14,8 @@ from runtide_schemas.events.runs import ModelLogged, RunStarted
 from tests.integration.registry_stack import RegistryStack, running_registry_stack
 from tests.postgres import PostgresServer
 
+pytestmark = pytest.mark.gate
+
 RUN, OTHER_RUN = "a" * 32, "b" * 32
 MODEL, LOCAL_MODEL = "m-" + "1" * 32, "m-" + "2" * 32
 ROOT = f"mlflow-artifacts:/0/{RUN}/artifacts"

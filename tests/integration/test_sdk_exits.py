@@ -23,6 +23,8 @@ from tests.integration.sdk_log import (
     read_log,
 )
 
+pytestmark = pytest.mark.gate
+
 AWAY = "127.0.0.1:9"
 START = """
 import os, signal, sys, threading, time
