@@ -3,11 +3,12 @@
 import random
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.stack import RUNTIDE, RunningStack, eventually
+from tests.acceptance.stack import RUNTIDE, RunningStack, eventually, running_stack
 
 TRAINING = """
 import runtide
@@ -19,6 +20,13 @@ for number in range(20):
             run.log_metric("loss", step * 0.5, step=step)
 """
 POINTS = 100_000
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """A stack of their own: they delete from its log."""
+    with running_stack(tmp_path_factory.mktemp("archived") / "data") as running:
+        yield running
 
 
 @pytest.mark.slow
