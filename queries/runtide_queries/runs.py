@@ -167,14 +167,27 @@ class RunReceipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunModel:
+    """A logged model that a run took (``input``) or made (``output``, at ``step``)."""
+
+    model_id: str
+    role: str
+    step: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunDetail:
-    """Everything that the state store knows of a run, all of one moment."""
+    """Everything that the state store knows of a run, all of one moment.
+
+    ``logged_models`` are those whose events are the run's, ``models`` those that it says it took or made.
+    """
 
     run: Run
     param_conflicts: tuple[ParamConflict, ...]
     inputs: tuple[Input, ...]
     artifacts: tuple[Artifact, ...]
     logged_models: tuple[LoggedModel, ...]
+    models: tuple[RunModel, ...]
     model_versions: tuple[ModelVersion, ...]
     writers: tuple[Writer, ...]
     receipt: RunReceipt | None
@@ -218,6 +231,7 @@ async def get_run(postgres: Postgres, run_id: str) -> RunDetail:
             inputs=tuple(_input(found) for found in await rows("get_inputs")),
             artifacts=tuple(Artifact(**found) for found in await rows("get_artifacts")),
             logged_models=tuple(_logged_model(found) for found in await rows("get_logged_models") if not receipt),
+            models=tuple(RunModel(**found) for found in await rows("get_run_models")),
             model_versions=tuple(ModelVersion.of(found) for found in versions),
             writers=tuple(Writer(**found) for found in await rows("get_writers")),
         )

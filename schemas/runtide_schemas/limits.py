@@ -18,6 +18,9 @@ MAX_ENTITY_TAG_VALUE_LENGTH = 100_000
 MAX_MODEL_NAME_LENGTH = 256
 MAX_ALIAS_LENGTH = 255
 MAX_RUN_NAME_LENGTH = 500
+MAX_LOGGED_MODEL_NAME_LENGTH = 500
+MAX_LOGGED_MODEL_KEY_LENGTH = 255
+MAX_LOGGED_MODEL_VALUE_LENGTH = 65_535
 
 _KEY = re.compile(r"[/\w.\- :]*\Z")
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}\Z")
@@ -75,6 +78,14 @@ def check_tags(tags: Mapping[str, object], longest: int = MAX_TAG_VALUE_LENGTH) 
     return {
         check_key(key, "Tag"): check_text(str(value), f"Value of tag {key!r}", longest) for key, value in tags.items()
     }
+
+
+def check_model_pairs(pairs: Mapping[str, str], what: str) -> Mapping[str, str]:
+    """Return tags or params (``what``) of a logged model, whose limits are those of the columns of MLflow's SQL store."""
+    for key, value in pairs.items():
+        check_text(key, f"{what} key", MAX_LOGGED_MODEL_KEY_LENGTH)
+        check_text(value, f"Value of {what} {key!r}", MAX_LOGGED_MODEL_VALUE_LENGTH)
+    return pairs
 
 
 def check_metric_value(key: str, value: object) -> float:

@@ -96,8 +96,8 @@ print("TOLD" + json.dumps(told))
 """
 
 
-def told(stack: RunningStack, code: str, *arguments: str) -> Any:
-    process = stack.python(code, *arguments, variables=QUIET)
+def told(stack: RunningStack, code: str, *arguments: str, uri: str = "runtide://") -> Any:
+    process = stack.python(code, *arguments, variables=QUIET | {"MLFLOW_TRACKING_URI": uri})
     out, errors = process.communicate(timeout=150)
     assert process.returncode == 0, errors
     return json.loads(out.partition("TOLD")[2])
@@ -126,8 +126,10 @@ def test_autologging_publishes_the_run(stack: RunningStack, trained: Any) -> Non
     assert {f"models/{trained['model_id']}/MLmodel", "estimator.html"} <= paths
 
 
-def test_another_process_reads_it_through_the_gateway(stack: RunningStack, trained: Any) -> None:
-    answer = told(stack, READ, trained["run_id"], trained["experiment_id"], trained["model_id"])
+@pytest.mark.parametrize("server", [False, True], ids=["by the plugin", "as a client of the gateway"])
+def test_another_process_reads_it_through_the_gateway(stack: RunningStack, trained: Any, server: bool) -> None:
+    asked = (trained["run_id"], trained["experiment_id"], trained["model_id"])
+    answer = told(stack, READ, *asked, uri=stack.file.gateway if server else "runtide://")
     assert answer["found"] == [trained["run_id"]]
     assert answer["run"]["data"]["params"] == trained["params"]
     assert answer["run"]["data"]["metrics"] == trained["metrics"]

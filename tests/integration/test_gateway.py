@@ -329,7 +329,7 @@ def test_real_answers_are_as_the_api_describes_them(stack: GatewayStack) -> None
     ]
     variants: dict[str, list[dict[str, Any]]] = {
         "/compare": [{"runs": f"{BEST},{BROKEN}", "keys": "loss,odd"}, {}], "/experiments": [{"name": "digits"}],
-        "/runs": [{"experiment": "digits"}, {"filter": "("}],
+        "/runs": [{"experiment": "digits", "models": "true"}, {"filter": "("}], "/logged-models": [{"filter": "("}],
         "/runs/{run_id}/metrics/{key}": [{"points": 5}, {"by": "writer"}],
     }  # fmt: skip
     for path, operations in description["paths"].items():
@@ -345,6 +345,7 @@ def test_real_answers_are_as_the_api_describes_them(stack: GatewayStack) -> None
         "key": "odd",
         "experiment_id": "1",
         "name": "digits-model",
+        "model_id": f"m-{BEST}",
         "request_id": "r",
         "upload_id": "0" * 64,
     }
@@ -352,7 +353,11 @@ def test_real_answers_are_as_the_api_describes_them(stack: GatewayStack) -> None
     places |= {"topic": parked["topic"], "partition": str(parked["partition"]), "offset": str(parked["record_offset"])}
     seen = set()
     for method, path, options in asked:
-        for values in (places, places | {"run_id": "f" * 32, "experiment_id": "99", "name": "none", "partition": "77"}):
+        for values in (
+            places,
+            places
+            | {"run_id": "f" * 32, "model_id": "m-none", "experiment_id": "99", "name": "none", "partition": "77"},
+        ):
             named = values | ({"name": "digits"} if path.startswith("/endpoints/") and values is places else {})
             reply = stack.client.request(method, API + path.format_map(named), **options)
             media = reply.headers.get("content-type", "")
@@ -470,6 +475,7 @@ def test_hostile_input_gets_an_answer_below_500(stack: GatewayStack, route: Rout
         "key": "loss",
         "experiment_id": "1",
         "name": "digits-model",
+        "model_id": f"m-{BEST}",
         "request_id": "r",
         "path": "a",
     }

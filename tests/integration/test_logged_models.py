@@ -15,9 +15,8 @@ from runtide_consumers.projection import Batch
 from runtide_queries.logged_models import get_logged_model
 from runtide_queries.past import Moment, PastPostgres
 from runtide_queries.postgres import Postgres
-from runtide_queries.runs import get_run
+from runtide_queries.runs import RunModel, get_run
 from runtide_queries.search import get_latest_run
-from runtide_queries.search.runs import RunModel
 from runtide_schemas import topics
 from runtide_schemas.errors import NotFound
 from runtide_schemas.events.logged_models import (

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from runtide.kafka import KafkaSettings
 from runtide_deploy.cli.main import app
 from runtide_schemas.errors import InvalidRequest, NotFound
-from runtide_schemas.events import catalog, deployments, runs
+from runtide_schemas.events import catalog, deployments, logged_models, runs
 from tests.integration.gateway_stack import (
     API,
     FINISHED,
@@ -32,6 +32,7 @@ HOUR = 3_600_000
 WEDNESDAY = MONDAY + 48 * HOUR
 ON_TUESDAY = "2026-01-06T12:00:00Z"
 MODEL = "digits-model"
+LOGGED = "m-" + "5" * 32
 
 
 class Week:
@@ -57,6 +58,10 @@ class Week:
         await self.says(at + 1, started, WRITER)
         await self.says(at + 2, runs.ParamsLogged(run_id=FINISHED, params={"rate": "0.1"}), WRITER)
         await self.says(at + 3, points(FINISHED, "loss", [1.0, 0.5]), WRITER)
+        made = logged_models.LoggedModelCreated(
+            run_id=FINISHED, model_id=LOGGED, name="net", source_run_id=FINISHED, params={"depth": "3"}, at=at + 3
+        )
+        await self.says(at + 3, made, WRITER)
         await self._registered(at + 4, 1, "ada")
         moved = catalog.AliasMoved(answer=answer(), name=MODEL, alias="champion", version=1, at=at + 6)
         await self.says(at + 6, moved, actor="ada", cause="request-of-ada")
@@ -75,6 +80,8 @@ class Week:
         began = deployments.DeploymentStarted(**about, source="s", target="local", generation=1, at=at + 3)
         await self.says(at + 3, began, actor="deployer", cause=cause)
         await self.says(at + 4, points(FINISHED, "loss", [0.1], first=2), WRITER)
+        told = logged_models.LoggedModelTagsSet(run_id=FINISHED, model_id=LOGGED, tags={"good": "yes"}, at=at + 4)
+        await self.says(at + 4, told, WRITER)
         await self.says(at + 5, runs.TagsSet(run_id=FINISHED, tags={"reviewed": "yes"}), WRITER, actor="bob")
         await self.says(at + 6, runs.RunEnded(run_id=FINISHED, status="FINISHED", end_time=at + 6), WRITER)
 
@@ -164,6 +171,15 @@ def test_a_run_and_the_search_for_it_as_of_tuesday(stack: GatewayStack) -> None:
     assert found["metrics"]["loss"]["last_value"] == 0.1
     (found,) = told(stack, "runs", "--filter", "metrics.loss < 0.7 AND status = 'RUNNING'", "--at", ON_TUESDAY)
     assert {name: found[name] for name in then} == then
+
+
+def test_a_logged_model_as_of_tuesday(stack: GatewayStack) -> None:
+    then, now = (stack.get(f"/logged-models/{LOGGED}", at=at) for at in (ON_TUESDAY, ""))
+    assert (then["tags"], then["params"], now["tags"]) == ({}, {"depth": "3"}, {"good": "yes"})
+    tagged = "tags.good = 'yes'"
+    assert stack.get("/logged-models", filter=tagged, at=ON_TUESDAY)["models"] == []
+    (found,) = stack.get("/logged-models", filter=tagged, experiment_ids=["1"])["models"]
+    assert found == now
 
 
 def test_a_printed_position_asks_for_the_very_same_state(stack: GatewayStack) -> None:

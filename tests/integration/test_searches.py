@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from runtide_queries.postgres import Postgres
-from runtide_queries.runs import Input
+from runtide_queries.runs import Input, RunModel
 from runtide_queries.search import (
     ExperimentSearch,
     LoggedModelOrder,
@@ -25,7 +25,6 @@ from runtide_queries.search import (
     search_runs,
 )
 from runtide_queries.search.prompts import PROMPT_TAG
-from runtide_queries.search.runs import RunModel
 from runtide_schemas.errors import InvalidRequest
 from tests.integration.search_store import add, add_run, prepare
 from tests.postgres import PostgresServer

@@ -122,6 +122,18 @@ def test_every_flipped_bit_of_an_event_is_found(spool: WriterSpool) -> None:
         path.write_bytes(whole)
 
 
+def test_a_segment_that_is_just_being_made_holds_nothing_yet(spool: WriterSpool, tmp_path: Path) -> None:
+    before = summarize(spool.directory)
+    whole = segment_of(spool, topics.METRICS).read_bytes()
+    for topic in (topics.RUNS, topics.METRICS):
+        name = f"{topic.removeprefix('runtide.')}-{1_000:012d}.avro"
+        (spool.directory / name).write_bytes(whole[:20])
+    after = summarize(spool.directory)
+    assert (after.events, after.points, after.problem) == (before.events, before.points, "")
+    code, output = run("export", str(spool.directory), "--to", str(tmp_path / "events.jsonl"))
+    assert code == 0, output
+
+
 def test_damage_is_told_from_a_torn_end(spool: WriterSpool) -> None:
     path = segment_of(spool, topics.RUNS)
     whole = path.read_bytes()

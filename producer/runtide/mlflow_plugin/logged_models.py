@@ -1,7 +1,7 @@
-"""MLflow's logged models: kept by the run that made them, described in its tags, announced by ``ModelLogged``.
+"""MLflow's logged models: facts of the run that made them, so that the gateway shows them as it shows those of its own clients.
 
-A model that is logged outside of any run gets a run of its own, which ends when the model is finalized: everything in the
-log belongs to a run.
+A model that is logged outside of any run gets a run of its own, which ends when the model is finalized: what a process
+writes belongs to a run.
 """
 
 import logging
@@ -9,22 +9,31 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from mlflow.entities import (
-    LoggedModel,
-    LoggedModelParameter,
-    LoggedModelStatus,
-    LoggedModelTag,
-    Metric,
-)
+from mlflow.entities import LoggedModel, LoggedModelStatus, Metric
 
 from runtide.artifacts.models import describe_directory
-from runtide.mlflow_plugin.errors import not_found
+from runtide.mlflow_plugin.answers import logged_model_of
+from runtide.mlflow_plugin.errors import invalid, not_found
+from runtide.mlflow_plugin.experiments import name_in
 from runtide.mlflow_plugin.gateway import Gateway
 from runtide.mlflow_plugin.memory import place
-from runtide.mlflow_plugin.model_tags import MARK, model_key, model_tags, models_in
+from runtide.mlflow_plugin.projections import SHOWN_WAIT_S
 from runtide.mlflow_plugin.runs import Runs
 from runtide.tracking.names import new_run_name
+from runtide_schemas.errors import NotFound
+from runtide_schemas.events.logged_models import (
+    LoggedModelCreated,
+    LoggedModelDeleted,
+    LoggedModelFinalized,
+    LoggedModelParamsLogged,
+    LoggedModelTagsDeleted,
+    LoggedModelTagsSet,
+    ModelMetricsLogged,
+    ModelPoint,
+    run_in_place_of,
+)
 from runtide_schemas.events.runs import ModelLogged
 from runtide_schemas.identity import new_model_id, now_ms
 
@@ -39,15 +48,15 @@ StartRun = Callable[[str, str], str]
 
 
 class _Model:
-    """A model of this process, and what became of it."""
+    """A model, the run that its facts belong to, and what became of it."""
 
-    __slots__ = ("deleted", "model", "own_run", "stale")
+    __slots__ = ("deleted", "model", "own_run", "run_id")
 
-    def __init__(self, model: LoggedModel, own_run: bool) -> None:
+    def __init__(self, model: LoggedModel, run_id: str, *, own_run: bool = False, deleted: bool = False) -> None:
         self.model = model
+        self.run_id = run_id
         self.own_run = own_run
-        self.deleted = False
-        self.stale = False
+        self.deleted = deleted
 
 
 class LoggedModels:
@@ -59,6 +68,7 @@ class LoggedModels:
         self._start_run = start_run
         self._lock = threading.RLock()
         self._models: OrderedDict[str, _Model] = OrderedDict()
+        self._changed: OrderedDict[str, str] = OrderedDict()
         self._said_partial = False
 
     def create(
@@ -88,11 +98,22 @@ class LoggedModels:
             params=dict(params),
             metrics=[],
         )
+        created = LoggedModelCreated(
+            run_id=run_id,
+            model_id=model_id,
+            name=name,
+            source_run_id=run_id,
+            experiment_id="" if name_in(experiment_id) is not None else experiment_id,  # else that of the run
+            model_type=model_type or "",
+            artifact_uri=str(model.artifact_location),
+            params=params,
+            tags=tags,
+            at=now,
+        )
         with self._lock:
-            self._models[model_id] = kept = _Model(model, own_run=source_run_id is None)
-            while len(self._models) > _MOST_REMEMBERED:
-                self._models.popitem(last=False)
-            self._publish(kept)
+            self._runs.publish(run_id, created)
+            self._models[model_id] = _Model(model, run_id, own_run=source_run_id is None)
+            _bound(self._models)
         return model
 
     def get(self, model_id: str, deleted_too: bool = False) -> LoggedModel:
@@ -108,77 +129,78 @@ class LoggedModels:
         """Set a model's status; the run that it has to itself, if so, ends with it."""
         with self._lock:
             found = self._found(model_id)
+            told = LoggedModelFinalized(run_id=found.run_id, model_id=model_id, status=str(status), at=now_ms())
+            self._publish(found, told)
             found.model.status = status
-            self._publish(found)
-        if found.own_run and found.model.source_run_id:
-            end = "FINISHED" if status == LoggedModelStatus.READY else "FAILED"
-            self._runs.update(found.model.source_run_id, end, None, None)
+        if found.own_run:
+            self._runs.update(found.run_id, "FINISHED" if status == LoggedModelStatus.READY else "FAILED", None, None)
         return found.model
 
-    def set_tags(self, model_id: str, tags: Iterable[LoggedModelTag]) -> None:
+    def set_tags(self, model_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a model."""
         with self._lock:
             found = self._found(model_id)
-            found.model.tags.update({tag.key: tag.value for tag in tags})
-            self._publish(found)
+            if tags:
+                told = LoggedModelTagsSet(run_id=found.run_id, model_id=model_id, tags=tags, at=now_ms())
+                self._publish(found, told)
+                found.model.tags.update(tags)
 
     def delete_tag(self, model_id: str, key: str) -> None:
         """Delete a tag of a model."""
         with self._lock:
             found = self._found(model_id)
-            if found.model.tags.pop(key, None) is None:
+            if key not in found.model.tags:
                 raise not_found(f"No tag with key {key!r} found for model with ID {model_id!r}.")
-            self._publish(found)
+            self._publish(
+                found, LoggedModelTagsDeleted(run_id=found.run_id, model_id=model_id, keys=(key,), at=now_ms())
+            )
+            del found.model.tags[key]
 
-    def log_params(self, model_id: str, params: Iterable[LoggedModelParameter]) -> None:
-        """Add params to a model."""
+    def log_params(self, model_id: str, params: Mapping[str, str]) -> None:
+        """Add params to a model; one that is known to have another value is refused."""
         with self._lock:
             found = self._found(model_id)
-            found.model.params.update({param.key: param.value for param in params})
-            self._publish(found)
+            for key, value in params.items():
+                if (known := found.model.params.get(key, value)) != value:
+                    raise invalid(
+                        f"Changing param values is not allowed. Param with key='{key}' was already logged with "
+                        f"value='{known}' for model ID='{model_id}'. Attempted logging new value '{value}'."
+                    )
+            new = {key: value for key, value in params.items() if key not in found.model.params}
+            if new:
+                told = LoggedModelParamsLogged(run_id=found.run_id, model_id=model_id, params=new, at=now_ms())
+                self._publish(found, told)
+                found.model.params.update(new)
 
     def delete(self, model_id: str) -> None:
         """Delete a model (softly): its files stay."""
         with self._lock:
             found = self._found(model_id)
+            self._publish(found, LoggedModelDeleted(run_id=found.run_id, model_id=model_id, at=now_ms()))
             found.deleted = True
-            self._publish(found)
 
-    def note_metrics(self, run_id: str, metrics: Iterable[Metric]) -> None:
-        """Remember the latest points that belong to models; they go to the log with the next change, or the run's end."""
+    def log_metrics(self, run_id: str, metrics: Iterable[Metric]) -> None:
+        """Log that points of a run tell of models, those that do; of the models of this process the latest are remembered."""
+        telling = [metric for metric in metrics if metric.model_id]
+        if not telling:
+            return
+        self._runs.publish(run_id, ModelMetricsLogged(run_id=run_id, model_points=tuple(map(_point, telling))))
         with self._lock:
-            for metric in metrics:
-                found = self._models.get(metric.model_id or "")
-                if found is None:
-                    continue
-                metric._run_id = run_id
-                latest = {_series(known): known for known in found.model.metrics or ()}
-                known = latest.get(_series(metric))
-                if known is None or place(metric) >= place(known):
-                    latest[_series(metric)] = metric
-                    found.model.metrics = list(latest.values())
-                    found.stale = True
-            memory = self._runs.remembers(run_id)
-            if memory is not None and memory.end_time is not None:
-                self.publish_metrics(run_id)
-
-    def publish_metrics(self, run_id: str) -> None:
-        """Put what ``note_metrics`` remembers of a run's models into the log."""
-        with self._lock:
-            for found in self._models.values():
-                if found.stale and found.model.source_run_id == run_id:
-                    self._publish(found)
+            for metric in telling:
+                if found := self._models.get(metric.model_id or ""):
+                    _remember(found.model, metric, run_id)
 
     def stored(self, uri: str, directory: Path) -> None:
         """Announce the model of a directory that was stored at a model's place."""
         model_id = uri.rstrip("/").rpartition("/")[2]
         found = self._models.get(model_id)
-        if found is None or found.model.artifact_location != uri or not found.model.source_run_id:
+        if found is None or found.model.artifact_location != uri:
             return
         described = describe_directory(directory, uri=uri)
-        self._runs.log(found.model.source_run_id).writer.publish(
+        self._runs.publish(
+            found.run_id,
             ModelLogged(
-                run_id=found.model.source_run_id,
+                run_id=found.run_id,
                 model_id=model_id,
                 name=found.model.name,
                 artifact_path=f"{_DIRECTORY}/{model_id}",
@@ -188,7 +210,7 @@ class LoggedModels:
                 flavors=described.flavors,
                 signature=described.signature,
                 at=now_ms(),
-            )
+            ),
         )
 
     def every(self, experiment_ids: Iterable[str]) -> list[LoggedModel]:
@@ -226,42 +248,64 @@ class LoggedModels:
     def _asked_for(self, experiment_ids: list[str]) -> Iterator[LoggedModel]:
         token = ""
         while experiment_ids:
-            page = self._gateway.get(
-                "runs",
-                experiment_ids=experiment_ids,
-                filter=f"tags.`{MARK}` = 'true'",
-                page_size=_PAGE,
-                page_token=token,
-            )
-            for told in page["runs"]:
-                info = told["info"]
-                for model, deleted in models_in(told["tags"], info["run_id"], info["experiment_id"]):
-                    if not deleted:
-                        yield model
+            page = self._gateway.get("logged-models", experiment_ids=experiment_ids, page_size=_PAGE, page_token=token)
+            yield from map(logged_model_of, page["models"])
             if not (token := page["next_page_token"]):
                 break
 
     def _asked(self, model_id: str) -> _Model | None:
-        condition = f"tags.`{model_key(model_id)}` LIKE '%'"
-        for told in self._gateway.get("runs", filter=condition, lifecycle="all", page_size=1)["runs"]:
-            info = told["info"]
-            for model, deleted in models_in(told["tags"], info["run_id"], info["experiment_id"]):
-                if model.model_id == model_id:
-                    found = _Model(model, own_run=False)
-                    found.deleted = deleted
-                    return found
-        return None
+        """Return a model of another process, with what was changed of it here as soon as that can be read."""
+        if run_id := self._changed.get(model_id):
+            self._runs.wait_shown(run_id, SHOWN_WAIT_S)
+        try:
+            told = self._gateway.get("logged-models", model_id, deleted=True)
+        except NotFound:
+            return None
+        return _Model(logged_model_of(told), told["info"]["run_id"], deleted=told["info"]["deleted"])
 
     def _artifacts_of(self, run_id: str) -> str:
         memory = self._runs.remembers(run_id)
         known = memory.artifact_uri if memory is not None else ""
         return known or str(self._runs.get(run_id).info.artifact_uri)
 
-    def _publish(self, found: _Model) -> None:
+    def _publish(self, found: _Model, fact: object) -> None:
+        model_id = found.model.model_id
+        if found.run_id == run_in_place_of(model_id):
+            raise invalid(
+                f"Logged model {model_id} was made outside of any run, through the gateway: it can be changed there only. "
+                "Set the tracking URI to the gateway's http address for that"
+            )
+        self._runs.publish(found.run_id, fact)
         found.model.last_updated_timestamp = now_ms()
-        found.stale = False
-        if found.model.source_run_id:
-            self._runs.set_tags(found.model.source_run_id, model_tags(found.model, found.deleted))
+        if model_id not in self._models:
+            self._changed[model_id] = found.run_id
+            _bound(self._changed)
+
+
+def _bound(remembered: "OrderedDict[str, Any]") -> None:
+    while len(remembered) > _MOST_REMEMBERED:
+        remembered.popitem(last=False)
+
+
+def _point(metric: Metric) -> ModelPoint:
+    return ModelPoint(
+        model_id=str(metric.model_id),
+        key=metric.key,
+        step=metric.step,
+        timestamp=metric.timestamp,
+        value=metric.value,
+        dataset_name=metric.dataset_name or "",
+        dataset_digest=metric.dataset_digest or "",
+    )
+
+
+def _remember(model: LoggedModel, metric: Metric, run_id: str) -> None:
+    metric._run_id = run_id
+    latest = {_series(known): known for known in model.metrics or ()}
+    known = latest.get(_series(metric))
+    if known is None or place(metric) >= place(known):
+        latest[_series(metric)] = metric
+        model.metrics = list(latest.values())
 
 
 def _series(metric: Metric) -> tuple[str, str | None, str | None]:

@@ -27,13 +27,14 @@ KEPT_POINTS = 1_000
 """Points of one metric of one run that are remembered."""
 KEPT_METRICS = 100
 """Metrics of one run of which more than the latest point is remembered."""
-HIDDEN_PREFIX = "runtide.mlflow."
-"""Tags that carry what the log has no event for; MLflow does not see them as tags."""
-
+INPUT, OUTPUT = "input", "output"
+"""What a run does with a logged model."""
 STARTED, STATUS, NAME, STAGE = ("started",), ("status",), ("name",), ("stage",)
 """What can be written of a run, besides its tags; see ``tag_of``."""
 
 Fact = tuple[str, ...]
+Link = tuple[str, str]
+"""What a run did with a logged model (``input``, ``output``), and the model's id."""
 Mark = tuple[str, int]
 """A writer of this process, and how many events of the run's topic it had written when it had written something."""
 
@@ -46,6 +47,7 @@ class RunMemory:
         whole: this process started it, so that everything is here but what others wrote.
         history: of each metric the remembered points, each with the writer of this process that logged it.
         written: how many points of a metric each writer of this process logged.
+        models: the logged models that the run took and made, with the step.
         unseen: what was written here and is not known to be in the projections: for that, own values count.
         events: how many events of each topic the writers that are closed wrote, until the projections have them.
         stale: something was logged since the projections were last seen to have everything.
@@ -72,6 +74,7 @@ class RunMemory:
     events: dict[str, dict[str, int]] = field(default_factory=dict)
     stale: bool = True
     datasets: dict[tuple[str, str], DatasetInput] = field(default_factory=dict)
+    models: dict[Link, int] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     asking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -116,9 +119,8 @@ class RunMemory:
     def as_run(self) -> Run:
         """Return MLflow's run."""
         with self.lock:
-            return assembled(
-                self.as_info(), list(self.latest.values()), self.params, self.tags, list(self.datasets.values())
-            )
+            latest, datasets = list(self.latest.values()), list(self.datasets.values())
+            return assembled(self.as_info(), latest, self.params, self.tags, datasets, self.models)
 
     def as_info(self) -> RunInfo:
         """Return MLflow's description of the run."""
@@ -152,12 +154,14 @@ def assembled(
     params: Mapping[str, str],
     tags: Mapping[str, str],
     datasets: list[DatasetInput],
+    models: Mapping[Link, int],
 ) -> Run:
-    """Return MLflow's run from its parts; the tags hold its models."""
-    from runtide.mlflow_plugin.model_tags import inputs_in, outputs_in
-
-    shown = [RunTag(key, value) for key, value in tags.items() if not key.startswith(HIDDEN_PREFIX)]
-    models_in = [LoggedModelInput(model_id) for model_id in inputs_in(tags)]
-    models_out = [LoggedModelOutput(model_id, step) for model_id, step in outputs_in(tags)]
-    data = RunData(metrics=metrics, params=[Param(key, value) for key, value in params.items()], tags=shown)
+    """Return MLflow's run from its parts."""
+    models_in = [LoggedModelInput(model_id) for role, model_id in models if role == INPUT]
+    models_out = [LoggedModelOutput(model_id, step) for (role, model_id), step in models.items() if role == OUTPUT]
+    data = RunData(
+        metrics=metrics,
+        params=[Param(key, value) for key, value in params.items()],
+        tags=[RunTag(key, value) for key, value in tags.items()],
+    )
     return Run(info, data, RunInputs(dataset_inputs=datasets, model_inputs=models_in), RunOutputs(models_out))

@@ -10,23 +10,25 @@ from typing import Any
 
 from mlflow.entities import DatasetInput, Metric, Run, RunInfo
 
-from runtide.mlflow_plugin.answers import point_of, run_of
+from runtide.mlflow_plugin.answers import links_of, point_of, run_of
 from runtide.mlflow_plugin.memory import NAME, STAGE, STARTED, STATUS, RunMemory, assembled, place, tag_of
 
 
 def merged_run(told: Mapping[str, Any], memory: RunMemory) -> Run:
     """Return a run of the gateway's answer with what this process wrote; what others wrote is remembered, too."""
-    found = run_of(told["run"], told["inputs"])
+    found = run_of(told)
     latest = {metric.key: metric for metric in found.data._metric_objs}
     with memory.lock:
         for key, metric in memory.latest.items():
             if key not in latest or place(metric) >= place(latest[key]):
                 latest[key] = metric
         datasets = _by_name(memory.datasets.values()) | _by_name(_datasets_of(found))
+        models = links_of(told) | memory.models
         memory.params = {**memory.params, **found.data.params}
         _adopt_tags(memory, told["run"]["tags"])
         _adopt_info(memory, found.info)
-        return assembled(memory.as_info(), list(latest.values()), memory.params, memory.tags, list(datasets.values()))
+        points, tags = list(latest.values()), memory.tags
+        return assembled(memory.as_info(), points, memory.params, tags, list(datasets.values()), models)
 
 
 def merged_points(

@@ -13,7 +13,7 @@ from runtide.mlflow_plugin.errors import in_mlflows_terms
 from runtide.mlflow_plugin.logged_models import LoggedModels
 from runtide.mlflow_plugin.runs import Runs
 from runtide.mlflow_plugin.searching import Searching
-from runtide_schemas.limits import MAX_TAG_VALUE_LENGTH
+from runtide_schemas.limits import MAX_TAG_VALUE_LENGTH, check_model_pairs
 
 
 class ModelCalls:
@@ -50,8 +50,8 @@ class ModelCalls:
             experiment_id,
             name,
             source_run_id,
-            {tag.key: tag.value for tag in tags or ()},
-            {param.key: param.value or "" for param in checked},
+            check_model_pairs({tag.key: tag.value for tag in tags or ()}, "tag"),
+            check_model_pairs({param.key: param.value or "" for param in checked}, "param"),
             model_type,
         )
 
@@ -65,7 +65,7 @@ class ModelCalls:
         """Set tags of a model."""
         for tag in tags:
             _validate_tag_name(tag.key)
-        self._models.set_tags(model_id, tags)
+        self._models.set_tags(model_id, check_model_pairs({tag.key: tag.value for tag in tags}, "tag"))
 
     @in_mlflows_terms
     def delete_logged_model_tag(self, model_id: str, key: str) -> None:
@@ -76,7 +76,8 @@ class ModelCalls:
     @in_mlflows_terms
     def log_logged_model_params(self, model_id: str, params: Sequence[LoggedModelParameter]) -> None:
         """Add params to a model."""
-        self._models.log_params(model_id, [_validate_param(param.key, param.value) for param in params])
+        checked = [_validate_param(param.key, param.value) for param in params]
+        self._models.log_params(model_id, {param.key: param.value or "" for param in checked})
 
     @in_mlflows_terms
     def get_logged_model(self, model_id: str, allow_deleted: bool = False) -> LoggedModel:

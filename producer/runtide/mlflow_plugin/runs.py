@@ -15,7 +15,7 @@ from runtide.mlflow_plugin.errors import changed, invalid, not_found
 from runtide.mlflow_plugin.gateway import Gateway
 from runtide.mlflow_plugin.joined import may_exist
 from runtide.mlflow_plugin.live import Live
-from runtide.mlflow_plugin.memory import NAME, STAGE, STARTED, STATUS, Fact, RunMemory, tag_of
+from runtide.mlflow_plugin.memory import NAME, STAGE, STARTED, STATUS, Fact, Link, RunMemory, tag_of
 from runtide.mlflow_plugin.merging import merged_run
 from runtide.mlflow_plugin.open_runs import OpenRuns
 from runtide.mlflow_plugin.projections import Projections, Waiting
@@ -24,6 +24,7 @@ from runtide.tracking.plan import Part, RunPlan, plan_attachment
 from runtide.tracking.run_log import EndStatus, RunLog
 from runtide.tracking.writer import Writer
 from runtide_schemas.errors import InvalidRequest, NotFound, TransientError
+from runtide_schemas.events.logged_models import ModelLink, RunModelsLinked
 from runtide_schemas.events.runs import DatasetInput as LoggedInput
 from runtide_schemas.events.runs import InputsLogged, RunDeleted, RunRestored, RunUpdated
 from runtide_schemas.identity import now_ms
@@ -178,6 +179,20 @@ class Runs(OpenRuns):
             for given in inputs:
                 memory.datasets.setdefault((given.dataset.name, given.dataset.digest), given)
 
+    def link_models(self, run_id: str, links: Mapping[Link, int]) -> None:
+        """Log that the run took or made models, at a step."""
+        stated = tuple(ModelLink(model_id=model_id, role=role, step=step) for (role, model_id), step in links.items())
+        self.publish(run_id, RunModelsLinked(run_id=run_id, links=stated))
+        memory = self.memory(run_id)
+        with memory.lock:
+            memory.models.update(links)
+
+    def publish(self, run_id: str, event: object) -> None:
+        """Log an event of a run, of which nothing is remembered here."""
+        writer = self.log(run_id).writer
+        writer.publish(event)
+        self._note(run_id, writer)
+
     def update(self, run_id: str, status: str | None, end_time: int | None, name: str | None) -> RunInfo:
         """Change a run's status or name; an end does not wait for the broker.
 
@@ -239,7 +254,7 @@ class Runs(OpenRuns):
         try:
             if memory is None:
                 told = self._projections.run(run_id, _VISIBLE_WAIT_S)
-                found = run_of(told["run"], told["inputs"])
+                found = run_of(told)
             else:
                 with memory.asking:
                     found = merged_run(self._projections.own_run(memory, _VISIBLE_WAIT_S), memory)
@@ -270,6 +285,12 @@ class Runs(OpenRuns):
             if live.memory.stale and (missing := live.missing(self._projections, waiting)):
                 runs, events, why = runs + 1, events + missing, why or live.trouble
         return runs, events, why
+
+    def wait_shown(self, run_id: str, wait: float) -> None:
+        """Wait, ``wait`` seconds at most, until projections have what this process wrote to a run."""
+        live = self._lives.get(run_id)
+        if live is not None and live.memory.stale:
+            live.missing(self._projections, Waiting(wait))
 
     def root_of(self, uri: str) -> tuple[str, str] | None:
         """Return the run whose artifacts lie at or above a URI, and the URI of their root; None for foreign places."""

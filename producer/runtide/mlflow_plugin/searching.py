@@ -11,7 +11,7 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking import SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT, SEARCH_MAX_RESULTS_THRESHOLD
 from mlflow.utils.search_utils import SearchExperimentsUtils, SearchLoggedModelsUtils, SearchUtils
 
-from runtide.mlflow_plugin.answers import run_of
+from runtide.mlflow_plugin.answers import found_run_of
 from runtide.mlflow_plugin.errors import invalid
 from runtide.mlflow_plugin.experiments import Experiments, name_in
 from runtide.mlflow_plugin.gateway import Gateway
@@ -80,10 +80,11 @@ class Searching:
                 filter=filter_string or "",
                 order_by=tuple(order_by or ()),
                 lifecycle=_LIFECYCLES[view_type],
+                models=True,
                 page_size=min(_MOST_ON_A_PAGE, max_results - len(found)),
                 page_token=token,
             )
-            found += [run_of(told) for told in page["runs"]]
+            found += [found_run_of(told) for told in page["runs"]]
             if not (token := page["next_page_token"]):
                 break
         return found, token or None

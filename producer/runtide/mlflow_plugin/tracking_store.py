@@ -35,14 +35,13 @@ from runtide.mlflow_plugin.address import read_address
 from runtide.mlflow_plugin.artifact_facts import announce_artifacts_to, reach_gateways
 from runtide.mlflow_plugin.asking import Asking
 from runtide.mlflow_plugin.beginning import run_plan
-from runtide.mlflow_plugin.errors import in_mlflows_terms, invalid
+from runtide.mlflow_plugin.errors import in_mlflows_terms
 from runtide.mlflow_plugin.experiment_calls import ExperimentCalls
 from runtide.mlflow_plugin.experiments import Experiments
 from runtide.mlflow_plugin.gateway import Gateway
 from runtide.mlflow_plugin.logged_models import LoggedModels
-from runtide.mlflow_plugin.memory import HIDDEN_PREFIX
+from runtide.mlflow_plugin.memory import INPUT, OUTPUT
 from runtide.mlflow_plugin.model_calls import ModelCalls
-from runtide.mlflow_plugin.model_tags import input_tag, output_tag
 from runtide.mlflow_plugin.runs import Runs
 from runtide.mlflow_plugin.searching import Searching
 from runtide.mlflow_plugin.unsupported import USED_AS_THEY_ARE, refusal, refuse_the_rest
@@ -52,7 +51,6 @@ from runtide_schemas.events.runs import DatasetInput as LoggedInput
 
 log = logging.getLogger("runtide")
 
-_ENDS = ("FINISHED", "FAILED", "KILLED")
 _stores: "weakref.WeakSet[RuntideTrackingStore]" = weakref.WeakSet()
 
 
@@ -84,7 +82,7 @@ class RuntideTrackingStore(ExperimentCalls, ModelCalls, AbstractStore):
         self, experiment_id: str, user_id: str, start_time: int, tags: Sequence[RunTag], run_name: str | None
     ) -> Run:
         """Start a run; whether the experiment exists is not checked."""
-        tags = [_users_tag(_validate_tag(tag.key, tag.value)) for tag in tags or ()]
+        tags = [_validate_tag(tag.key, tag.value) for tag in tags or ()]
         chosen = experiment_id if experiment_id is not None else "0"
         location = self._experiments.location(chosen)
         plan, further = run_plan(self._configuration, chosen, location, user_id, start_time, tags, run_name)
@@ -107,8 +105,6 @@ class RuntideTrackingStore(ExperimentCalls, ModelCalls, AbstractStore):
         """Change status or name. An end is in the spool when this returns, and is delivered in the background."""
         _validate_run_id(run_id)
         status = None if run_status is None else RunStatus.to_string(run_status)
-        if status in _ENDS:
-            self._models.publish_metrics(run_id)
         return self._runs.update(run_id, status, end_time, run_name)
 
     @in_mlflows_terms
@@ -128,8 +124,7 @@ class RuntideTrackingStore(ExperimentCalls, ModelCalls, AbstractStore):
         """Log a point; infinities stay infinities."""
         _validate_metric(metric.key, metric.value, metric.timestamp, metric.step)
         self._runs.log_points(run_id, (metric,))
-        if metric.model_id is not None:
-            self._models.note_metrics(run_id, (metric,))
+        self._models.log_metrics(run_id, (metric,))
 
     @in_mlflows_terms
     def log_param(self, run_id: str, param: Param) -> None:
@@ -140,14 +135,14 @@ class RuntideTrackingStore(ExperimentCalls, ModelCalls, AbstractStore):
     @in_mlflows_terms
     def set_tag(self, run_id: str, tag: RunTag) -> None:
         """Set a tag."""
-        checked = _users_tag(_validate_tag(tag.key, tag.value))
+        checked = _validate_tag(tag.key, tag.value)
         self._runs.set_tags(run_id, {checked.key: checked.value or ""})
 
     @in_mlflows_terms
     def delete_tag(self, run_id: str, key: str) -> None:
         """Delete a tag; one that is not known to be there is an error only for a run that this process started."""
         _validate_run_id(run_id)
-        _users_tag(RunTag(_validate_tag_name(key) or key, ""))
+        _validate_tag_name(key)
         self._runs.delete_tag(run_id, key)
 
     @in_mlflows_terms
@@ -159,13 +154,11 @@ class RuntideTrackingStore(ExperimentCalls, ModelCalls, AbstractStore):
         metrics, params, tags = _validate_batch_log_data(metrics, params, tags)
         _validate_batch_log_limits(metrics, params, tags)
         _validate_param_keys_unique(params)
-        tags = [_users_tag(tag) for tag in tags]
         if params:
             self._runs.log_params(run_id, {param.key: param.value or "" for param in params})
         if metrics:
             self._runs.log_points(run_id, metrics)
-            if belonging := [metric for metric in metrics if metric.model_id is not None]:
-                self._models.note_metrics(run_id, belonging)
+            self._models.log_metrics(run_id, metrics)
         if tags:
             self._runs.set_tags(run_id, {tag.key: tag.value or "" for tag in tags})
 
@@ -182,15 +175,15 @@ class RuntideTrackingStore(ExperimentCalls, ModelCalls, AbstractStore):
         logged = [_as_logged(given) for given in datasets or ()]
         if logged:
             self._runs.log_datasets(run_id, list(datasets or ()), logged)
-        for model in models or ():
-            self._runs.set_tags(run_id, input_tag(model.model_id))
+        if models:
+            self._runs.link_models(run_id, {(INPUT, model.model_id): 0 for model in models})
 
     @in_mlflows_terms
     def log_outputs(self, run_id: str, models: Sequence[LoggedModelOutput]) -> None:
         """Log models that a run made."""
         _validate_run_id(run_id)
-        for model in models:
-            self._runs.set_tags(run_id, output_tag(model.model_id, model.step))
+        if models:
+            self._runs.link_models(run_id, {(OUTPUT, model.model_id): model.step for model in models})
 
     @in_mlflows_terms
     def get_metric_history(
@@ -238,13 +231,6 @@ class RuntideTrackingStore(ExperimentCalls, ModelCalls, AbstractStore):
         plan, _ = run_plan(self._configuration, experiment_id, location, "", None, [], name)
         self._runs.start(plan, experiment_id)
         return plan.run_id
-
-
-def _users_tag(tag: RunTag) -> RunTag:
-    """Return a tag that users may set: not one of those that hold logged models."""
-    if tag.key.startswith(HIDDEN_PREFIX):
-        raise invalid(f"Invalid tag key {tag.key!r}: {HIDDEN_PREFIX}* is kept for logged models; use another name")
-    return tag
 
 
 def _as_logged(given: DatasetInput) -> LoggedInput:

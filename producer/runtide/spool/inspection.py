@@ -129,7 +129,7 @@ def _sealed(directory: Path) -> int:
     sealed = 0
     for topic, _, path in segment_files(directory):
         if topic == topics.METRICS:
-            with closing(SegmentReader(path)) as reader:
+            with contextlib.suppress(TornHeader), closing(SegmentReader(path)) as reader:
                 sealed = max([sealed, reader.tail_start, *(event.tail_end for event in reader)])
     return sealed
 

@@ -94,6 +94,10 @@ class SegmentReader:
 
 
 def events_of(path: Path) -> Iterator[SpooledEvent]:
-    """Yield the whole events of a segment."""
-    with closing(SegmentReader(path)) as reader:
+    """Yield the whole events of a segment; of one that is just being made, or was when its writer died, there are none."""
+    try:
+        reader = SegmentReader(path)
+    except TornHeader:
+        return
+    with closing(reader):
         yield from reader

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from runtide_queries.commands.run_state import RunState
-from runtide_queries.runs import Input, MetricSummary, Run, RunInfo
+from runtide_queries.runs import Input, MetricSummary, Run, RunInfo, RunModel
 from runtide_queries.search.compile import Query
 from runtide_queries.search.grammar import Field, Order, parse_filter
 from runtide_queries.search.logged_models import MODELS_OF_RUNS, NO_MODELS
@@ -67,15 +67,6 @@ class RunSearch:
             self.deleted_with,
         )
         return ("runs", *asked)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunModel:
-    """A logged model that a run took (``input``) or made (``output``, at ``step``)."""
-
-    model_id: str
-    role: str
-    step: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

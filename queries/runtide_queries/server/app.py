@@ -24,6 +24,7 @@ from runtide_queries.server.routes import (
     artifacts,
     experiments,
     intake,
+    logged_models,
     models,
     operations,
     past,
@@ -40,6 +41,7 @@ from runtide_schemas.errors import InvalidRequest, RuntideError
 ROUTES = (
     *experiments.ROUTES,
     *runs.ROUTES,
+    *logged_models.ROUTES,
     *models.ROUTES,
     *past.ROUTES,
     *subscribe.ROUTES,

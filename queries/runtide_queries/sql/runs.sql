@@ -49,6 +49,12 @@ FROM logged_models
 WHERE run_id = $run_id AND announced AND NOT deleted
 ORDER BY created_at, model_id
 
+-- name: get_run_models
+SELECT model_id, role, step
+FROM run_models
+WHERE run_id = $run_id
+ORDER BY role, step, model_id
+
 -- name: get_writers
 SELECT writer_id, host, pid, rank, local_rank, world_size, client, opened_at, closed_at, close_reason
 FROM writers

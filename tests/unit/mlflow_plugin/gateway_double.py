@@ -41,7 +41,20 @@ class GatewayDouble:
             "start_time": 5, "end_time": None, "lifecycle_stage": "active", "artifact_uri": "file:///theirs",
         } | known.get("info", {})  # fmt: skip
         run = {"info": info, "metrics": {}, "params": {}, "tags": {}} | {**known, "info": info}
-        self.answers[f"runs/{run_id}"] = {"run": run, "inputs": []}
+        self.answers[f"runs/{run_id}"] = {"run": run, "inputs": [], "models": known.get("models", [])}
+
+    def knows_model(self, model_id: str, run_id: str, *, deleted: bool = False, **known: Any) -> None:
+        """Have one logged model be there, of another process: tags, params."""
+        info = {
+            "model_id": model_id, "run_id": run_id, "source_run_id": "", "experiment_id": "3", "name": "net",
+            "model_type": "", "status": "READY", "status_message": "", "uri": "file:///theirs", "created_at": 5,
+            "updated_at": 6, "deleted": deleted,
+        }  # fmt: skip
+        point = {"key": "acc", "value": 0.5, "step": 1, "timestamp": 5, "run_id": run_id}
+        on = {"dataset_name": "digits", "dataset_digest": "d1"}
+        model = {"info": info, "tags": {}, "params": {}, "metrics": [point | on], **known}
+        self.answers[f"logged-models/{model_id}"] = model
+        self.answers["logged-models"] = {"models": [] if deleted else [model], "next_page_token": ""}
 
     def has_passed(self, run_id: str, events: Mapping[str, int], missing: tuple[tuple[int, int], ...] = ()) -> None:
         """Have the state store be that far with a run's writers, with gaps in the midst of each."""

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import LoggedModelOutput, Metric, RunTag
 
-from runtide.mlflow_plugin import gateway, projections, searching
+from runtide.mlflow_plugin import gateway, logged_models, projections, searching
 from runtide.mlflow_plugin.memory import KEPT_POINTS
 from runtide_schemas import topics
+from runtide_schemas.events.logged_models import LoggedModelTagsSet
 from runtide_schemas.events.runs import TagsDeleted, WriterOpened
 from tests.unit.mlflow_plugin.gateway_double import GatewayDouble
 from tests.unit.mlflow_plugin.spooled import events, refused
@@ -24,6 +25,7 @@ MANY = KEPT_POINTS + 500
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nobody wait for long for projections."""
     monkeypatch.setattr(searching, "SHOWN_WAIT_S", 0.3)
+    monkeypatch.setattr(logged_models, "SHOWN_WAIT_S", 0.3)
     monkeypatch.setattr(projections, "_POLL_S", 0.02)
     monkeypatch.setattr(searching, "_POLL_S", 0.02)
 
@@ -216,3 +218,44 @@ def test_a_forked_child_reads_its_own_points_and_its_parents(
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_model_of_another_process_is_the_gateways_and_what_is_changed_here_goes_into_its_run(
+    client: MlflowClient, double: GatewayDouble, tmp_path: Path
+) -> None:
+    run, model_id = "c" * 32, "m-" + "d" * 32
+    double.knows_model(model_id, run, tags={"a": "1"}, params={"p": "1"})
+    found = client.get_logged_model(model_id)
+    assert (found.name, found.status, found.tags, found.params) == ("net", "READY", {"a": "1"}, {"p": "1"})
+    assert [(point.key, point.value, point.dataset_name) for point in found.metrics or ()] == [("acc", 0.5, "digits")]
+    client.set_logged_model_tags(model_id, {"b": "2"})
+    assert events(tmp_path, LoggedModelTagsSet)[0].run_id == run
+    with refused("RESOURCE_DOES_NOT_EXIST", "No tag"):
+        client.delete_logged_model_tag(model_id, "none")
+    (one,) = client.search_logged_models(["3"], "name = 'net'")
+    assert one.model_id == model_id
+    double.knows_model(model_id, run, deleted=True)
+    with refused("RESOURCE_DOES_NOT_EXIST", "not found"):
+        client.get_logged_model(model_id)
+    outside = "e" * 32
+    double.knows_model(f"m-{outside}", outside)
+    with refused("INVALID_PARAMETER_VALUE", "made outside of any run"):
+        client.set_logged_model_tags(f"m-{outside}", {"b": "2"})
+    assert len(events(tmp_path, LoggedModelTagsSet)) == 1
+    with refused("RESOURCE_DOES_NOT_EXIST", "not found"):
+        client.get_logged_model("m-none")
+
+
+def test_models_that_a_run_took_and_made_are_those_of_all_its_writers(
+    client: MlflowClient, double: GatewayDouble, run_id: str
+) -> None:
+    client.log_outputs(run_id, [LoggedModelOutput("m-own", step=2)])
+    models = [
+        {"role": "output", "model_id": "m-theirs", "step": 1},
+        {"role": "input", "model_id": "m-in", "step": None},
+    ]
+    double.knows(run_id, models=models)
+    read = client.get_run(run_id)
+    assert read.outputs is not None and read.inputs is not None
+    assert {(one.model_id, one.step) for one in read.outputs.model_outputs} == {("m-own", 2), ("m-theirs", 1)}
+    assert [one.model_id for one in read.inputs.model_inputs] == ["m-in"]

@@ -1,6 +1,6 @@
 """Logged models: announced, finalised, described and deleted by facts in the log, beside those of the run that made them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,13 @@ from runtide_schemas.events.logged_models import (
     run_in_place_of,
 )
 from runtide_schemas.identity import new_model_id, now_ms
-from runtide_schemas.limits import check_text
+from runtide_schemas.limits import (
+    MAX_LOGGED_MODEL_KEY_LENGTH,
+    MAX_LOGGED_MODEL_NAME_LENGTH,
+    MAX_LOGGED_MODEL_VALUE_LENGTH,
+    check_model_pairs,
+    check_text,
+)
 
 STATUSES = {
     "LOGGED_MODEL_PENDING": "PENDING",
@@ -38,7 +44,6 @@ STATUSES = {
     "LOGGED_MODEL_UPLOAD_FAILED": "FAILED",
 }
 _NOT_IN_NAMES = ("/", ":", ".", "%", '"', "'")
-_LONGEST_NAME, _LONGEST_KEY, _LONGEST_VALUE = 500, 255, 65_535
 _LONGEST_TYPE = 500
 
 
@@ -59,8 +64,8 @@ async def create(call: Call) -> Any:
         experiment_id=found.experiment_id,
         model_type=check_text(call.text("model_type"), "model_type", _LONGEST_TYPE),
         artifact_uri=f"{where.rstrip('/')}/models/{model_id}/artifacts",
-        params=_checked(call.pairs("params"), "param"),
-        tags=_checked(call.pairs("tags"), "tag"),
+        params=check_model_pairs(call.pairs("params"), "param"),
+        tags=check_model_pairs(call.pairs("tags"), "tag"),
         at=at,
     )
     await call.stores.commands.state(body, actor=call.actor)
@@ -84,7 +89,7 @@ async def finalize(call: Call) -> Any:
         run_id=found.info.run_id,
         model_id=found.info.model_id,
         status=status,
-        status_message=check_text(message, "status_message", _LONGEST_VALUE),
+        status_message=check_text(message, "status_message", MAX_LOGGED_MODEL_VALUE_LENGTH),
         at=now_ms(),
     )
     await call.stores.commands.state(body, actor=call.actor)
@@ -102,7 +107,7 @@ async def delete(call: Call) -> Any:
 
 async def set_tags(call: Call) -> Any:
     """Set tags of a model."""
-    tags = _checked(call.pairs("tags"), "tag")
+    tags = check_model_pairs(call.pairs("tags"), "tag")
     found = await _found(call)
     if tags:
         body = LoggedModelTagsSet(run_id=found.info.run_id, model_id=found.info.model_id, tags=tags, at=now_ms())
@@ -123,7 +128,7 @@ async def delete_tag(call: Call) -> Any:
 
 async def log_params(call: Call) -> Any:
     """Log params of a model. The same value again is fine; another one is refused, also when two log at once."""
-    params = _checked(call.pairs("params"), "param")
+    params = check_model_pairs(call.pairs("params"), "param")
     found = await _found(call)
     _refuse_clashes(found, params)
     if any(found.params.get(key) != value for key, value in params.items()):
@@ -150,7 +155,7 @@ async def log_outputs(call: Call) -> Any:
 async def link_models(call: Call, run_id: str, links: Sequence[ModelLink]) -> None:
     """Publish that a run used or made models; nothing where there are none."""
     for link in links:
-        check_text(link.model_id, "model_id", _LONGEST_KEY)
+        check_text(link.model_id, "model_id", MAX_LOGGED_MODEL_KEY_LENGTH)
     if links:
         await call.stores.commands.state(RunModelsLinked(run_id=run_id, links=tuple(links)), actor=call.actor)
 
@@ -200,7 +205,7 @@ def _announced(body: LoggedModelCreated) -> LoggedModelInfo:
     )
 
 
-def _refuse_clashes(found: LoggedModelDetail, params: dict[str, str]) -> None:
+def _refuse_clashes(found: LoggedModelDetail, params: Mapping[str, str]) -> None:
     for key, value in params.items():
         if found.params.get(key, value) != value:
             raise InvalidRequest(
@@ -215,14 +220,7 @@ def _checked_name(name: str) -> str:
             f"Invalid model name ({name[:300]!r}) provided. Model name must be a non-empty string and cannot contain the "
             f"following characters: {_NOT_IN_NAMES}"
         )
-    return check_text(name, "name", _LONGEST_NAME)
-
-
-def _checked(pairs: dict[str, str], what: str) -> dict[str, str]:
-    for key, value in pairs.items():
-        check_text(key, f"{what} key", _LONGEST_KEY)
-        check_text(value, f"Value of {what} {key!r}", _LONGEST_VALUE)
-    return pairs
+    return check_text(name, "name", MAX_LOGGED_MODEL_NAME_LENGTH)
 
 
 def _answer(found: LoggedModelDetail) -> dict[str, Any]:

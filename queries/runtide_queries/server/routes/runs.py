@@ -30,11 +30,12 @@ async def search(
     filter: str = "",  # noqa: A002  # MLflow's name of the parameter
     order_by: Annotated[Sequence[str], Query()] = (),
     lifecycle: Literal["active", "deleted", "purged", "all"] = "active",
+    models: bool = False,
     page_size: Annotated[int, Query(ge=1, le=1000)] = 100,
     page_token: str = "",
     at: At = "",
 ) -> Json:
-    """Search runs; ``experiment`` is an id or a name, ``order_by`` may be repeated."""
+    """Search runs; ``experiment`` is an id or a name, ``order_by`` may be repeated; with ``models`` come those they took and made."""
     state = await state_of(stores, at)
     ids = tuple(experiment_ids)
     if experiment:
@@ -47,6 +48,7 @@ async def search(
         filter=filter,
         order_by=tuple(term for term in order_by if term),
         lifecycle=lifecycle,
+        with_models=models,
         page_size=page_size,
         page_token=page_token,
     )
