@@ -8,6 +8,7 @@ import orjson
 from runtide_queries.commands import RunState
 from runtide_queries.experiments import Experiment
 from runtide_queries.logged_models import LoggedModelDetail, ModelMetric
+from runtide_queries.metric_points import CurvePoints
 from runtide_queries.runs import Input
 from runtide_queries.search import LatestRun
 
@@ -94,6 +95,18 @@ def metric(key: str, value: float, timestamp: int, step: int, run_id: str | None
     Infinities are the largest doubles, as MLflow's SQL store has them; NaN is the text "NaN".
     """
     return given(key=key, value=_shown(value), timestamp=timestamp, step=step, run_id=run_id)
+
+
+def points(key: str, found: CurvePoints) -> orjson.Fragment:
+    """Return points of a metric, which are JSON already: a curve has thousands."""
+    rows = [
+        {"key": key, "value": value, "timestamp": timestamp, "step": step}
+        for value, timestamp, step in zip(map(_shown, found.values), found.timestamps, found.steps, strict=True)
+    ]
+    if found.run_ids is not None:
+        for row, run_id in zip(rows, found.run_ids, strict=True):
+            row["run_id"] = run_id
+    return orjson.Fragment(orjson.dumps(rows))
 
 
 def _shown(value: float) -> float | str:

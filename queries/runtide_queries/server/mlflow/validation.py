@@ -24,6 +24,8 @@ from runtide_schemas.limits import (
 )
 
 MAX_ARTIFACT_LOCATION_LENGTH = 2_048
+HOST_SCHEMES = frozenset({"http", "https", "ftp", "sftp", "hdfs", "viewfs"})
+"""Schemes of which whoever reads a URI connects to the host that it names (MLflow: ``store/artifact/host_policy.py``)."""
 MOST_METRICS, MOST_PARAMS, MOST_TAGS, MOST_IN_A_BATCH = 1_000, 100, 100, 1_000
 _INT64 = 2**63
 _NAME = re.compile(r"[/\w.\- :]*\Z")
@@ -73,8 +75,26 @@ def check_experiment_tags(tags: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def check_host(uri: str, field: str) -> None:
+    """Refuse a URI that names a host, which whoever reads what lies there would connect to. ``field``: what it was given as.
+
+    Azure's, R2's and B2's do not count, although MLflow has them: the host that they name is their provider's.
+    """
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise InvalidRequest(f"'{field}' is no URI: {error}") from error
+    scheme = parts.scheme.lower()
+    if scheme in HOST_SCHEMES or (scheme == "mlflow-artifacts" and parts.netloc):
+        raise InvalidRequest(
+            f"'{field}' cannot use the '{scheme}' scheme: the '{scheme}' scheme addresses a host other than the tracking server's "
+            "configured artifact storage, so the server would connect to the host named in the URI."
+        )
+
+
 def check_location(location: str) -> str:
     """Return where an experiment's artifacts are to lie."""
+    check_host(location, "artifact_location")
     parts = urlsplit(location)
     if parts.fragment or ";" in parts.path.rpartition("/")[2]:
         raise InvalidRequest("'artifact_location' URL can't include fragments or params.")

@@ -108,6 +108,12 @@ _METRICS = (
         r"Missing value for required parameter 'run_id'",
         ours=differs("a field that is needed may be in camelCase, too, as others may", answer=EMPTY),
     ),
+    bad(
+        "run_id and runId",
+        METRIC,
+        {"run_id": "$run", "runId": "$run", "key": "c", "value": 1, "timestamp": 1},
+        "Request specifies both 'run_id' and 'runId'; provide only one of them",
+    ),
     ok(
         "the same point again",
         METRIC,
