@@ -63,8 +63,10 @@ class Fields:
         return value
 
     def is_number(self, name: str) -> bool:
-        """Say whether a field is a whole number, as an enumeration's value may be."""
+        """Say whether a field is a whole number, also one of digits, as an enumeration's value may be."""
         value = self._given(name)
+        if isinstance(value, str):
+            return bool(_INTEGER.match(value))
         return isinstance(value, int) and not isinstance(value, bool)
 
     def optional_text(self, name: str) -> str | None:

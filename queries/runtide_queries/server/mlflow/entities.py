@@ -84,9 +84,12 @@ def run(found: LatestRun) -> dict[str, Any]:
         model_inputs=[{"model_id": one.model_id} for one in found.models if one.role == "input"],
     )
     outputs = [{"model_id": one.model_id, "step": one.step or 0} for one in found.models if one.role == "output"]
-    made = given(model_outputs=outputs)
-    about = {"info": run_info(state), "data": orjson.Fragment(orjson.dumps(data)), "inputs": used}
-    return about | ({"outputs": made} if made else {})
+    return {
+        "info": run_info(state),
+        "data": orjson.Fragment(orjson.dumps(data)),
+        "inputs": used,
+        "outputs": given(model_outputs=outputs),
+    }
 
 
 def metric(key: str, value: float, timestamp: int, step: int, run_id: str | None = None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from runtide_queries.metric_points import Sampled, bulk_points, history_page, sa
 from runtide_queries.pages import decode_token, encode_token
 from runtide_queries.server.mlflow.calls import Call, call_routes
 from runtide_queries.server.mlflow.entities import given, points
-from runtide_queries.server.mlflow.validation import check_run_id
+from runtide_queries.server.mlflow.validation import is_run_id
 from runtide_queries.server.policy import Policy
 from runtide_schemas.errors import InvalidRequest
 
@@ -19,13 +19,15 @@ MOST_IN_A_PAGE = 1_000_000
 
 async def get_history(call: Call) -> Any:
     """Give a metric's points by timestamp, step and value: all, or a page of them."""
-    run_id = check_run_id(call.run_id())
+    run_id = call.run_id()
     key = call.text("metric_key", required=True)
     most = call.optional_integer("max_results")
     if most is not None and most <= 0:
         raise InvalidRequest(
             f"Invalid value {most} for parameter 'max_results' supplied. It must be a positive integer."
         )
+    if not is_run_id(run_id):
+        return {}
     token = call.text("page_token")
     after = decode_token(_scope(run_id, key), token, [int, int, str]) if token else None
     await call.stores.fresh_history.points()
@@ -44,7 +46,8 @@ async def get_history_bulk(call: Call) -> Any:
     key = call.text("metric_key")
     if not key:
         raise InvalidRequest(f"{_BULK} must specify a metric_key.")
-    most = min(call.integer("max_results", default=MOST_BULK), MOST_BULK)
+    if (most := min(call.integer("max_results", default=MOST_BULK), MOST_BULK)) < 0:
+        raise call.wrong("max_results", "It must not be negative.")
     await call.stores.fresh_history.points()
     return {"metrics": points(key, await bulk_points(call.stores.history, run_ids, key, most))}
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from runtide_queries.commands import Point, Points
 from runtide_queries.server.mlflow.calls import Fields
-from runtide_schemas.errors import InvalidRequest
+from runtide_schemas.errors import InvalidRequest, NotFound
 from runtide_schemas.limits import (
     MAX_EXPERIMENT_NAME_LENGTH,
     MAX_EXPERIMENT_TAG_VALUE_LENGTH,
@@ -33,10 +33,26 @@ _RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}\Z")
 _CHARACTERS = "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), colon(:) and slashes (/)."
 
 
+def is_run_id(run_id: str) -> bool:
+    """Say whether something can be a run's id."""
+    return bool(_RUN_ID.match(run_id))
+
+
 def check_run_id(run_id: str) -> str:
     """Return a run's id when it can be one."""
-    if not _RUN_ID.match(run_id):
+    if not is_run_id(run_id):
         raise InvalidRequest(f"Invalid value {json.dumps(run_id[:300])} for parameter 'run_id' supplied.")
+    return run_id
+
+
+def known_run_id(run_id: str) -> str:
+    """Return a run's id; of what cannot be one there is no run.
+
+    Raises:
+        NotFound: it cannot be one, which most of MLflow's calls answer like an id that is not known.
+    """
+    if not is_run_id(run_id):
+        raise NotFound(f"Run with id={run_id[:300]} not found")
     return run_id
 
 

@@ -80,6 +80,7 @@ _ONE_RUN = (
         ours=differs("MLflow takes it for 0 at the time 0", answer={"metrics": [point("loss", "NaN", 5)]}),
     ),
     ok("an unknown run", HISTORY, {"run_id": UNKNOWN_RUN, "metric_key": "loss"}, EMPTY),
+    ok("an id that no run can have", HISTORY, {"run_id": "../x", "metric_key": "loss"}, EMPTY),
     ok("an unknown key", HISTORY, {"run_id": "$run", "metric_key": "none"}, EMPTY),
     ok("of a deleted run", HISTORY, {"run_id": "$deleted_run", "metric_key": "none"}, EMPTY),
     ok(
@@ -145,6 +146,14 @@ _BULK = (
         BULK,
         {"run_id": [UNKNOWN_RUN] * 101, "metric_key": "m"},
         "cannot specify more than 100 run_ids. Received 101",
+    ),
+    ok(
+        "a negative size",
+        BULK,
+        {**LOSS, "max_results": -1},
+        {"metrics": [of_run(_STEPS[0])]},
+        before=(logged(*_STEPS[:2]),),
+        ours=differs("MLflow leaves out as many from the end", "INVALID_PARAMETER_VALUE", "It must not be negative"),
     ),
     ok(
         "a size that is no number",
