@@ -215,13 +215,13 @@ class Call(Fields):
 
 
 class QueryFields(Call):
-    """Fields of a query: a list is a parameter that is repeated."""
+    """Fields of a query: a list is a parameter that is repeated; of one that is no list the first counts, as in MLflow."""
 
     def __init__(self, request: Request) -> None:
         items = request.query_params.multi_items()
         if len(items) > MOST_FIELDS:
             raise InvalidRequest(f"a call has at most {MOST_FIELDS} parameters, got {len(items)}")
-        super().__init__(dict(items), request)
+        super().__init__(dict(reversed(items)), request)
         self._lists = items
 
     def _list(self, name: str, required: bool) -> list[Any]:

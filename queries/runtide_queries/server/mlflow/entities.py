@@ -127,8 +127,8 @@ def logged_model(found: LoggedModelDetail) -> dict[str, Any]:
         last_updated_timestamp_ms=info.updated_at,
         artifact_uri=info.uri,
         status=_MODEL_STATUSES.get(info.status, "LOGGED_MODEL_STATUS_UNSPECIFIED"),
-        model_type=info.model_type or None,
-        source_run_id=info.source_run_id or None,
+        model_type=info.model_type,
+        source_run_id=info.source_run_id,
         status_message=info.status_message or None,
         tags=tags_of(found.tags),
     )

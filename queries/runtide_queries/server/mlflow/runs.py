@@ -24,7 +24,7 @@ _SOURCE_NAME, _SOURCE_TYPE, _SOURCE_VERSION = "mlflow.source.name", "mlflow.sour
 
 async def create(call: Call) -> Any:
     """Begin a run."""
-    found = await known(call, experiment_id(call) if "experiment_id" in call else "0")
+    found = await known(call, experiment_id(call))
     if found.experiment.lifecycle_stage != "active":
         raise InvalidRequest(
             f"The experiment {found.experiment.experiment_id} must be in the 'active' state. "
@@ -104,6 +104,7 @@ async def restore(call: Call) -> Any:
     if state.lifecycle_stage == "purged":
         raise NotFound(f"Run with id={state.run_id} not found: it was purged, which nothing brings back")
     if state.lifecycle_stage != "active":
+        await _check_experiment(call, state)
         await call.stores.commands.state(RunRestored(run_id=state.run_id, at=now_ms()), actor=call.actor)
         call.stores.recent.forget(state.run_id)
     return {}
@@ -122,6 +123,18 @@ async def active(call: Call, run_id: str) -> RunState:
             f"The run {run_id} must be in the 'active' state. Current state is {state.lifecycle_stage}."
         )
     return state
+
+
+async def _check_experiment(call: Call, state: RunState) -> None:
+    """Refuse to restore a run whose experiment is deleted: it would stay deleted with it, and nobody would be told."""
+    try:
+        found = (await known(call, state.experiment_id)).experiment
+    except NotFound:  # the run's experiment is still to be made, so nobody has deleted it
+        return
+    if found.lifecycle_stage != "active":
+        raise InvalidRequest(
+            f"The run {state.run_id} is deleted with its experiment {found.experiment_id}: restore that, and its runs are restored."
+        )
 
 
 def _status(call: Call) -> str | None:

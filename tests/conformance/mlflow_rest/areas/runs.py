@@ -93,10 +93,16 @@ _CREATING = (
         {"start_time": 1},
         "FOREIGN KEY",
         "BAD_REQUEST",
-        ours=differs(
-            "a run of no experiment is one of that which is always there",
-            answer={"run": with_others({"info": with_others({"experiment_id": "0"})})},
-        ),
+        ours=differs("it says what is missing", "INVALID_PARAMETER_VALUE", "required parameter 'experiment_id'"),
+    ),
+    bad(
+        "a body that broke off",
+        CREATE,
+        None,
+        "FOREIGN KEY",
+        "BAD_REQUEST",
+        raw=b'{"experiment_id": "$experiment"',
+        ours=differs("it says what is missing", "INVALID_PARAMETER_VALUE", "required parameter 'experiment_id'"),
     ),
     ok(
         "a name by its tag alone",
@@ -187,6 +193,7 @@ _GETTING = (
         {"run_uuid": "$run"},
         with_others({"run": with_others({"info": run_info(run_id="$run")})}),
     ),
+    ok("of two ids the first", GET, {"run_id": ["$run", UNKNOWN_RUN]}, with_others({"run": with_others({})})),
     ok("both ids", GET, {"run_id": "$run", "run_uuid": "$run"}, with_others({"run": with_others({})})),
     missing(GET, UNKNOWN, "run_id"),
     bad("an unknown one", GET, UNKNOWN, **NO_RUN),
@@ -293,6 +300,19 @@ _CHANGING = (
         then=(call(GET, NEW, wanted={"run": with_others({"info": run_info()})}),),
     ),
     ok("an active one", RESTORE, {"run_id": "$run"}, EMPTY),
+    ok(
+        "one of a deleted experiment",
+        RESTORE,
+        {"run_id": "$there"},
+        EMPTY,
+        before=(
+            call(CREATE, {"experiment_id": "$new_experiment"}, saves={"there": "run.info.run_id"}),
+            call("POST experiments/delete", {"experiment_id": "$new_experiment"}),
+        ),
+        ours=differs(
+            "a run is deleted as long as its experiment is", "INVALID_PARAMETER_VALUE", "is deleted with its experiment"
+        ),
+    ),
     missing(RESTORE, {}, "run_id"),
     bad("an unknown one", RESTORE, UNKNOWN, **NO_RUN),
 )
