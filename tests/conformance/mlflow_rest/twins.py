@@ -80,14 +80,15 @@ class _Side:
                 name: self._masked(item, name, ordered) for name, item in value.items() if name not in _OF_ONE_SERVER
             }
         if isinstance(value, list):
-            return _in_order([self._masked(item, key, ordered) for item in value], ordered)
+            masked = [self._masked(item, key, ordered) for item in value]
+            return _in_order(masked, ordered and key != "latest_versions")
         if isinstance(value, int) and value > _NOW:
             return "a time"
         return self._masked_text(value, key) if isinstance(value, str) else value
 
     def _masked_text(self, text: str, key: str) -> str:
-        if key == "experiment_id":
-            return "an experiment"
+        if key in {"experiment_id", "next_page_token"}:
+            return "its own"
         for name, identifier in self._ids.items():
             if len(identifier) >= 32:
                 text = text.replace(identifier, f"<{name}>")
@@ -95,7 +96,10 @@ class _Side:
 
 
 def _in_order(items: list[Any], ordered: bool) -> list[Any]:
-    """Return items in an order that does not depend on the server: pairs and aliases have none, points of one metric do."""
+    """Return items in an order that does not depend on the server: pairs and aliases have none, points of one metric do.
+
+    Nor have a model's latest versions one in MLflow: two of its calls give them in two orders.
+    """
     if items and all(isinstance(item, dict) and "key" in item for item in items):
         return sorted(items, key=lambda item: str(item["key"]))
     is_named = all(isinstance(item, str) or (isinstance(item, dict) and "alias" in item) for item in items)
