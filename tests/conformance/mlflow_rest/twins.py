@@ -13,6 +13,8 @@ _PLACE = re.compile(r"<(\w+)>")
 _NOW = 1_600_000_000_000
 """No time that a call of ours gives is as late as this."""
 _OF_ONE_SERVER = frozenset({"workspace", "sqlstate", "error_class"})
+_LISTS_OF_VERSIONS, _OF_OURS = frozenset({"latest_versions", "model_versions"}), frozenset({"aliases"})
+"""Where MLflow leaves a version's aliases out, which it tells of one version alone; we tell them wherever one is."""
 _INVALID_STATE = "INVALID_STATE"
 
 
@@ -76,9 +78,8 @@ class _Side:
 
     def _masked(self, value: Any, key: str, ordered: bool) -> Any:
         if isinstance(value, dict):
-            return {
-                name: self._masked(item, name, ordered) for name, item in value.items() if name not in _OF_ONE_SERVER
-            }
+            unlike = _OF_ONE_SERVER | (_OF_OURS if key in _LISTS_OF_VERSIONS else frozenset())
+            return {name: self._masked(item, name, ordered) for name, item in value.items() if name not in unlike}
         if isinstance(value, list):
             masked = [self._masked(item, key, ordered) for item in value]
             return _in_order(masked, ordered and key != "latest_versions")
