@@ -105,6 +105,10 @@ class History:
 
     async def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a statement of ``sql/history.sql``."""
+        return list(zip(*await self.columns(name, **parameters), strict=True))
+
+    async def columns(self, name: str, **parameters: Any) -> tuple[list[Any], ...]:
+        """Return the same as columns, of which each has a value for every row."""
         statement = load("history")[name]
         statement.arguments(parameters)
         question = {"sql": statement.text, "parameters": parameters}
@@ -115,7 +119,7 @@ class History:
                 # A connection that was kept may be closed by the other end just as it is used again; a question can be repeated.
                 reply = await self._client.post("/query", json=question)
         _check(reply)
-        return await asyncio.to_thread(_rows_of_arrow, reply.content)
+        return await asyncio.to_thread(_columns_of_arrow, reply.content)
 
     async def snapshot(self) -> StoredSnapshot:
         """Return a consistent copy of the history for the SQL sandbox."""
@@ -190,12 +194,21 @@ def _check_buckets(buckets: int) -> None:
         raise InvalidRequest(f"A curve is cut into 1 to {MAX_BUCKETS} points, got {buckets}")
 
 
-def _rows_of_arrow(data: bytes) -> list[tuple[Any, ...]]:
+def _columns_of_arrow(data: bytes) -> tuple[list[Any], ...]:
     # Imported late: pyarrow's 60 MB of memory are only paid by a gateway that is asked for history.
     from pyarrow import ipc
 
     table = ipc.open_stream(data).read_all()
-    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    return tuple(map(_values, table.columns))
+
+
+def _values(column: Any) -> list[Any]:
+    """Return a column's values. Numbers go through NumPy, which takes a twentieth of the time of pyarrow's own way."""
+    from pyarrow import types
+
+    plain = column.null_count == 0 and (types.is_integer(column.type) or types.is_floating(column.type))
+    found: list[Any] = column.to_numpy().tolist() if plain else column.to_pylist()
+    return found
 
 
 def _json(reply: httpx.Response) -> Any:

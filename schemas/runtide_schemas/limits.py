@@ -118,9 +118,11 @@ def check_experiment_name(name: str) -> str:
 
 
 def check_model_name(name: str) -> str:
-    """Return ``name`` when it may name a registered model: not empty, no ``/`` or ``:``."""
-    if not isinstance(name, str) or not name.strip() or name in {".", ".."}:
+    """Return ``name`` when it may name a registered model: not empty, no ``/`` or ``:``, no other place as a file."""
+    if not isinstance(name, str) or not name.strip():
         raise InvalidRequest(f"Registered model name must be text that is not empty, got {name!r}")
+    if name == "." or name.startswith(".."):
+        raise InvalidRequest(f"Invalid model name '{name}'. As a file it would be another place: begin it otherwise.")
     if "/" in name or ":" in name:
         raise InvalidRequest(f"Invalid model name '{name}'. Names cannot contain '/' or ':'.")
     return check_text(name, "Registered model name", MAX_MODEL_NAME_LENGTH)

@@ -10,14 +10,15 @@ from runtide_schemas.errors import InvalidRequest
 
 
 @pytest.mark.parametrize(
-    ("value", "found"), [(3, 3), ("12", 12), ("-7", -7), (4.0, 4), (-(2**63), -(2**63)), (None, 0), ("+5", 5)]
+    ("value", "found"),
+    [(3, 3), ("12", 12), ("-7", -7), (4.0, 4), (-(2**63), -(2**63)), (None, 0), ("+5", 5), ("1.0", 1), ("1e2", 100)],
 )
 def test_whole_numbers(value: Any, found: int) -> None:
     assert Fields({"n": value}).integer("n") == found
 
 
 @pytest.mark.parametrize(
-    "value", ["x", "1.5", 1.5, True, 2**63, "9" * 19, "9" * 100_000, [], {}, math.inf, math.nan, "٣"]
+    "value", ["x", "1.5", 1.5, True, 2**63, "9" * 19, "9" * 100_000, "1e99", "1_0", [], {}, math.inf, math.nan, "٣"]
 )
 def test_what_is_no_whole_number(value: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"^Invalid value .* for parameter 'n' supplied:  Hint: Value was of type"):
@@ -101,5 +102,22 @@ def test_a_field_may_bear_its_name_in_camel_case() -> None:
     assert fields.texts("view_types") == ["a"]
 
 
-def test_the_name_of_the_protocol_counts_where_both_are_given() -> None:
-    assert Fields({"run_id": "a", "runId": "b"}).text("run_id") == "a"
+@pytest.mark.parametrize("others", ["b", "a", None])
+def test_a_field_that_is_given_by_both_names_is_refused(others: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"^Request specifies both 'run_id' and 'runId'; provide only one of them"):
+        Fields({"run_id": "a", "runId": others}).text("run_id")
+
+
+@pytest.mark.parametrize("body", [rb'{"key": "\ud800"}', rb'{"\udfff": 1}', rb'"{\"key\": \"\ud800\"}"'])
+def test_half_of_a_surrogate_pair_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="surrogate"):
+        parsed(body)
+
+
+def test_an_enumeration_is_named_or_numbered() -> None:
+    choices = {"ONE": 1, "TWO": 2}
+    found = [Fields({"x": value}).choice("x", choices, 0) for value in ("TWO", 2, "2", None)]
+    assert found == [2, 2, 2, 0]
+    for value in ("THREE", "", "3", 0, True, 2.0, "-1"):
+        with pytest.raises(InvalidRequest):
+            Fields({"x": value}).choice("x", choices, 0)

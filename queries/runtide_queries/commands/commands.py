@@ -19,12 +19,13 @@ from runtide_queries.commands.point_batches import PointBatches, Points
 from runtide_queries.commands.recent_runs import RecentRuns
 from runtide_queries.decisions import Decisions
 from runtide_schemas.codec import decode
-from runtide_schemas.errors import InvalidRequest, TransientError
+from runtide_schemas.errors import InvalidRequest, PoisonEvent, TransientError
 from runtide_schemas.events.catalog import RequestRejected
 from runtide_schemas.events.logged_models import belongs_to_run
 from runtide_schemas.events.metrics import MetricsLogged
 from runtide_schemas.events.runs import WriterOpened
 from runtide_schemas.identity import now_ms, uuid7
+from runtide_schemas.storable import check_storable
 
 CLIENT = "gateway"
 """What the gateway's writers call themselves (``WriterOpened.client``); completeness does not wait for them to close."""
@@ -60,8 +61,12 @@ class Commands:
 
         Raises:
             TransientError: the log did not acknowledge in time; it may be in it.
-            InvalidRequest: it is too large.
+            InvalidRequest: it is too large, or no store can hold it: it would be parked, and all that is said of the run after it.
         """
+        try:
+            check_storable(body)
+        except PoisonEvent as error:
+            raise InvalidRequest(f"this cannot be kept: {error}") from error
         facts, _ = await self._connected()
         if self._numbering.knows(body.run_id) or not belongs_to_run(body):
             return self._noted(await facts.publish(body, actor=actor), body)

@@ -56,8 +56,8 @@ LOGGED_MODEL_INFO = {
     "last_updated_timestamp_ms": A_TIME,
     "artifact_uri": str,
     "status": "LOGGED_MODEL_PENDING",
-    "model_type": Maybe(""),
-    "source_run_id": Maybe(str),
+    "model_type": "",
+    "source_run_id": str,
 }
 
 

@@ -17,7 +17,7 @@ from runtide_queries.server.artifact_answers import artifact_answer
 from runtide_queries.server.artifact_bodies import AS_THE_SETTING_SAYS, store_body
 from runtide_queries.server.mlflow.calls import Call, QueryFields, answering, call_routes, missing
 from runtide_queries.server.mlflow.transfers import download_url, upload_url
-from runtide_queries.server.mlflow.validation import check_run_id
+from runtide_queries.server.mlflow.validation import known_run_id
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.stores import AskStores, Stores
 from runtide_queries.stored_artifacts import get_version_source, list_directory
@@ -35,7 +35,7 @@ _MOST_STEPS = 5
 
 async def list_run(call: Call) -> Any:
     """List a directory of a run; a file, or what is not there, has nothing in it."""
-    run_id = check_run_id(call.run_id())
+    run_id = known_run_id(call.run_id())
     state = await call.stores.recent.state(run_id)
     return await _listing(call, state.artifact_uri, run_id, "", call.text("path"))
 
@@ -48,7 +48,7 @@ async def list_model(call: Call) -> Any:
 
 async def get_of_run(call: Call) -> Response:
     """Download a run's file."""
-    return await _download(call, await _root_of_run(call.stores, check_run_id(call.run_id())), "path")
+    return await _download(call, await _root_of_run(call.stores, known_run_id(call.run_id())), "path")
 
 
 async def get_of_model(call: Call) -> Response:
@@ -70,7 +70,7 @@ async def upload(request: Request, stores: AskStores) -> Response:
     run_id = call.text("run_uuid")
     if not run_id or "path" not in call:
         raise InvalidRequest(f"Request must specify {'path' if run_id else 'run_uuid'}.")
-    root, path = await _root_of_run(stores, check_run_id(run_id)), check_path(call.text("path"))
+    root, path = await _root_of_run(stores, known_run_id(run_id)), check_path(call.text("path"))
     length = request.headers.get("content-length", "")
     if length == "0":
         raise InvalidRequest("Request must specify data.")
@@ -86,7 +86,7 @@ async def presign_upload(call: Call) -> Any:
         raise InvalidRequest("Exactly one of run_id and model_id must be provided.")
     path, seconds = check_path(call.text("path", required=True)), _seconds(call)
     root = (
-        await _root_of_run(call.stores, check_run_id(run_id))
+        await _root_of_run(call.stores, known_run_id(run_id))
         if run_id
         else (await call.stores.artifact_facts.model_place(model_id)).uri
     )
@@ -95,7 +95,7 @@ async def presign_upload(call: Call) -> Any:
 
 async def presign_download(call: Call) -> Any:
     """Sign a URL by which a run's file can be read, without a token."""
-    run_id = check_run_id(call.text("run_id", required=True))
+    run_id = known_run_id(call.text("run_id", required=True))
     path, seconds = check_path(call.text("path", required=True)), _seconds(call)
     kept = _kept(call.stores, await _root_of_run(call.stores, run_id), path)
     url, size = await download_url(call.request, call.stores, kept, seconds)
@@ -160,7 +160,7 @@ async def _root_of_version(stores: Stores, name: str, version: int) -> str:
         scheme, _, place = source.partition(":")
         first, _, rest = place.lstrip("/").partition("/")
         if scheme == "runs":
-            return f"{(await _root_of_run(stores, check_run_id(first))).rstrip('/')}/{quote(rest)}"
+            return f"{(await _root_of_run(stores, known_run_id(first))).rstrip('/')}/{quote(rest)}"
         if scheme != "models":
             return source
         if _MODEL_ID.fullmatch(first):

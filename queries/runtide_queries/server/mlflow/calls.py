@@ -2,7 +2,8 @@
 
 Wire rules are those of proto3 JSON as MLflow's server applies them (``mlflow/server/handlers.py``): integers may come as text,
 unknown fields are ignored, an empty value of a required field is a missing one, a body that is no JSON is an empty one. A body's
-field may bear its name of proto3 JSON's other form (``runId`` for ``run_id``), which printers of protobuf write unless told not to.
+field may bear its name of proto3 JSON's other form (``runId`` for ``run_id``), which printers of protobuf write unless told not to;
+never both names at once, which may hold two values.
 """
 
 import json
@@ -30,6 +31,8 @@ _TYPED = ("POST", "PUT")
 """Methods whose bodies must say what they are; of the others some have none."""
 _DOCS = "See the API docs for more information about request parameters."
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}\Z")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,19}(\.0*)?([eE]\+?[0-9]{1,2})?\Z")
+"""A whole number as proto3 JSON also has it: ``1.0``, ``1e2``."""
 _NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _INT64 = 2**63
 _TYPES = {str: "str", bool: "bool", int: "int", float: "float", list: "list", dict: "dict", type(None): "NoneType"}
@@ -60,8 +63,10 @@ class Fields:
         return value
 
     def is_number(self, name: str) -> bool:
-        """Say whether a field is a whole number, as an enumeration's value may be."""
+        """Say whether a field is a whole number, also one of digits, as an enumeration's value may be."""
         value = self._given(name)
+        if isinstance(value, str):
+            return bool(_INTEGER.match(value))
         return isinstance(value, int) and not isinstance(value, bool)
 
     def optional_text(self, name: str) -> str | None:
@@ -73,13 +78,10 @@ class Fields:
         value = self._value(name, required)
         if value is None:
             return default
-        if isinstance(value, float) and value.is_integer() and abs(value) < _INT64:
-            value = int(value)
-        if isinstance(value, str) and _INTEGER.match(value):
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _INT64:
+        number = _whole(value)
+        if number is None:
             raise self._wrong(name, value)
-        return value
+        return number
 
     def optional_integer(self, name: str) -> int | None:
         """Return a whole number, or None where none is given."""
@@ -146,12 +148,13 @@ class Fields:
         return {one.text("key", required=True): one.text("value") for one in self.objects(name)}
 
     def choice(self, name: str, choices: Mapping[str, Any], default: Any) -> Any:
-        """Return what an enumeration's name, or its number from 1 on, stands for."""
+        """Return what an enumeration's name, or its number from 1 on (in a query it is text), stands for."""
         if name not in self:
             return default
         value = self._value(name, False)
-        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= len(choices):
-            return [*choices.values()][value - 1]
+        number = int(value) if isinstance(value, str) and _INTEGER.match(value) else value
+        if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= len(choices):
+            return [*choices.values()][number - 1]
         if not isinstance(value, str) or value not in choices:
             raise self._wrong(name, value)
         return choices[value]
@@ -169,8 +172,12 @@ class Fields:
         return value
 
     def _given(self, name: str) -> Any:
-        value = self._values.get(name)
-        return self._values.get(_in_camel_case(name)) if value is None else value
+        other = _in_camel_case(name)
+        if other == name or other not in self._values:
+            return self._values.get(name)
+        if name in self._values:
+            raise InvalidRequest(f"Request specifies both '{name}' and '{other}'; provide only one of them.")
+        return self._values[other]
 
     def _value(self, name: str, required: bool) -> Any:
         value = self._given(name)
@@ -208,13 +215,13 @@ class Call(Fields):
 
 
 class QueryFields(Call):
-    """Fields of a query: a list is a parameter that is repeated."""
+    """Fields of a query: a list is a parameter that is repeated; of one that is no list the first counts, as in MLflow."""
 
     def __init__(self, request: Request) -> None:
         items = request.query_params.multi_items()
         if len(items) > MOST_FIELDS:
             raise InvalidRequest(f"a call has at most {MOST_FIELDS} parameters, got {len(items)}")
-        super().__init__(dict(items), request)
+        super().__init__(dict(reversed(items)), request)
         self._lists = items
 
     def _list(self, name: str, required: bool) -> list[Any]:
@@ -282,11 +289,33 @@ def parsed(body: bytes) -> Mapping[str, Any]:
     except orjson.JSONDecodeError:
         try:
             found = json.loads(body)
+            _check_letters(found)
         except (ValueError, RecursionError):
             return {}
     if isinstance(found, str):  # some clients encode twice
-        return parsed(found.encode("utf-8", "surrogatepass"))
+        return parsed(found.encode())
     return found if isinstance(found, dict) else {}
+
+
+def _whole(value: Any) -> int | None:
+    """Return a whole number of 64 bits, however it is written; None for what is none."""
+    if isinstance(value, str) and _INTEGER.match(value):
+        value = int(value)
+    elif isinstance(value, str) and _WHOLE.match(value):
+        value = float(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _INT64:
+        return None
+    return value
+
+
+def _check_letters(found: Any) -> None:
+    """Refuse halves of surrogate pairs, which Python's reader lets through and nothing can be made of."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("the body has half of a surrogate pair, which is no letter: escape both halves") from error
 
 
 @lru_cache(maxsize=512)

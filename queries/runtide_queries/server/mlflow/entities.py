@@ -8,6 +8,7 @@ import orjson
 from runtide_queries.commands import RunState
 from runtide_queries.experiments import Experiment
 from runtide_queries.logged_models import LoggedModelDetail, ModelMetric
+from runtide_queries.metric_points import CurvePoints
 from runtide_queries.runs import Input
 from runtide_queries.search import LatestRun
 
@@ -83,9 +84,12 @@ def run(found: LatestRun) -> dict[str, Any]:
         model_inputs=[{"model_id": one.model_id} for one in found.models if one.role == "input"],
     )
     outputs = [{"model_id": one.model_id, "step": one.step or 0} for one in found.models if one.role == "output"]
-    made = given(model_outputs=outputs)
-    about = {"info": run_info(state), "data": orjson.Fragment(orjson.dumps(data)), "inputs": used}
-    return about | ({"outputs": made} if made else {})
+    return {
+        "info": run_info(state),
+        "data": orjson.Fragment(orjson.dumps(data)),
+        "inputs": used,
+        "outputs": given(model_outputs=outputs),
+    }
 
 
 def metric(key: str, value: float, timestamp: int, step: int, run_id: str | None = None) -> dict[str, Any]:
@@ -94,6 +98,18 @@ def metric(key: str, value: float, timestamp: int, step: int, run_id: str | None
     Infinities are the largest doubles, as MLflow's SQL store has them; NaN is the text "NaN".
     """
     return given(key=key, value=_shown(value), timestamp=timestamp, step=step, run_id=run_id)
+
+
+def points(key: str, found: CurvePoints) -> orjson.Fragment:
+    """Return points of a metric, which are JSON already: a curve has thousands."""
+    rows = [
+        {"key": key, "value": value, "timestamp": timestamp, "step": step}
+        for value, timestamp, step in zip(map(_shown, found.values), found.timestamps, found.steps, strict=True)
+    ]
+    if found.run_ids is not None:
+        for row, run_id in zip(rows, found.run_ids, strict=True):
+            row["run_id"] = run_id
+    return orjson.Fragment(orjson.dumps(rows))
 
 
 def _shown(value: float) -> float | str:
@@ -111,8 +127,8 @@ def logged_model(found: LoggedModelDetail) -> dict[str, Any]:
         last_updated_timestamp_ms=info.updated_at,
         artifact_uri=info.uri,
         status=_MODEL_STATUSES.get(info.status, "LOGGED_MODEL_STATUS_UNSPECIFIED"),
-        model_type=info.model_type or None,
-        source_run_id=info.source_run_id or None,
+        model_type=info.model_type,
+        source_run_id=info.source_run_id,
         status_message=info.status_message or None,
         tags=tags_of(found.tags),
     )

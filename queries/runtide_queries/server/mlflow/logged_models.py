@@ -15,7 +15,7 @@ from runtide_queries.server.mlflow.calls import Call, call_routes, missing
 from runtide_queries.server.mlflow.entities import location_of, logged_model
 from runtide_queries.server.mlflow.experiments import experiment_id, known
 from runtide_queries.server.mlflow.runs import active
-from runtide_queries.server.mlflow.validation import check_run_id
+from runtide_queries.server.mlflow.validation import known_run_id
 from runtide_queries.server.policy import Policy
 from runtide_schemas.errors import InvalidRequest, NotFound
 from runtide_schemas.events.logged_models import (
@@ -142,7 +142,7 @@ async def log_params(call: Call) -> Any:
 
 async def log_outputs(call: Call) -> Any:
     """Log that a run made models."""
-    run_id = check_run_id(call.run_id())
+    run_id = known_run_id(call.run_id())
     links = [
         ModelLink(model_id=one.text("model_id", required=True), role="output", step=one.integer("step"))
         for one in call.objects("models", required=True)
@@ -175,7 +175,7 @@ async def _run_of(call: Call, model_id: str, source: str) -> str:
     """Return what a model's events belong to: the run that it came from, if that is one of ours."""
     if source:
         try:
-            state = await call.stores.recent.state(check_run_id(source))
+            state = await call.stores.recent.state(known_run_id(source))
         except NotFound:
             return run_in_place_of(model_id)
         if state.lifecycle_stage != "purged":  # of a purged run no later event counts

@@ -15,6 +15,7 @@ from runtide_queries.server.mlflow.validation import (
     checked_params,
     checked_point,
     checked_tags,
+    known_run_id,
     plain_points,
     unique_params,
 )
@@ -26,7 +27,7 @@ from runtide_schemas.events.runs import ParamsLogged, RunUpdated, TagsDeleted, T
 
 async def log_metric(call: Call) -> Any:
     """Log a metric's value."""
-    run_id = check_run_id(call.run_id())
+    run_id = known_run_id(call.run_id())
     point = checked_point(call)
     of_models = model_points([(call, point)])
     await active(call, run_id)
@@ -36,7 +37,7 @@ async def log_metric(call: Call) -> Any:
 
 async def log_param(call: Call) -> Any:
     """Log a param. The same value again is fine; another one is refused."""
-    run_id = check_run_id(call.run_id())
+    run_id = known_run_id(call.run_id())
     params = checked_params({call.text("key", required=True): call.text("value")}, "key")
     state = await active(call, run_id)
     if clashes := await _log_params(call, state, params):
@@ -80,7 +81,7 @@ def _checked_points(metrics: list[Fields]) -> tuple[Points, tuple[ModelPoint, ..
 
 async def set_tag(call: Call) -> Any:
     """Set a tag of a run; the tag that holds its name renames it."""
-    run_id = check_run_id(call.run_id())
+    run_id = known_run_id(call.run_id())
     tags = checked_tags({call.text("key", required=True): call.text("value")}, "key")
     await active(call, run_id)
     await _set_tags(call, run_id, tags)
@@ -89,7 +90,7 @@ async def set_tag(call: Call) -> Any:
 
 async def delete_tag(call: Call) -> Any:
     """Delete a tag of a run, which must be there."""
-    run_id = check_run_id(call.run_id())
+    run_id = known_run_id(call.run_id())
     key = call.text("key", required=True)
     await active(call, run_id)
     await call.stores.fresh.run(run_id)

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from runtide_queries.metric_points import HistoryPage, Sampled, bulk_points, history_page, sampled_points
+from runtide_queries.metric_points import Sampled, bulk_points, history_page, sampled_points
 from runtide_queries.pages import decode_token, encode_token
 from runtide_queries.server.mlflow.calls import Call, call_routes
-from runtide_queries.server.mlflow.entities import given, metric
-from runtide_queries.server.mlflow.validation import check_run_id
+from runtide_queries.server.mlflow.entities import given, points
+from runtide_queries.server.mlflow.validation import is_run_id
 from runtide_queries.server.policy import Policy
 from runtide_schemas.errors import InvalidRequest
 
@@ -19,21 +19,21 @@ MOST_IN_A_PAGE = 1_000_000
 
 async def get_history(call: Call) -> Any:
     """Give a metric's points by timestamp, step and value: all, or a page of them."""
-    run_id = check_run_id(call.run_id())
+    run_id = call.run_id()
     key = call.text("metric_key", required=True)
     most = call.optional_integer("max_results")
     if most is not None and most <= 0:
         raise InvalidRequest(
             f"Invalid value {most} for parameter 'max_results' supplied. It must be a positive integer."
         )
+    if not is_run_id(run_id):
+        return {}
     token = call.text("page_token")
     after = decode_token(_scope(run_id, key), token, [int, int, str]) if token else None
     await call.stores.fresh_history.points()
-    page: HistoryPage = await history_page(
-        call.stores.history, run_id, key, after, min(most or MOST_IN_A_PAGE, MOST_IN_A_PAGE)
-    )
+    page = await history_page(call.stores.history, run_id, key, after, min(most or MOST_IN_A_PAGE, MOST_IN_A_PAGE))
     return given(
-        metrics=[metric(key, point.value, point.timestamp, point.step) for point in page.points],
+        metrics=points(key, page.points) if page.points.values else None,
         next_page_token=encode_token(_scope(run_id, key), page.next_after) if page.next_after else None,
     )
 
@@ -46,10 +46,10 @@ async def get_history_bulk(call: Call) -> Any:
     key = call.text("metric_key")
     if not key:
         raise InvalidRequest(f"{_BULK} must specify a metric_key.")
-    most = min(call.integer("max_results", default=MOST_BULK), MOST_BULK)
+    if (most := min(call.integer("max_results", default=MOST_BULK), MOST_BULK)) < 0:
+        raise call.wrong("max_results", "It must not be negative.")
     await call.stores.fresh_history.points()
-    rows = await bulk_points(call.stores.history, run_ids, key, most)
-    return {"metrics": [metric(key, value, timestamp, step, run_id) for run_id, timestamp, step, value in rows]}
+    return {"metrics": points(key, await bulk_points(call.stores.history, run_ids, key, most))}
 
 
 async def get_history_bulk_interval(call: Call) -> Any:
@@ -66,8 +66,8 @@ async def get_history_bulk_interval(call: Call) -> Any:
         raise InvalidRequest(f"end_step must be greater than start_step. Found start_step={start} and end_step={end}.")
     await call.stores.fresh_history.points()
     asked = Sampled(run_ids=run_ids, key=key, start=start, end=end, most=most)
-    rows = await sampled_points(call.stores.history, asked)
-    return given(metrics=[metric(key, value, timestamp, step, run_id) for run_id, timestamp, step, value in rows])
+    found = await sampled_points(call.stores.history, asked)
+    return given(metrics=points(key, found) if found.values else None)
 
 
 def _runs(call: Call, name: str, limit: str, *, required: bool = False) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from runtide_queries.commands import Point
 from runtide_queries.server.mlflow.calls import Call, Fields
+from runtide_schemas.errors import InvalidRequest
 from runtide_schemas.events.logged_models import ModelMetricsLogged, ModelPoint
 from runtide_schemas.limits import check_text
 
@@ -14,13 +15,15 @@ def model_points(metrics: Sequence[tuple[Fields, Point]]) -> tuple[ModelPoint, .
     """Return those of some checked points that tell of a model.
 
     Raises:
-        InvalidRequest: the name of a model or of a dataset is of another type, or too long.
+        InvalidRequest: the name of a model or of a dataset is of another type, or too long; half of a dataset's is missing.
     """
     found = []
     for fields, point in metrics:
         if "model_id" not in fields:
             continue
         named = {name: check_text(fields.text(name), name, longest) for name, longest in _LONGEST.items()}
+        if bool(named["dataset_name"]) != bool(named["dataset_digest"]):
+            raise InvalidRequest("Both dataset_name and dataset_digest must be provided if one is provided")
         if named["model_id"]:
             found.append(
                 ModelPoint(

@@ -22,7 +22,7 @@ def model_name(call: Call, field: str = "name") -> str:
     name = call.text(field, required=True)
     if not name.strip():
         raise missing(field)
-    if name in {".", ".."}:
+    if name == "." or name.startswith(".."):
         check_name(name, "name", "name")
     return check_model_name(name)
 

@@ -9,7 +9,7 @@ from runtide_queries.search import get_latest_run
 from runtide_queries.server.mlflow.calls import Call, call_routes
 from runtide_queries.server.mlflow.entities import RUN_NAME, location_of, run, run_info, tags_of
 from runtide_queries.server.mlflow.experiments import experiment_id, known
-from runtide_queries.server.mlflow.validation import check_run_id, kept_tags
+from runtide_queries.server.mlflow.validation import kept_tags, known_run_id
 from runtide_queries.server.policy import Policy
 from runtide_schemas.errors import InvalidRequest, NotFound
 from runtide_schemas.events.runs import RunDeleted, RunRestored, RunStarted, RunUpdated, TagsSet
@@ -24,7 +24,7 @@ _SOURCE_NAME, _SOURCE_TYPE, _SOURCE_VERSION = "mlflow.source.name", "mlflow.sour
 
 async def create(call: Call) -> Any:
     """Begin a run."""
-    found = await known(call, experiment_id(call) if "experiment_id" in call else "0")
+    found = await known(call, experiment_id(call))
     if found.experiment.lifecycle_stage != "active":
         raise InvalidRequest(
             f"The experiment {found.experiment.experiment_id} must be in the 'active' state. "
@@ -66,17 +66,18 @@ async def create(call: Call) -> Any:
 
 async def get(call: Call) -> Any:
     """Give a run with its data, deleted ones too."""
-    run_id = check_run_id(call.run_id())
+    run_id = known_run_id(call.run_id())
     await call.stores.fresh.metrics(run_id)
     return {"run": run(await get_latest_run(call.stores.postgres, run_id))}
 
 
 async def update(call: Call) -> Any:
     """Change a run's name, status or end."""
-    state = await active(call, check_run_id(call.run_id()))
+    state = await active(call, known_run_id(call.run_id()))
     status = _status(call)
     name = call.text("run_name")
-    body = RunUpdated(run_id=state.run_id, name=name or None, status=status, end_time=call.optional_integer("end_time"))
+    end_time = call.optional_integer("end_time") or None  # 0 is MLflow's word for none
+    body = RunUpdated(run_id=state.run_id, name=name or None, status=status, end_time=end_time)
     commands = call.stores.commands
     published = await commands.state(body, actor=call.actor)
     if name:
@@ -90,7 +91,7 @@ async def update(call: Call) -> Any:
 
 async def delete(call: Call) -> Any:
     """Delete a run (soft); again is no error."""
-    state = await call.stores.recent.state(check_run_id(call.run_id()))
+    state = await call.stores.recent.state(known_run_id(call.run_id()))
     if state.lifecycle_stage == "active":
         await call.stores.commands.state(RunDeleted(run_id=state.run_id, at=now_ms()), actor=call.actor)
         call.stores.recent.forget(state.run_id)
@@ -99,10 +100,11 @@ async def delete(call: Call) -> Any:
 
 async def restore(call: Call) -> Any:
     """Restore a deleted run; one that is not deleted is no error."""
-    state = await call.stores.recent.state(check_run_id(call.run_id()))
+    state = await call.stores.recent.state(known_run_id(call.run_id()))
     if state.lifecycle_stage == "purged":
         raise NotFound(f"Run with id={state.run_id} not found: it was purged, which nothing brings back")
     if state.lifecycle_stage != "active":
+        await _check_experiment(call, state)
         await call.stores.commands.state(RunRestored(run_id=state.run_id, at=now_ms()), actor=call.actor)
         call.stores.recent.forget(state.run_id)
     return {}
@@ -123,10 +125,25 @@ async def active(call: Call, run_id: str) -> RunState:
     return state
 
 
+async def _check_experiment(call: Call, state: RunState) -> None:
+    """Refuse to restore a run whose experiment is deleted: it would stay deleted with it, and nobody would be told."""
+    try:
+        found = (await known(call, state.experiment_id)).experiment
+    except NotFound:  # the run's experiment is still to be made, so nobody has deleted it
+        return
+    if found.lifecycle_stage != "active":
+        raise InvalidRequest(
+            f"The run {state.run_id} is deleted with its experiment {found.experiment_id}: restore that, and its runs are restored."
+        )
+
+
 def _status(call: Call) -> str | None:
-    """Return the status that is asked for; MLflow ignores one that it does not know."""
-    stated = call.integer("status") if call.is_number("status") else call.text("status")
-    return STATUSES.get(NUMBERED.get(stated, "") if isinstance(stated, int) else stated)
+    """Return the status that is asked for, by name or number; MLflow ignores a name that it does not know."""
+    if call.is_number("status"):
+        if (number := call.integer("status")) not in NUMBERED:
+            raise call.wrong("status")
+        return NUMBERED[number]
+    return STATUSES.get(call.text("status"))
 
 
 def _name(stated: str, tags: dict[str, str]) -> str:

@@ -14,6 +14,7 @@ from runtide_queries.search import (
     search_latest_runs,
     search_logged_models,
 )
+from runtide_queries.search.logged_models import MAX_LOGGED_MODELS
 from runtide_queries.server.mlflow import entities
 from runtide_queries.server.mlflow.calls import Call, Fields, call_routes, missing
 from runtide_queries.server.mlflow.entities import given
@@ -72,18 +73,20 @@ async def runs(call: Call) -> Any:
 
 
 async def logged_models(call: Call) -> Any:
-    """Search for logged models of some experiments."""
+    """Search for logged models of some experiments. Who asks for more than a page may have gets that, and a token."""
     asked = tuple(checked_experiment_id(one) for one in call.texts("experiment_ids"))
     search = LoggedModelSearch(
         experiment_ids=asked,
         filter=call.text("filter"),
         datasets=tuple(_dataset(one) for one in call.objects("datasets")),
         order_by=tuple(_order(one) for one in call.objects("order_by")),
-        page_size=call.integer("max_results", default=_MODELS),
+        page_size=min(call.integer("max_results", default=_MODELS), MAX_LOGGED_MODELS),
         page_token=call.text("page_token"),
     )
-    if not asked:
+    if "experiment_ids" not in call:
         raise missing("experiment_ids")
+    if not asked:
+        return {}
     await call.stores.fresh.everything()
     page = await search_logged_models(call.stores.postgres, search)
     return given(

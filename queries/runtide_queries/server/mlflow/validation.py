@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from runtide_queries.commands import Point, Points
 from runtide_queries.server.mlflow.calls import Fields
-from runtide_schemas.errors import InvalidRequest
+from runtide_schemas.errors import InvalidRequest, NotFound
 from runtide_schemas.limits import (
     MAX_EXPERIMENT_NAME_LENGTH,
     MAX_EXPERIMENT_TAG_VALUE_LENGTH,
@@ -24,6 +24,8 @@ from runtide_schemas.limits import (
 )
 
 MAX_ARTIFACT_LOCATION_LENGTH = 2_048
+HOST_SCHEMES = frozenset({"http", "https", "ftp", "sftp", "hdfs", "viewfs"})
+"""Schemes of which whoever reads a URI connects to the host that it names (MLflow: ``store/artifact/host_policy.py``)."""
 MOST_METRICS, MOST_PARAMS, MOST_TAGS, MOST_IN_A_BATCH = 1_000, 100, 100, 1_000
 _INT64 = 2**63
 _NAME = re.compile(r"[/\w.\- :]*\Z")
@@ -31,10 +33,26 @@ _RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}\Z")
 _CHARACTERS = "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), colon(:) and slashes (/)."
 
 
+def is_run_id(run_id: str) -> bool:
+    """Say whether something can be a run's id."""
+    return bool(_RUN_ID.match(run_id))
+
+
 def check_run_id(run_id: str) -> str:
     """Return a run's id when it can be one."""
-    if not _RUN_ID.match(run_id):
+    if not is_run_id(run_id):
         raise InvalidRequest(f"Invalid value {json.dumps(run_id[:300])} for parameter 'run_id' supplied.")
+    return run_id
+
+
+def known_run_id(run_id: str) -> str:
+    """Return a run's id; of what cannot be one there is no run.
+
+    Raises:
+        NotFound: it cannot be one, which most of MLflow's calls answer like an id that is not known.
+    """
+    if not is_run_id(run_id):
+        raise NotFound(f"Run with id={run_id[:300]} not found")
     return run_id
 
 
@@ -73,8 +91,26 @@ def check_experiment_tags(tags: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def check_host(uri: str, field: str) -> None:
+    """Refuse a URI that names a host, which whoever reads what lies there would connect to. ``field``: what it was given as.
+
+    Azure's, R2's and B2's do not count, although MLflow has them: the host that they name is their provider's.
+    """
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise InvalidRequest(f"'{field}' is no URI: {error}") from error
+    scheme = parts.scheme.lower()
+    if scheme in HOST_SCHEMES or (scheme == "mlflow-artifacts" and parts.netloc):
+        raise InvalidRequest(
+            f"'{field}' cannot use the '{scheme}' scheme: the '{scheme}' scheme addresses a host other than the tracking server's "
+            "configured artifact storage, so the server would connect to the host named in the URI."
+        )
+
+
 def check_location(location: str) -> str:
     """Return where an experiment's artifacts are to lie."""
+    check_host(location, "artifact_location")
     parts = urlsplit(location)
     if parts.fragment or ";" in parts.path.rpartition("/")[2]:
         raise InvalidRequest("'artifact_location' URL can't include fragments or params.")

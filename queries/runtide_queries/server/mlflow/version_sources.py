@@ -22,13 +22,12 @@ from runtide_queries.models import (
 )
 from runtide_queries.server.mlflow.calls import Call
 from runtide_queries.server.mlflow.registry_names import stage_of
-from runtide_queries.server.mlflow.validation import check_run_id
+from runtide_queries.server.mlflow.validation import check_host, check_run_id
 from runtide_schemas.errors import InvalidRequest, NotFound
 
 PROMPT_TAG = "mlflow.prompt.is_prompt"
 PROMPT_SOURCES = frozenset({"dummy-source", "prompt-template"})
 """What MLflow's clients give as the source of a prompt, whose text is a tag."""
-HOST_SCHEMES = frozenset({"http", "https", "ftp", "sftp"})
 _PROXY = ("api", "2.0", "mlflow-artifacts", "artifacts")
 _MOST_DECODINGS = 20
 
@@ -70,11 +69,7 @@ async def checked_source(call: Call, uri: str) -> Source:
         InvalidRequest: it is not one that the version may have.
         NotFound: it names a version or logged model that there is not.
     """
-    if (scheme := urlsplit_of(uri).scheme.lower()) in HOST_SCHEMES:
-        raise InvalidRequest(
-            f"'source' cannot use the '{scheme}' scheme: the '{scheme}' scheme addresses a host other than the tracking server's "
-            "configured artifact storage, so the server would connect to the host named in the URI."
-        )
+    check_host(uri, "source")
     source = Source(uri, call.text("run_id"), call.text("model_id"))
     parts = urlsplit_of(uri)
     if parts.scheme == "models":

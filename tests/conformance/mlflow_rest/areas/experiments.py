@@ -106,6 +106,29 @@ _CREATING = (
         {"name": "$name", "artifact_location": "s3://b/" + "x" * 2042},
         "Invalid artifact path length. The length of the artifact path cannot be greater than 2048",
     ),
+    *(
+        bad(
+            f"a place on a host of the caller's choice: {place}",
+            CREATE,
+            {"name": "$name", "artifact_location": place},
+            "'artifact_location' cannot use the '.*' scheme: .* addresses a host other than the tracking server's",
+        )
+        for place in ("http://host/x", "HTTPS://host/x", "ftp://host/x", "hdfs:/x", "mlflow-artifacts://host/x")
+    ),
+    ok(
+        "a place with a query",
+        CREATE,
+        {"name": "$name", "artifact_location": "s3://bucket/a?b=c"},
+        ours=differs(
+            "what is put behind it would be of the query", "INVALID_PARAMETER_VALUE", "fragment or parameters"
+        ),
+    ),
+    bad(
+        "half of a surrogate pair",
+        CREATE,
+        raw=b'{"name": "\\ud800"}',
+        ours=differs("it says what is wrong", "INVALID_PARAMETER_VALUE", "surrogate"),
+    ),
     bad("a tag without a key", CREATE, {"name": "$name", "tags": [{"value": "x"}]}, "(?i)key|name"),
     bad(
         "a tag with a key of 251 characters",

@@ -201,6 +201,15 @@ _CHANGING = (
 _POINT = {"key": "acc", "value": 0.5, "timestamp": 7, "step": 2}
 _ON = {"model_id": "$new_logged_model", "dataset_name": "iris", "dataset_digest": "abc"}
 _METRICS = (
+    *(
+        bad(
+            f"a metric with the {half} of a dataset alone",
+            "POST runs/log-metric",
+            {"run_id": "$run", "key": "m", "value": 1, "timestamp": 1, "model_id": "$logged_model", half: "x"},
+            "Both dataset_name and dataset_digest must be provided if one is provided",
+        )
+        for half in ("dataset_name", "dataset_digest")
+    ),
     ok(
         "a metric of a model by log-metric",
         "POST runs/log-metric",

@@ -108,6 +108,20 @@ _METRICS = (
         r"Missing value for required parameter 'run_id'",
         ours=differs("a field that is needed may be in camelCase, too, as others may", answer=EMPTY),
     ),
+    bad(
+        "of an id that no run can have",
+        METRIC,
+        {"run_id": "../x", "key": "c", "value": 1, "timestamp": 1},
+        r"Run with id=\.\./x not found",
+        "RESOURCE_DOES_NOT_EXIST",
+        404,
+    ),
+    bad(
+        "run_id and runId",
+        METRIC,
+        {"run_id": "$run", "runId": "$run", "key": "c", "value": 1, "timestamp": 1},
+        "Request specifies both 'run_id' and 'runId'; provide only one of them",
+    ),
     ok(
         "the same point again",
         METRIC,

@@ -80,6 +80,7 @@ _ONE_RUN = (
         ours=differs("MLflow takes it for 0 at the time 0", answer={"metrics": [point("loss", "NaN", 5)]}),
     ),
     ok("an unknown run", HISTORY, {"run_id": UNKNOWN_RUN, "metric_key": "loss"}, EMPTY),
+    ok("an id that no run can have", HISTORY, {"run_id": "../x", "metric_key": "loss"}, EMPTY),
     ok("an unknown key", HISTORY, {"run_id": "$run", "metric_key": "none"}, EMPTY),
     ok("of a deleted run", HISTORY, {"run_id": "$deleted_run", "metric_key": "none"}, EMPTY),
     ok(
@@ -147,6 +148,14 @@ _BULK = (
         "cannot specify more than 100 run_ids. Received 101",
     ),
     ok(
+        "a negative size",
+        BULK,
+        {**LOSS, "max_results": -1},
+        {"metrics": [of_run(_STEPS[0])]},
+        before=(logged(*_STEPS[:2]),),
+        ours=differs("MLflow leaves out as many from the end", "INVALID_PARAMETER_VALUE", "It must not be negative"),
+    ),
+    ok(
         "a size that is no number",
         BULK,
         {"run_id": "$run", "metric_key": "m", "max_results": "few"},
@@ -156,6 +165,13 @@ _BULK = (
 )
 _LONG = tuple(point("loss", float(step), 1000 + step, step) for step in range(100))
 _RUNS = {"run_ids": "$new_run", "metric_key": "loss"}
+
+
+def _sampled(*steps: int) -> dict[str, Any]:
+    """Return the answer with those of the hundred points that have these steps."""
+    return {"metrics": [of_run(_LONG[step]) for step in steps]}
+
+
 _INTERVAL = (
     ok(
         "all points of one run",
@@ -170,6 +186,43 @@ _INTERVAL = (
         {**_RUNS, "start_step": 1, "end_step": 3},
         {"metrics": [of_run(one) for one in _STEPS[1:4]]},
         before=(logged(*_STEPS),),
+    ),
+    *(
+        ok(f"{most} of a hundred", INTERVAL, {**_RUNS, "max_results": most}, _sampled(*steps), before=(logged(*_LONG),))
+        for most, steps in (
+            (1, (99,)),
+            (2, (0, 99)),
+            (3, (0, 34, 99)),
+            (7, (0, 15, 30, 44, 58, 72, 99)),
+            (99, (0, *range(2, 99), 99)),
+            (100, range(100)),
+        )
+    ),
+    ok(
+        "some of a span of steps",
+        INTERVAL,
+        {**_RUNS, "max_results": 3, "start_step": 10, "end_step": 19},
+        _sampled(10, 14, 19),
+        before=(logged(*_LONG),),
+    ),
+    ok(
+        "many points of one step are not all given",
+        INTERVAL,
+        {**_RUNS, "max_results": 2},
+        {"metrics": [of_run(point("loss", value, 1000, 7)) for value in (0.0, 49.0)]},
+        before=(logged(*(point("loss", float(value), 1000, 7) for value in range(50))),),
+    ),
+    ok(
+        "as many of each run, in the order that they are asked for",
+        INTERVAL,
+        {"run_ids": ["$other", "$new_run"], "metric_key": "loss", "max_results": 2},
+        {
+            "metrics": [
+                *(of_run(_LONG[step], "$other") for step in (50, 59)),
+                *(of_run(_LONG[step]) for step in (0, 99)),
+            ]
+        },
+        before=(_OTHER, logged(*_LONG), logged(*_LONG[50:60], run="$other")),
     ),
     ok("an unknown run", INTERVAL, {"run_ids": UNKNOWN_RUN, "metric_key": "loss"}, EMPTY),
     ok("an unknown key", INTERVAL, {"run_ids": "$run", "metric_key": "none"}, EMPTY),

@@ -118,6 +118,12 @@ _CREATING = (
         {"name": "$model", "source": "http://host/a/..%2f..%2fx"},
         "'source' cannot use the 'http' scheme|Invalid model version source",
     ),
+    bad(
+        "a source of another host's HDFS",
+        CREATE,
+        {"name": "$model", "source": "hdfs://host/a"},
+        "'source' cannot use the 'hdfs' scheme",
+    ),
 )
 _GETTING = (
     ok("one", GET, SHARED, one(name="$version", version="1", source=SOURCE)),

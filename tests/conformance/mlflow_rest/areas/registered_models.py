@@ -60,7 +60,7 @@ _CREATING = (
     ),
     *(
         bad(f"the name {name!r}", CREATE, {"name": name}, "(?i)Invalid name|name")
-        for name in ("a/b", "a:b", "../a", ".")
+        for name in ("a/b", "a:b", "../a", ".", "..", "..a")
     ),
     bad(
         "a tag with a key of 251 characters",
@@ -91,6 +91,7 @@ _GETTING = (
     bad("an unknown one", GET, UNKNOWN, **NO_MODEL),
 )
 _CHANGING = (
+    bad("a name that is another place", RENAME, {**NEW, "new_name": "..a"}, "This name would resolve to '..a'"),
     ok(
         "another name",
         RENAME,

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.conformance.mlflow_rest.case import Case, bad, call, differs, missing, ok, wrong_type
 from tests.conformance.mlflow_rest.entities import EMPTY, RUN_ID, UNKNOWN_EXPERIMENT, UNKNOWN_RUN, run_info, tag
-from tests.conformance.mlflow_rest.shapes import Maybe, Unordered, with_others
+from tests.conformance.mlflow_rest.shapes import Maybe, Named, Unordered, with_others
 
 CREATE, GET, UPDATE = "POST runs/create", "GET runs/get", "POST runs/update"
 DELETE, RESTORE, LOG_MODEL = "POST runs/delete", "POST runs/restore", "POST runs/log-model"
@@ -34,6 +34,20 @@ _MODEL = {
     "run_id": "$new_run",
     "model_uuid": "0" * 32,
 }
+_NO_NUL = differs("PostgreSQL holds none, MLflow's neither", "INVALID_PARAMETER_VALUE", "NUL")
+_NOT_FOUND: dict[str, Any] = {"error": "RESOURCE_DOES_NOT_EXIST", "status": 404}
+_ON = tag("goes", "on")
+_GOES_ON = (
+    call("POST runs/set-tag", {**NEW, **_ON}),
+    call(
+        GET,
+        NEW,
+        wanted=with_others(
+            {"run": with_others({"data": {"tags": Named("tags with the one set last", lambda tags: _ON in tags)}})}
+        ),
+    ),
+)
+"""That a run can still be written to: of one whose events are parked nothing more is seen."""
 _CREATING = (
     ok(
         "what a client sends",
@@ -79,10 +93,16 @@ _CREATING = (
         {"start_time": 1},
         "FOREIGN KEY",
         "BAD_REQUEST",
-        ours=differs(
-            "a run of no experiment is one of that which is always there",
-            answer={"run": with_others({"info": with_others({"experiment_id": "0"})})},
-        ),
+        ours=differs("it says what is missing", "INVALID_PARAMETER_VALUE", "required parameter 'experiment_id'"),
+    ),
+    bad(
+        "a body that broke off",
+        CREATE,
+        None,
+        "FOREIGN KEY",
+        "BAD_REQUEST",
+        raw=b'{"experiment_id": "$experiment"',
+        ours=differs("it says what is missing", "INVALID_PARAMETER_VALUE", "required parameter 'experiment_id'"),
     ),
     ok(
         "a name by its tag alone",
@@ -102,6 +122,8 @@ _CREATING = (
         {**HERE, "run_name": "a", "tags": [tag(_NAME_TAG, "b")]},
         "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values",
     ),
+    ok("a name with a NUL", CREATE, {**HERE, "run_name": "a\u0000"}, ours=_NO_NUL),
+    ok("a user with a NUL", CREATE, {**HERE, "user_id": "a\u0000"}, ours=_NO_NUL),
     ok(
         "a time as a string of digits",
         CREATE,
@@ -171,6 +193,7 @@ _GETTING = (
         {"run_uuid": "$run"},
         with_others({"run": with_others({"info": run_info(run_id="$run")})}),
     ),
+    ok("of two ids the first", GET, {"run_id": ["$run", UNKNOWN_RUN]}, with_others({"run": with_others({})})),
     ok("both ids", GET, {"run_id": "$run", "run_uuid": "$run"}, with_others({"run": with_others({})})),
     missing(GET, UNKNOWN, "run_id"),
     bad("an unknown one", GET, UNKNOWN, **NO_RUN),
@@ -189,7 +212,6 @@ _GETTING = (
         "(?s)not found|Invalid",
         "RESOURCE_DOES_NOT_EXIST",
         404,
-        ours=differs("no id has a NUL", "INVALID_PARAMETER_VALUE", ""),
     ),
 )
 _CHANGING = (
@@ -228,6 +250,17 @@ _CHANGING = (
         {**NEW, "status": 3, "end_time": 5},
         {"run_info": run_info(status="FINISHED", end_time=5)},
     ),
+    ok("a status by its number as text", UPDATE, {**NEW, "status": "3"}, {"run_info": run_info(status="FINISHED")}),
+    bad("a status by a number that none has", UPDATE, {"run_id": "$run", "status": 6}, "for parameter 'status'"),
+    ok("an end at 0 is none", UPDATE, {**NEW, "end_time": 0}, {"run_info": run_info()}),
+    bad(
+        "of an id that none can have",
+        UPDATE,
+        {"run_id": "a b", "run_name": "x"},
+        "Run with id=a b not found",
+        **_NOT_FOUND,
+    ),
+    ok("a name with a NUL", UPDATE, {**NEW, "run_name": "a\u0000"}, ours=_NO_NUL, then=_GOES_ON),
     ok("a status that nobody knows is ignored", UPDATE, {**NEW, "status": "SLEEPING"}, {"run_info": run_info()}),
     ok(
         "another name, and its tag with it",
@@ -267,6 +300,19 @@ _CHANGING = (
         then=(call(GET, NEW, wanted={"run": with_others({"info": run_info()})}),),
     ),
     ok("an active one", RESTORE, {"run_id": "$run"}, EMPTY),
+    ok(
+        "one of a deleted experiment",
+        RESTORE,
+        {"run_id": "$there"},
+        EMPTY,
+        before=(
+            call(CREATE, {"experiment_id": "$new_experiment"}, saves={"there": "run.info.run_id"}),
+            call("POST experiments/delete", {"experiment_id": "$new_experiment"}),
+        ),
+        ours=differs(
+            "a run is deleted as long as its experiment is", "INVALID_PARAMETER_VALUE", "is deleted with its experiment"
+        ),
+    ),
     missing(RESTORE, {}, "run_id"),
     bad("an unknown one", RESTORE, UNKNOWN, **NO_RUN),
 )

@@ -79,6 +79,13 @@ CASES: tuple[Case, ...] = (
     ok("deleted ones", SEARCH, {**_MINE, "view_type": "DELETED_ONLY"}, _any("y"), before=(*THREE.calls, _GONE)),
     ok("all", SEARCH, {**_MINE, "view_type": "ALL"}, _any("x", "y", "z"), before=(*THREE.calls, _GONE)),
     ok("views have numbers too", SEARCH, {**_MINE, "view_type": 2}, _any("y"), before=(*THREE.calls, _GONE)),
+    ok(
+        "numbers as text",
+        GET_SEARCH,
+        {**_MINE, "max_results": "1e2", "view_type": "2"},
+        _any("y"),
+        before=(*THREE.calls, _GONE),
+    ),
     ok("no view is active ones", SEARCH, _MINE, _any("x", "z"), before=(*THREE.calls, _GONE)),
     ok(
         "the first page",

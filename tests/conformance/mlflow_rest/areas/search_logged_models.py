@@ -169,6 +169,8 @@ CASES: tuple[Case, ...] = (
         before=(*THREE.calls, call("DELETE logged-models/$x")),
     ),
     ok("an unknown experiment", SEARCH, {"experiment_ids": ["987654321"]}, EMPTY),
+    ok("an empty list of experiments", SEARCH, {"experiment_ids": []}, EMPTY),
+    ok("more than a page has at most", SEARCH, {**_HERE, "max_results": 100_000}, EMPTY),
     bad("no experiment", SEARCH, {"filter": "name = 'x'"}, "Missing value for required parameter 'experiment_ids'"),
     bad(
         "experiments that are no list",
