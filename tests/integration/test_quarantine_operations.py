@@ -24,7 +24,7 @@ from runtide_consumers.projection import Event
 from runtide_deploy.cli.main import app
 from runtide_schemas import topics
 from runtide_schemas.codec import encode
-from runtide_schemas.envelope import make_envelope, to_headers
+from runtide_schemas.envelope import format_time, make_envelope, to_headers
 from runtide_schemas.events.quarantine import ParkedReleased
 from runtide_schemas.events.runs import RunDeleted, RunEnded, RunStarted, TagsSet, WriterClosed
 from tests.integration.gateway_stack import API, AT, GatewayStack, points, running_gateway_stack, wait_until
@@ -155,6 +155,17 @@ def test_others_flow_and_an_event_of_a_closed_run_is_none_that_cannot_be_applied
     assert tags(stack, CLOSED) == {"after": "all"}
 
 
+def test_a_run_with_parked_events_is_not_all_here(stack: GatewayStack) -> None:
+    run_id = POISON["wrong type"]
+    found = stack.get(f"/runs/{run_id}/completeness")
+    assert (found["state"], found["parked"]) == ("missing", 2)
+    since = format_time(min(event["parked_at"] for event in parked(stack, entity=run_id)))
+    assert found["summary"] == f"2 events are parked since {since}: see `runtide quarantine ls {run_id}`"
+    checked = CliRunner().invoke(app, ["check", run_id, "--gateway", stack.gateway.url])
+    assert (checked.exit_code, checked.output.startswith("missing: 2 events are parked")) == (6, True), checked.output
+    assert stack.get(f"/runs/{GOOD}/completeness")["parked"] == 0
+
+
 def test_one_event_is_shown_with_headers_bytes_and_what_waits(stack: GatewayStack) -> None:
     first, behind = parked(stack, entity=POISON["nul"])
     shown = stack.get(f"/quarantine/{place(first)}")
@@ -229,6 +240,7 @@ def test_what_cannot_be_decided_is_refused_with_the_reason(stack: GatewayStack) 
         ("retry", {"entity": "x", "kind": "invalid"}, 400, "Say what to retry"),
         ("retry", {"entity": "nobody"}, 404, "Nothing is parked for nobody"),
         ("retry", {"kind": "dropped"}, 400, "never applied"),
+        ("retry", {"kind": "spoilt"}, 400, "the kinds are undecodable, unknown_schema"),
         ("retry", {"entity": "x", "projection": "oracle"}, 400, "oracle"),
         ("drop", where, 400, "Say why"),
         ("drop", {**where, "offset": 10**9, "reason": "x"}, 404, "is not parked"),
@@ -240,6 +252,8 @@ def test_what_cannot_be_decided_is_refused_with_the_reason(stack: GatewayStack) 
         reply = stack.client.post(f"{API}/quarantine/{path}", json=body)
         assert (reply.status_code, message in reply.json()["message"]) == (status, True), reply.text
     assert stack.client.get(f"{API}/quarantine/{topics.RUNS}/0/999999").status_code == 404
+    listed = stack.client.get(f"{API}/quarantine", params={"kind": "spoilt"})
+    assert (listed.status_code, "the kinds are" in listed.json()["message"]) == (400, True), "not: nothing is spoilt"
     assert "write TOPIC/PARTITION/OFFSET" in str(CliRunner().invoke(app, ["quarantine", "show", "x"]).exception)
     assert len(parked(stack, entity=POISON["long"])) == 2
 

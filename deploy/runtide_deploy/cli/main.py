@@ -26,6 +26,7 @@ from runtide_deploy.cli import (
     token,
     up,
 )
+from runtide_deploy.cli.formatting import plain
 from runtide_schemas.errors import ErrorKind, RuntideError
 
 EXIT_CODES: dict[ErrorKind, int] = {
@@ -89,14 +90,10 @@ def main() -> None:
     try:
         app()
     except RuntideError as error:
-        console.print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]Error:[/] {plain(error)}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_CODES[error.kind])
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
