@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from runtide.connection import StackFile
+from runtide_consumers.purge.settings import PurgeSettings
 from runtide_deploy.cli import gateway as api
+from runtide_deploy.cli import main
 from runtide_deploy.cli.check import writers_table
 from runtide_deploy.cli.diff import differences_table
 from runtide_deploy.cli.entities import resolve_entity, resolve_run
@@ -125,3 +127,18 @@ def test_the_gateway_is_the_one_of_the_directory_that_is_named(tmp_path: Path, m
     for wrong in ("localhost:5050", "http://[::1", "http://host:99999"):
         with pytest.raises(InvalidRequest, match="is no address of a gateway"):
             api.gateway_url(wrong)
+
+
+def test_a_setting_that_makes_no_sense_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUNTIDE_PURGE_AUTOMATIC", "may[/b]be")
+    monkeypatch.setattr(main, "app", PurgeSettings)
+    with pytest.raises(SystemExit, match="2"):
+        main.main()
+    assert (
+        "RUNTIDE_PURGE_...) makes no sense: purge automatic is 'may[/b]be': Input should be" in capsys.readouterr().err
+    )
+    monkeypatch.setattr(main, "app", lambda: int("x"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        main.main()
