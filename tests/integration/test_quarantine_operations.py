@@ -24,7 +24,7 @@ from runtide_consumers.projection import Event
 from runtide_deploy.cli.main import app
 from runtide_schemas import topics
 from runtide_schemas.codec import encode
-from runtide_schemas.envelope import format_time, make_envelope, to_headers
+from runtide_schemas.envelope import make_envelope, to_headers
 from runtide_schemas.events.quarantine import ParkedReleased
 from runtide_schemas.events.runs import RunDeleted, RunEnded, RunStarted, TagsSet, WriterClosed
 from tests.integration.gateway_stack import API, AT, GatewayStack, points, running_gateway_stack, wait_until
@@ -153,17 +153,6 @@ def test_others_flow_and_an_event_of_a_closed_run_is_none_that_cannot_be_applied
     """A run has no last event in the log: what a late spool brings is a fact like any other."""
     assert stack.get(f"/runs/{GOOD}")["run"]["info"]["name"] == "good"
     assert tags(stack, CLOSED) == {"after": "all"}
-
-
-def test_a_run_with_parked_events_is_not_all_here(stack: GatewayStack) -> None:
-    run_id = POISON["wrong type"]
-    found = stack.get(f"/runs/{run_id}/completeness")
-    assert (found["state"], found["parked"]) == ("missing", 2)
-    since = format_time(min(event["parked_at"] for event in parked(stack, entity=run_id)))
-    assert found["summary"] == f"2 events are parked since {since}: see `runtide quarantine ls {run_id}`"
-    checked = CliRunner().invoke(app, ["check", run_id, "--gateway", stack.gateway.url])
-    assert (checked.exit_code, checked.output.startswith("missing: 2 events are parked")) == (6, True), checked.output
-    assert stack.get(f"/runs/{GOOD}/completeness")["parked"] == 0
 
 
 def test_one_event_is_shown_with_headers_bytes_and_what_waits(stack: GatewayStack) -> None:
