@@ -2,11 +2,11 @@
 
 import argparse
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtide_consumers.counters import Counters
-from runtide_schemas.errors import FatalError
+from runtide_schemas.errors import FatalError, InvalidRequest
 
 
 class MetricsSettings(BaseSettings):
@@ -18,6 +18,20 @@ class MetricsSettings(BaseSettings):
         default=None, ge=0, le=65535, description="Port of the metrics for Prometheus; unset: none."
     )
     host: str = Field(default="127.0.0.1", description="Address that they are served on.")
+
+
+def metrics_settings(port: int | None = None, host: str | None = None) -> MetricsSettings:
+    """Return the settings: what is given, else the environment's.
+
+    Raises:
+        InvalidRequest: a value makes no sense.
+    """
+    given = {"port": port, "host": host}
+    try:
+        return MetricsSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        wrong = "; ".join(f"{' '.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise InvalidRequest(f"--metrics-port or RUNTIDE_METRICS_... makes no sense: {wrong}") from error
 
 
 def add_metrics_options(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +47,9 @@ def exposed_counters(arguments: argparse.Namespace, projection: str) -> Counters
 
     Raises:
         FatalError: the port cannot be had.
+        InvalidRequest: it is no port.
     """
-    given = {"port": arguments.metrics_port, "host": arguments.metrics_host}
-    settings = MetricsSettings(**{name: value for name, value in given.items() if value is not None})
+    settings = metrics_settings(arguments.metrics_port, arguments.metrics_host)
     counters = Counters()
     if settings.port is None:
         return counters

@@ -22,7 +22,7 @@ class State(StrEnum):
     OPEN = "open"
     """Nothing is missing so far; the writer has not closed, so more may come."""
     MISSING = "missing"
-    """Events are known to exist that are not here (yet): see the ranges."""
+    """Events are known to exist that are not here (yet): see the ranges; or they are parked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ class Sequence:
 class Completeness:
     """The answer for a run: the worst state of its sequences, and each of them.
 
-    ``silent_ranks`` are those of a job whose ranks write this run together that have not been heard of: only started
+    ``parked`` is how many events of the run are in the state store's quarantine: what they say, the end of a writer perhaps,
+    is not known. ``silent_ranks`` are those of a job whose ranks write this run together that have not been heard of: only started
     yet, or crashed before anything arrived. They do not count in ``state``, since a rank need not write.
     """
 
@@ -70,6 +71,7 @@ class Completeness:
     state: State
     summary: str
     sequences: tuple[Sequence, ...]
+    parked: int = 0
     silent_ranks: tuple[int, ...] = ()
 
 
@@ -77,11 +79,13 @@ async def get_completeness(postgres: Postgres, run_id: str) -> Completeness:
     """Return how complete a run is in the state store.
 
     Raises:
-        NotFound: no event of the run has arrived.
+        NotFound: no event of the run has arrived, nor is one parked.
     """
     statements = load("operations")
     async with postgres.snapshot() as snapshot:
-        if await snapshot.row(load("runs")["get_run"], run_id=run_id) is None:
+        [(parked, parked_since)] = await snapshot.rows(statements["count_parked_of"], run_id=run_id)
+        run = await snapshot.row(load("runs")["get_run"], run_id=run_id)
+        if not parked and run is None:
             raise unknown_run(run_id)
         gaps = await _gaps(snapshot, run_id)
         rows = await snapshot.rows(statements["get_writer_positions"], run_id=run_id)
@@ -90,12 +94,23 @@ async def get_completeness(postgres: Postgres, run_id: str) -> Completeness:
     found = [(row, gaps.get((row["writer_id"], row["topic"]), ())) for row in rows]
     sequences = [_sequence(row, missing) for row, missing in found if missing or not row["of_service"]]
     sequences += [_sequence({**row, "topic": "", "next_seq": 0, "final_count": None}, ()) for row in silent]
-    state = _worst(sequence.state for sequence in sequences)
+    state = State.MISSING if parked else _worst(sequence.state for sequence in sequences)
     unheard = _silent_ranks(writers)
-    summary = _summary(sequences, through_gateway=bool(rows)) + (
-        f"; not heard of: {_listed([f'rank {rank}' for rank in unheard])}" if unheard else ""
+    said = [_parked(parked, parked_since, run_id)] if parked else []
+    if not parked or any(sequence.missing for sequence in sequences):
+        said.append(_summary(sequences, through_gateway=bool(rows)))
+    if unheard:
+        said.append(f"not heard of: {_listed([f'rank {rank}' for rank in unheard])}")
+    if run is not None and run["lifecycle_stage"] == "purged":
+        said.append("the run was purged, so they are counted and no more")
+    return Completeness(
+        run_id=run_id,
+        state=state,
+        summary="; ".join(said),
+        sequences=tuple(sequences),
+        parked=parked,
+        silent_ranks=unheard,
     )
-    return Completeness(run_id=run_id, state=state, summary=summary, sequences=tuple(sequences), silent_ranks=unheard)
 
 
 def _silent_ranks(writers: Iterable[Any]) -> tuple[int, ...]:
@@ -149,6 +164,11 @@ def _summary(sequences: list[Sequence], through_gateway: bool) -> str:
         who = _listed([_who(sequence) for sequence in open_ones.values()])
         return f"nothing is missing so far; still open: {who}" if sequences else "no writer is known"
     return f"all {sum(sequence.received for sequence in sequences):,} events of {_writers(sequences)} are here"
+
+
+def _parked(count: int, since: int, run_id: str) -> str:
+    events = "1 event is" if count == 1 else f"{count:,} events are"
+    return f"{events} parked since {format_time(since)}: see `runtide quarantine ls {run_id}`"
 
 
 def _writers(sequences: list[Sequence]) -> str:

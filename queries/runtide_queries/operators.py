@@ -6,15 +6,15 @@ one fact per entity, so that all decisions about an entity stand in one order.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from runtide.direct import DirectPublisher, Published
 from runtide.kafka import KafkaSettings
 from runtide_queries.log import Log
-from runtide_queries.quarantine import DROPPED, Ask, Place, Quarantines
+from runtide_queries.quarantine import DROPPED, Ask, Place, Quarantines, check_kind
 from runtide_schemas import topics
 from runtide_schemas.errors import InvalidRequest, NotFound, TransientError
 from runtide_schemas.events.quarantine import ParkedDropped, ParkedReleased
@@ -90,11 +90,13 @@ class Operators:
             raise InvalidRequest("Say what to retry: one entity, one kind or one record")
         if kind == DROPPED:
             raise InvalidRequest("What was dropped is never applied: that is what dropping means")
+        check_kind(kind)
         _check_texts(reason, actor)
         bodies, more = list[ParkedReleased](), False
         async with self._turn:
             for projection, ask in known.items():
-                targets = await _targets(ask, entity, kind, place)
+                with _named(projection):
+                    targets = await _targets(ask, entity, kind, place)
                 more = more or len(targets) > MOST_ENTITIES
                 bodies += [_release(projection, *target, reason) for target in targets[:MOST_ENTITIES]]
             if not bodies:
@@ -115,10 +117,10 @@ class Operators:
         bodies = list[ParkedDropped]()
         async with self._turn:
             for projection, ask in known.items():
-                await self._wait_for_earlier(projection)
-                for row in await _rows_at(ask, place):
-                    if row[1] != DROPPED:
-                        bodies.append(_drop(projection, place, row[0], reason))
+                with _named(projection):
+                    await self._wait_for_earlier(projection)
+                    rows = await _rows_at(ask, place)
+                bodies += [_drop(projection, place, row[0], reason) for row in rows if row[1] != DROPPED]
             if not bodies:
                 raise NotFound(f"{place} is not parked in {' or '.join(known)}; `runtide quarantine ls` lists what is")
             return Decisions(decided=await self._publish(bodies, actor, wait_s))
@@ -157,6 +159,17 @@ class Operators:
             if time.monotonic() >= deadline:
                 return False
             await asyncio.sleep(_PAUSE_S)
+
+
+@contextmanager
+def _named(projection: str) -> Iterator[None]:
+    """Say which projection it is that cannot be asked, and how the others can do without it."""
+    try:
+        yield
+    except TransientError as error:
+        raise TransientError(
+            f"Nothing was decided, as {projection} cannot be asked: {error}. Or decide for another one alone (--projection)"
+        ) from error
 
 
 def _decided(body: Any, at: Published, stands: Positions) -> Decided:

@@ -144,6 +144,16 @@ def chosen(known: Quarantines, projection: str) -> Quarantines:
     return {projection: known[projection]} if projection else known
 
 
+def check_kind(kind: str) -> None:
+    """Check the name of a kind of parked records; "" is any.
+
+    Raises:
+        InvalidRequest: there is no such kind.
+    """
+    if kind and kind not in KINDS:
+        raise InvalidRequest(f"No event is parked as {kind[:100]!r}; the kinds are {', '.join(KINDS)}")
+
+
 async def list_quarantine(
     known: Quarantines, *, entity: str = "", kind: str = "", page_size: int = 100, page_token: str = ""
 ) -> QuarantinePage:
@@ -152,9 +162,11 @@ async def list_quarantine(
     A projection whose store is away is left out, and named.
 
     Raises:
+        InvalidRequest: there is no such kind.
         TransientError: all are away.
     """
     check_page_size(page_size)
+    check_kind(kind)
     after = decode_token(_SCOPE, page_token, [str, int, int]) if page_token else ["", -1, -1]
     found: dict[Place, list[tuple[str, Sequence[Any]]]] = {}
     counts: dict[str, dict[str, int]] = {}

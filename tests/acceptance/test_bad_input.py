@@ -14,7 +14,7 @@ from aiokafka.structs import RecordMetadata
 from runtide.connection import StackFile
 from runtide.kafka import KafkaSettings, new_producer
 from runtide_schemas.codec import encode
-from runtide_schemas.envelope import make_envelope, to_headers
+from runtide_schemas.envelope import format_time, make_envelope, to_headers
 from runtide_schemas.events.runs import ParamsLogged
 from tests.acceptance.stack import FREE_PORTS, RUNTIDE, RunningStack, eventually, running_stack
 
@@ -125,6 +125,13 @@ def test_an_event_that_cannot_be_read_is_parked_and_delays_nobody_else(stack: Ru
     assert first["kind"] in {"undecodable", "unknown_schema"}
     assert behind["kind"] == "behind"
     assert stack.get("/ready")["ready"]
+    found = stack.get(f"/runs/{victim}/completeness")
+    since = format_time(min(event["parked_at"] for event in (first, behind)))
+    assert (found["state"], found["parked"]) == ("missing", 2)
+    assert found["summary"] == f"2 events are parked since {since}: see `runtide quarantine ls {victim}`"
+    checked = stack.runtide("check", victim, check=False)
+    assert (checked.returncode, checked.stdout.startswith("missing: 2 events are parked")) == (6, True)
+    assert stack.get(f"/runs/{bystander}/completeness")["parked"] == 0
     place = f"{first['topic']}/{first['partition']}/{first['record_offset']}"
     assert "parked in" in stack.runtide("quarantine", "ls", victim).stdout
     assert "decodes now: no" in stack.runtide("quarantine", "show", place).stdout

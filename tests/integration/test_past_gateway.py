@@ -245,6 +245,7 @@ def test_history_comes_in_pages_and_says_why(stack: GatewayStack) -> None:
         ("1960-01-01T00:00:00Z", "is before 1970"),
         ("catalog:0@99", "is not in the log yet: its last record is 5"),
         ("catalog:7@0", "has no partition 7"),
+        (f"catalog:0@{10**17}", "is not in the log yet: its last record is 5"),
         ("tables:0@1", "is no position"),
         ("runs:0@1,runs:0@2", "is named twice"),
         ("runs:0@1," * 3_000, "20000 characters"),
@@ -258,8 +259,12 @@ def test_what_is_no_moment_is_refused_with_what_to_do(stack: GatewayStack, at: s
 
 def test_what_was_not_there_yet_is_not_found(stack: GatewayStack) -> None:
     first = "catalog:0@0"  # the experiment, and nothing of the model yet
-    with pytest.raises(InvalidRequest, match="not found"):
+    with pytest.raises(InvalidRequest, match="had said nothing about model 'digits-model' by catalog:0@0"):
         runtide(stack, "show", f"model/{MODEL}", "--at", first)
+    with pytest.raises(
+        InvalidRequest, match=r"nothing about run 'a+' by runs:0@-1; check the name, or ask for a later"
+    ):
+        runtide(stack, "show", "a" * 32, "--at", "runs:0@-1")
     with pytest.raises(InvalidRequest, match="had said nothing about model 'digits-model' by catalog:0@0"):
         runtide(stack, "log", f"model/{MODEL}", "--at", first)
     with pytest.raises(NotFound, match=r"No endpoint 'digits' is wanted then\."):

@@ -229,6 +229,7 @@ def test_what_cannot_be_decided_is_refused_with_the_reason(stack: GatewayStack) 
         ("retry", {"entity": "x", "kind": "invalid"}, 400, "Say what to retry"),
         ("retry", {"entity": "nobody"}, 404, "Nothing is parked for nobody"),
         ("retry", {"kind": "dropped"}, 400, "never applied"),
+        ("retry", {"kind": "spoilt"}, 400, "the kinds are undecodable, unknown_schema"),
         ("retry", {"entity": "x", "projection": "oracle"}, 400, "oracle"),
         ("drop", where, 400, "Say why"),
         ("drop", {**where, "offset": 10**9, "reason": "x"}, 404, "is not parked"),
@@ -240,6 +241,8 @@ def test_what_cannot_be_decided_is_refused_with_the_reason(stack: GatewayStack) 
         reply = stack.client.post(f"{API}/quarantine/{path}", json=body)
         assert (reply.status_code, message in reply.json()["message"]) == (status, True), reply.text
     assert stack.client.get(f"{API}/quarantine/{topics.RUNS}/0/999999").status_code == 404
+    listed = stack.client.get(f"{API}/quarantine", params={"kind": "spoilt"})
+    assert (listed.status_code, "the kinds are" in listed.json()["message"]) == (400, True), "not: nothing is spoilt"
     assert "write TOPIC/PARTITION/OFFSET" in str(CliRunner().invoke(app, ["quarantine", "show", "x"]).exception)
     assert len(parked(stack, entity=POISON["long"])) == 2
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from runtide_consumers.archive import manifest
 from runtide_consumers.archive.folder import LocalFolder
@@ -11,6 +12,7 @@ from runtide_consumers.archive.record_file import RecordFileWriter, Tally, read_
 from runtide_consumers.decoding import Record, StoredRecord, UnreadableRecord
 from runtide_consumers.projection import TopicPartition
 from runtide_deploy.cli.archive import bound_ms, check_archive_setting, chosen_topics
+from runtide_deploy.cli.main import app
 from runtide_schemas.errors import FatalError, InvalidRequest
 from tests.archived_log import BreakingFolder, Broken
 
@@ -88,9 +90,19 @@ def test_the_bound_is_a_time_or_an_age() -> None:
     assert bound_ms("2026-01-31T01:00:00+01:00", None) == 1_769_817_600_000
     assert bound_ms(None, "30d", now_s=30 * 86_400 + 1) == 1_000
     assert bound_ms(None, "90m", now_s=5_400) == 0
+    assert bound_ms("1960-01-01", None) == bound_ms(None, "999999d") == 0, "Kafka knows no time before"
     for until, age in (("2026-01-31", "30d"), ("soon", None), (None, "30"), (None, "-1d"), (None, "3 d")):
         with pytest.raises(InvalidRequest):
             bound_ms(until, age)
+
+
+def test_a_place_without_an_archive_is_not_called_whole(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for to, message in ((tmp_path / "typo", "holds no archive: check the path"), (file, "Not a directory")):
+        done = CliRunner().invoke(app, ["archive", "verify", str(to)])
+        assert isinstance(done.exception, InvalidRequest)
+        assert message in str(done.exception)
 
 
 def test_nothing_is_deleted_that_nobody_would_look_for_in_the_archive(tmp_path: Path) -> None:

@@ -33,6 +33,11 @@ def test_a_moment_gets_its_zone(written: str, expected: str) -> None:
     assert moment(written, NOW) == expected
 
 
+def test_what_no_calendar_has_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="'999999 weeks ago' lies outside of what a calendar has"):
+        moment("999999 weeks ago", NOW)
+
+
 @pytest.mark.parametrize(
     "written", ["soon", "yesterday 25:00", "hours ago", "2026-13-01", "monday monday", "1e9 hours ago"]
 )

@@ -12,6 +12,7 @@ import pytest
 
 from runtide_consumers.counters import Counters
 from runtide_consumers.duckdb.custom_layout import FoldLayout
+from runtide_consumers.duckdb.generations import Generations
 from runtide_consumers.duckdb.owner_client import OwnerClient
 from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.duckdb.queries import Queries
@@ -20,8 +21,10 @@ from runtide_consumers.duckdb.server import Server, build_app, listen
 from runtide_consumers.duckdb.settings import DuckdbSettings
 from runtide_consumers.duckdb.snapshots import Snapshots
 from runtide_consumers.rebuild.code import hash_of_code
+from runtide_consumers.rebuild.procedure import Wishes, roll_back
+from runtide_consumers.rebuild.watch import LogWatch
 from runtide_queries.projections import OWNER_NOTE, OtherProjections
-from runtide_schemas.errors import FatalError, TransientError
+from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
 from tests.custom_projections import EXAMPLE
 from tests.parked_log import OTHER, RUN, Loop, ParkedLog
 from tests.unit.custom_fold_file import opened, points
@@ -68,13 +71,57 @@ async def test_a_rebuild_waits_for_an_owner_that_has_the_new_code(
             store = DuckdbStore(settings, owner, layout)
             assert not await store.prepare("first")
             module.write_text(FOLD + "# changed\n")
-            with pytest.raises(FatalError, match="restart the projection with the new code first, then rebuild"):
+            with pytest.raises(
+                FatalError, match="restart the projection with the code that lies here first, then rebuild"
+            ):
                 await store.prepare("second")
             with pytest.raises(FatalError, match="restart the projection"):
                 async with store.halted():
                     pass
         async with answering(projection, settings, hash_of_code(layout.code)) as owner:
             assert not await DuckdbStore(settings, owner, layout).prepare("second")
+
+
+async def test_a_file_of_other_code_is_not_gone_back_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, settings = tmp_path / "changing_fold.py", DuckdbSettings(file=tmp_path / "file.duckdb")
+    module.write_text(FOLD)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "changing_fold", raising=False)
+    layout = FoldLayout("gradients", import_module("changing_fold").Fold())
+    store, first, second = DuckdbStore(settings, None, layout), settings.file, tmp_path / "file.duckdb.g1"
+    await made(DuckdbProjection(settings, layout))
+    module.write_text(FOLD + "# changed\n")
+    await made(store.new())
+    await store.exchange(second, None)
+    with pytest.raises(InvalidRequest, match=r"was made by other code of changing_fold than lies here.* or leave it"):
+        await store.roll_back()
+    assert Generations(first).live == second
+    module.write_text(FOLD)
+    projection = DuckdbProjection(settings, layout)
+    await projection.open()
+    async with answering(projection, settings, "of the code that was changed") as owner:
+        with pytest.raises(
+            FatalError, match="restart the projection with the code that lies here first, then roll back"
+        ):
+            await DuckdbStore(settings, owner, layout).roll_back()
+    await projection.close()
+    await store.roll_back()
+    assert Generations(first).live == first
+
+
+async def made(projection: DuckdbProjection) -> None:
+    """Make a projection's file."""
+    await projection.open()
+    await projection.close()
+
+
+async def test_a_rollback_takes_no_wishes_of_a_rebuild(tmp_path: Path) -> None:
+    store = DuckdbStore(DuckdbSettings(file=tmp_path / "file.duckdb"), None)
+    for wishes in (Wishes(accept_differences=True), Wishes(from_version=1)):
+        with pytest.raises(InvalidRequest, match="leave out --accept-differences and --from-version"):
+            await roll_back(store, LogWatch(), wishes)
+    with pytest.raises(InvalidRequest, match="no file to go back to"):
+        await roll_back(store, LogWatch(), Wishes())
 
 
 async def test_the_page_shows_how_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

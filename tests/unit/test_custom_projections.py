@@ -317,6 +317,39 @@ def test_a_stack_runs_those_that_it_is_told_of_by_the_command_of_ours(tmp_path: 
     assert folder == services["gateway"].env["RUNTIDE_GATEWAY_PROJECTIONS"]
 
 
+def test_each_projector_of_a_stack_has_a_port_of_its_own_for_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = DataDirectory(tmp_path)
+    directory.prepare()
+    plan = Plan(
+        directory=directory,
+        ports={"gateway": 1, "history": 2},
+        kafka=KafkaSettings(),
+        own_broker=False,
+        kafka_option="",
+        java=(),
+        cluster=None,
+        dsn="",
+        reader_dsn="",
+        partitions=8,
+        projections=("gradients", "duckdb", "other"),
+    )
+
+    def ports() -> dict[str, str | None]:
+        found = {service.name: service.env.get("RUNTIDE_METRICS_PORT") for service in service_table(plan)}
+        return {name.removeprefix("projector-"): port for name, port in found.items() if "projector" in name}
+
+    assert set(ports().values()) == {None}
+    monkeypatch.setenv("RUNTIDE_METRICS_PORT", "0")
+    assert set(ports().values()) == {None}, "each finds one for itself"
+    monkeypatch.setenv("RUNTIDE_METRICS_PORT", "9105")
+    assert ports() == {"postgres": "9105", "duckdb": "9106", "gradients": "9107", "other": "9108"}
+    monkeypatch.setenv("RUNTIDE_METRICS_PORT", "99999")
+    with pytest.raises(InvalidRequest, match="makes no sense: port: Input should be less than"):
+        service_table(plan)
+
+
 def test_two_packages_with_one_name_are_both_named(odd: Path) -> None:
     install(odd, "second_package", {"duckdb": "second_package:Fold"})
     with pytest.raises(FatalError, match=r"several packages register a projection 'duckdb': .*second[_-]package 1.0"):

@@ -173,7 +173,7 @@ def _explained(failure: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, FileExistsError, RuntideError):
         raise
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, NotADirectoryError, IsADirectoryError) as error:
         raise InvalidRequest(f"{failure}: {error}") from error
     except Exception as error:
         # Every library behind fsspec has errors of its own for being away.

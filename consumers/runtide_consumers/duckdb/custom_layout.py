@@ -18,6 +18,7 @@ from runtide_consumers.duckdb.rows import EntityRows
 from runtide_consumers.duckdb.statements import load_statements
 from runtide_consumers.poison import last_line
 from runtide_consumers.projection import Batch
+from runtide_consumers.rebuild.code import number_of_code
 from runtide_consumers.rebuild.comparison import EntityDigests, Share
 from runtide_schemas import topics
 from runtide_schemas.errors import FatalError, FoldFailed, RuntideError
@@ -131,6 +132,7 @@ class FoldLayout:
             )
         if wrong := {table: key for table, key in tables.items() if key not in columns[table]}:
             raise FatalError(f"{self._where}.tables names columns that these tables have not: {wrong}")
+        connection.execute(load_statements("merge.sql")["made_by_code"], {"value": number_of_code(self.code)})
 
 
 class FoldDigests:

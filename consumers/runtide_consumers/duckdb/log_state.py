@@ -101,3 +101,9 @@ def read_last_request_offset(connection: Connection) -> int:
     statement = load_statements("load.sql")["last_request_offset"]
     [(last_request_offset,)] = connection.execute(statement).fetchall()
     return int(last_request_offset)
+
+
+def read_made_by_code(connection: Connection) -> int | None:
+    """Return the number of the code that made the file (``number_of_code``); None where it says nothing of it."""
+    rows = connection.execute(load_statements("load.sql")["made_by_code"]).fetchall()
+    return int(rows[0][0]) if rows else None

@@ -21,11 +21,11 @@ from runtide_consumers.duckdb.errors import is_locked
 from runtide_consumers.duckdb.generations import Generations, made_by_file, remove
 from runtide_consumers.duckdb.history import HISTORY
 from runtide_consumers.duckdb.layout import Layout
-from runtide_consumers.duckdb.log_state import read_positions
+from runtide_consumers.duckdb.log_state import read_made_by_code, read_positions
 from runtide_consumers.duckdb.owner_client import OwnerClient
 from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.duckdb.settings import DuckdbSettings
-from runtide_consumers.rebuild.code import hash_of_code
+from runtide_consumers.rebuild.code import hash_of_code, number_of_code
 from runtide_consumers.rebuild.comparison import EntityDigests
 from runtide_consumers.rebuild.store import Busy, Frozen, Halted, Positions
 from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
@@ -104,7 +104,7 @@ class DuckdbStore:
         Raises:
             FatalError: the owner runs another version of this program, or folds by other code.
         """
-        await self._check_owner()
+        await self._check_owner("rebuild")
         if await self._usable(made_by):
             return True
         for path in self._generations.unfinished:
@@ -135,7 +135,7 @@ class DuckdbStore:
     async def halted(self) -> AsyncIterator[Halted]:
         """Have the owner wait, at most so long; while there is none, keep the file from it."""
         if self._owner is not None and await self._owner.health():
-            await self._check_owner()  # it may have been started anew since
+            await self._check_owner("rebuild")  # it may have been started anew since
             positions = await self._owner.halt(_HALT_S)
             yield _HaltedFile(self, positions, self._owner)
             return
@@ -151,26 +151,33 @@ class DuckdbStore:
         made_by_file(file).unlink(missing_ok=True)
 
     async def roll_back(self) -> None:
-        """Go back to the file before."""
+        """Go back to the file before, if this code made it: it goes on in it."""
         previous = self._generations.previous
         if previous is None or not previous.exists():
             raise InvalidRequest(
                 f"there is no file to go back to beside {self._settings.file}: no rebuild was swapped in"
             )
         with self._reading(previous) as connection:
-            found = read_format(connection)
+            found, code = read_format(connection), read_made_by_code(connection)
         if found != self.layout_version:
             raise InvalidRequest(
                 f"{previous} has format version {found}, this program writes {self.layout_version}: install the version "
                 "that made it, and roll back with that"
             )
+        if self.code and code is not None and code != number_of_code(self.code):
+            raise InvalidRequest(
+                f"{previous} was made by other code of {', '.join(self.code)} than lies here, which would go on in it by a fold "
+                "of its own: install the code that made it, restart the projection and roll back then; or leave it and "
+                f"`runtide rebuild {self.name}`"
+            )
+        await self._check_owner("roll back")
         if self._owner is not None and await self._owner.health():
             await self.exchange(previous, self._owner, behind=True)
         else:
             with self._reading(self._generations.live):
                 await self.exchange(previous, None)
 
-    async def _check_owner(self) -> None:
+    async def _check_owner(self, then: str) -> None:
         health = await self._owner.health() if self._owner is not None else None
         if health is None:
             return
@@ -182,8 +189,8 @@ class DuckdbStore:
         if self.code and health.code != hash_of_code(self.code):
             raise FatalError(
                 f"the process that owns {self._settings.file} folds by other code than lies here ({', '.join(self.code)}, or "
-                "Runtide's own), and would go on with it in the rebuilt file: restart the projection with the new code first, "
-                "then rebuild"
+                "Runtide's own), and would go on with it in the other file: restart the projection with the code that lies here "
+                f"first, then {then}"
             )
 
     async def _usable(self, made_by: str) -> bool:

@@ -37,7 +37,7 @@ def main(given: Sequence[str] | None = None) -> int:
     async def work(watch: Watch) -> None:
         store = (program or load(arguments.store)).store(arguments)
         if arguments.rollback:
-            await roll_back(store, watch)
+            await roll_back(store, watch, _wishes(arguments))
         else:
             await rebuild(store, kafka_settings(arguments), watch, _wishes(arguments))
 

@@ -83,13 +83,17 @@ async def rebuild(store: RebuildableStore, kafka: KafkaSettings, watch: Watch, w
         return comparison
 
 
-async def roll_back(store: RebuildableStore, watch: Watch) -> None:
+async def roll_back(store: RebuildableStore, watch: Watch, wishes: Wishes | None = None) -> None:
     """Go back to the store that the last swap replaced; its projector then folds what it has missed.
 
     Raises:
-        InvalidRequest: there is none, or this program cannot write it.
-        FatalError: a rebuild is at work.
+        InvalidRequest: there is none, or this program cannot go on in it; or a wish is one for a rebuild.
+        FatalError: a rebuild is at work, or the live store's process has other code.
     """
+    if wishes is not None and wishes != Wishes():
+        raise InvalidRequest(
+            "--rollback goes back to the store before, as it is: leave out --accept-differences and --from-version"
+        )
     async with store.alone():
         await _among_readers(store.roll_back)
         watch.step("swapped back; the projector folds what has come since, and the other store is kept")

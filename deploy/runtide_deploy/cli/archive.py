@@ -38,7 +38,8 @@ class _WritesByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=_WritesByDefault,
-    help="Keep closed ranges of the log as Avro files: `runtide archive TO` writes, `runtide archive verify TO` reads back.",
+    help="Keep closed ranges of the log as Avro files: `runtide archive TO` writes, `runtide archive verify TO` reads back.\n\n"
+    "What writing can be told (which topics, how old, deleting from the log): `runtide archive write --help`.",
     no_args_is_help=True,
 )
 _PROBLEM = 3
@@ -113,6 +114,9 @@ def verify(
         return await verify_archive(to, log_id)
 
     verdict, console = asyncio.run(read_back()), new_console()
+    if not verdict.spans:
+        left = f", but {len(verdict.unnamed):,} files that no manifest names" if verdict.unnamed else ""
+        raise InvalidRequest(f"{to} holds no archive{left}: check the path, or begin one with `runtide archive {to}`")
     _print_verdict(console, to, verdict)
     if verdict.problems:
         raise typer.Exit(_PROBLEM)
@@ -143,12 +147,12 @@ def bound_ms(until: str | None, older_than: str | None, now_s: float | None = No
             at = datetime.fromisoformat(until)
         except ValueError as error:
             raise InvalidRequest(f"--until {until!r} is no time: write 2026-01-31 or 2026-01-31T12:00:00Z") from error
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+        return max(0, int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
     if older_than:
         match = re.fullmatch(r"(\d{1,6})([dhm])", older_than)
         if match is None:
             raise InvalidRequest(f"--older-than {older_than!r} is no age: write 30d, 12h or 90m")
-        return int(((time.time() if now_s is None else now_s) - int(match[1]) * _AGES[match[2]]) * 1000)
+        return max(0, int(((time.time() if now_s is None else now_s) - int(match[1]) * _AGES[match[2]]) * 1000))
     return None
 
 
@@ -191,7 +195,7 @@ def _delete(
 
     gone = asyncio.run(delete())
     console.print(f"deleted from the log: {sum(gone.values()):,} offsets of {len(gone)} partitions", highlight=False)
-    if kafka.archive != to:
+    if not kafka.archive or as_uri(kafka.archive) != as_uri(to):
         console.print(
             f"[yellow]Set RUNTIDE_ARCHIVE={escape(to)} for the stack: a rebuild reads there what the log does not have.[/]"
         )

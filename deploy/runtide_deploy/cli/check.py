@@ -8,7 +8,7 @@ from rich.table import Table
 
 from runtide_deploy.cli import gateway as api
 from runtide_deploy.cli.entities import resolve_run
-from runtide_deploy.cli.formatting import new_console, when
+from runtide_deploy.cli.formatting import new_console, plain, when
 from runtide_deploy.cli.runs import AS_JSON, GATEWAY
 
 EXIT_CODES = {"complete": 0, "open": 5, "missing": 6}
@@ -20,17 +20,18 @@ def check(
     as_json: bool = AS_JSON,
     gateway: str = GATEWAY,
 ) -> None:
-    """Say whether everything of a run is here: complete, open, or exactly what is missing.
+    """Say whether everything of a run is here: complete, open, or exactly what is missing and since when.
 
-    Each process that writes to a run numbers its events, so a lost one is known by its number. Exit status: 0 complete, 5
-    open (nothing is missing, more may come), 6 something is missing.
+    Each process that writes to a run numbers its events, so a lost one is known by its number. Events that are here and
+    could not be applied (`runtide quarantine`) are missing, too. Exit status: 0 complete, 5 open (nothing is missing, more
+    may come), 6 something is missing.
     """
     found = api.get(gateway, f"/runs/{resolve_run(run, gateway)}/completeness")
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
         console = new_console()
-        console.print(f"[{_STYLES[found['state']]}]{found['state']}[/]: {found['summary']}", highlight=False)
+        console.print(f"[{_STYLES[found['state']]}]{found['state']}[/]: {plain(found['summary'])}", highlight=False)
         console.print(writers_table(found["sequences"]))
     raise typer.Exit(EXIT_CODES[found["state"]])
 
@@ -42,15 +43,15 @@ def writers_table(sequences: list[dict[str, Any]]) -> Table:
         table.add_column(column, justify="right" if column in {"received", "of", "rank"} else "left")
     for one in sequences:
         table.add_row(
-            one["writer_id"][:8],
+            plain(one["writer_id"][:8]),
             "" if one["rank"] is None else str(one["rank"]),
-            one["host"] or "",
+            plain(one["host"] or ""),
             one["topic"].removeprefix("runtide."),
             f"{one['received']:,}",
             "?" if one["final_count"] is None else f"{one['final_count']:,}",
             ", ".join(f"{gap['first']}-{gap['last']}" for gap in one["missing"]),
             _since(one),
-            one["close_reason"] or "-",
+            plain(one["close_reason"] or "-"),
         )
     return table
 

@@ -4,12 +4,11 @@ import json
 from typing import Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from runtide_deploy.cli import gateway as api
 from runtide_deploy.cli.entities import ENTITY_HELP, resolve_entity
-from runtide_deploy.cli.formatting import new_console, number, when
+from runtide_deploy.cli.formatting import new_console, number, plain, when
 from runtide_deploy.cli.moments import AT_HELP, moment
 from runtide_deploy.cli.runs import AS_JSON, GATEWAY
 
@@ -40,7 +39,7 @@ def diff(
     else:
         console.print("Nothing changed.")
     told = f"--from {answer['earlier']['position']} --to {answer['later']['position']}"
-    console.print(f"\n[dim]{escape(told)}[/]", soft_wrap=True)
+    console.print(f"\n[dim]{plain(told)}[/]", soft_wrap=True)
 
 
 def differences_table(differences: list[dict[str, Any]]) -> Table:
@@ -51,11 +50,11 @@ def differences_table(differences: list[dict[str, Any]]) -> Table:
     for one in differences:
         event = one["event"] or {}
         table.add_row(
-            escape(one["what"]),
+            plain(one["what"]),
             f"[{_STYLES[one['change']]}]{one['change']}[/]",
-            *(escape(_value(one["what"], one[side])) for side in ("before", "after")),
+            *(plain(_value(one["what"], one[side])) for side in ("before", "after")),
             event.get("type", ""),
-            escape(event.get("actor") or event.get("writer_id", "")[:8]),
+            plain(event.get("actor") or event.get("writer_id", "")[:8]),
             when(event.get("event_time")) if event else "",
         )
     return table

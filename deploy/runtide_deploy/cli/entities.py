@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from runtide_deploy.cli import gateway as api
 from runtide_schemas.errors import InvalidRequest, NotFound
+from runtide_schemas.limits import check_run_id
 
 ENTITY_HELP = "A run's id or the beginning of one, or experiment/NAME, model/NAME, endpoint/NAME."
 _ID_LENGTH = 32
@@ -50,10 +51,12 @@ def resolve_run(run: str, gateway: str) -> str:
 
     Raises:
         NotFound: there is none.
-        InvalidRequest: there are several.
+        InvalidRequest: there are several, or it is empty or no id.
     """
+    if not run:
+        raise InvalidRequest("The run's id is empty; `runtide runs` lists the runs")
     if len(run) == _ID_LENGTH:
-        return run
+        return check_run_id(run)
     found = api.get(gateway, "/runs", {"id_prefix": run, "page_size": 2, "lifecycle": "all"})["runs"]
     if not found:
         found = api.get(gateway, "/runs", {"id_prefix": run, "page_size": 2, "lifecycle": "purged"})["runs"]

@@ -1,5 +1,6 @@
 """Values as a person reads them in a terminal."""
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,12 +11,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal would obey instead of show: control characters but tab and new line, and changes of direction."""
 _STATUS_STYLES = {"FINISHED": "green", "FAILED": "bold red", "KILLED": "yellow", "RUNNING": "cyan", "LOST": "magenta"}
 
 
 def new_console() -> Console:
     """Return a console for standard output; as wide as the terminal, or as COLUMNS says."""
     return Console(soft_wrap=False)
+
+
+def plain(text: object) -> str:
+    """Return text that somebody else has written, to be printed as it is: no markup, and nothing that a terminal obeys."""
+    return escape(_OBEYED.sub(lambda found: repr(found[0])[1:-1], str(text)))
 
 
 def when(unix_ms: int | None) -> str:
@@ -59,7 +67,7 @@ def print_pairs(console: Console, pairs: Mapping[str, Any]) -> None:
     """Print names and values side by side."""
     table = Table(show_header=False, box=None, padding=(0, 2))
     for key, value in pairs.items():
-        table.add_row(f"[cyan]{escape(key)}[/]", escape(str(value)))
+        table.add_row(f"[cyan]{plain(key)}[/]", plain(value))
     console.print(table)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runtide.connection import Connection
+from runtide.gateway.access import check_gateway_url
 from runtide.secret_file import read_secret
 from runtide_deploy.cli.extras import require_extra
 from runtide_schemas.errors import InvalidRequest, RuntideError, TransientError
@@ -16,18 +17,18 @@ _TIMEOUT_S = 60.0
 Parameters = Mapping[str, str | int]
 
 
-def gateway_url(given: str) -> str:
-    """Return the gateway's address: the one given, else the environment's, else the running stack's.
+def gateway_url(given: str, data: Path | None = None) -> str:
+    """Return the gateway's address: the one given, else the environment's, else the running stack's (in ``data``, if given).
 
     Raises:
-        InvalidRequest: none is known.
+        InvalidRequest: none is known, or it is no address of one.
     """
-    url = given or Connection.resolve().gateway
+    url = given or Connection.resolve(data=data).gateway
     if not url:
         raise InvalidRequest(
             "No gateway is known. Start a stack with `runtide up`, or name one with --gateway URL or RUNTIDE_GATEWAY."
         )
-    return url.rstrip("/")
+    return check_gateway_url(url)
 
 
 def gateway_headers() -> dict[str, str]:

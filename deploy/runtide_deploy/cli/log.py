@@ -5,12 +5,11 @@ from itertools import groupby
 from typing import Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from runtide_deploy.cli import gateway as api
 from runtide_deploy.cli.entities import ENTITY_HELP, Entity, resolve_entity
-from runtide_deploy.cli.formatting import new_console, when
+from runtide_deploy.cli.formatting import new_console, plain, when
 from runtide_deploy.cli.moments import AT, moment
 from runtide_deploy.cli.runs import AS_JSON, GATEWAY
 from runtide_schemas.errors import InvalidRequest
@@ -105,7 +104,7 @@ def history_table(events: list[dict[str, Any]], width: int) -> Table:
     room = max(2 * _LEAST_WHAT, width - sum(widest[:-2]) - 2 * len(_HISTORY))
     why = min(widest[-1], max(_LEAST_WHAT, room - widest[-2]), room // 2)
     for *place, what, led in rows:
-        table.add_row(*map(escape, place), escape(_cut(what, room - why)), escape(_cut(led, why)))
+        table.add_row(*map(plain, place), plain(_cut(what, room - why)), plain(_cut(led, why)))
     return table
 
 
@@ -136,7 +135,7 @@ def events_table(events: list[dict[str, Any]], width: int) -> Table:
     widest = [max(len(text) for text in texts) for texts in zip(_COLUMNS, *(row[:-1] for row in rows), strict=True)]
     room = max(_LEAST_WHAT, width - sum(widest) - 2 * len(widest))
     for *place, what in rows:
-        table.add_row(*place, escape(what if len(what) <= room else what[: room - 1] + "…"))
+        table.add_row(*map(plain, place), plain(what if len(what) <= room else what[: room - 1] + "…"))
     return table
 
 

@@ -26,6 +26,7 @@ from runtide_deploy.cli import (
     token,
     up,
 )
+from runtide_deploy.cli.formatting import plain
 from runtide_schemas.errors import ErrorKind, RuntideError
 
 EXIT_CODES: dict[ErrorKind, int] = {
@@ -89,8 +90,13 @@ def main() -> None:
     try:
         app()
     except RuntideError as error:
-        console.print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]Error:[/] {plain(error)}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_CODES[error.kind])
+    except ValueError as error:
+        if not (wrong := _wrong_settings(error)):
+            raise
+        console.print(f"[bold red]Error:[/] {plain(wrong)}", highlight=False, soft_wrap=True)
+        sys.exit(EXIT_CODES[ErrorKind.FIX_REQUEST])
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
@@ -98,5 +104,11 @@ def main() -> None:
         sys.exit(128 + signal.SIGPIPE)
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+def _wrong_settings(error: ValueError) -> str:
+    """Return what is wrong with settings of the environment; "" when the error is about something else."""
+    pydantic = sys.modules.get("pydantic")  # it costs time to import, and where nobody did it is none of its errors
+    if pydantic is None or not isinstance(error, pydantic.ValidationError) or not error.title.endswith("Settings"):
+        return ""
+    about = error.title.removesuffix("Settings").lower()
+    wrong = [f"{about} {' '.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" for one in error.errors()]
+    return f"A setting in the environment (RUNTIDE_{about.upper()}_...) makes no sense: {'; '.join(wrong)}"

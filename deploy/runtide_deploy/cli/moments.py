@@ -32,17 +32,24 @@ def moment(text: str, now: datetime | None = None) -> str:
     written = text.strip()
     if not written or written == "now" or "@" in written:
         return written
+    try:
+        return _with_zone(written, now).isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError) as error:
+        raise InvalidRequest(f"{text[:100]!r} lies outside of what a calendar has; the log begins later") from error
+
+
+def _with_zone(written: str, now: datetime | None) -> datetime:
     at = now or datetime.now().astimezone()
     found = _ago(written.lower(), at) or _on_day(written.lower(), at) or _iso(written)
     if found is None:
         raise InvalidRequest(
-            f"{text[:100]!r} is no moment. Write '2026-01-31 14:00', '2 hours ago', 'yesterday 14:00', 'tuesday 9:30', "
+            f"{written[:100]!r} is no moment. Write '2026-01-31 14:00', '2 hours ago', 'yesterday 14:00', 'tuesday 9:30', "
             "or a position such as runs-3@1234"
         )
-    if found.tzinfo is None:
-        # The offset that held then: summer time may have begun or ended since.
-        found = found.astimezone() if now is None else found.replace(tzinfo=now.tzinfo)
-    return found.isoformat(timespec="milliseconds")
+    if found.tzinfo is not None:
+        return found
+    # The offset that held then: summer time may have begun or ended since.
+    return found.astimezone() if now is None else found.replace(tzinfo=now.tzinfo)
 
 
 def _ago(text: str, now: datetime) -> datetime | None:

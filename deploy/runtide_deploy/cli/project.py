@@ -17,7 +17,9 @@ def project(
     name: str = typer.Argument("", metavar="NAME", help="The projection, as its package registers it."),
     list_: bool = typer.Option(False, "--list", help="List what is registered, and what cannot be run and why."),
     data: Path = typer.Option(None, help="The stack's directory; default: RUNTIDE_DATA, or ~/.local/share/runtide."),
-    bootstrap: str = typer.Option(None, help="host:port of the log; default: the running stack's, or RUNTIDE_BROKER."),
+    bootstrap: str = typer.Option(
+        None, "--broker", "--bootstrap", help="host:port of the log; default: the running stack's, or RUNTIDE_BROKER."
+    ),
     metrics_port: int = typer.Option(None, help="Port of metrics for Prometheus, 0 = any; default: none."),
     upgrade: bool = typer.Option(False, "--upgrade", help="Rebuild a store of an older layout first; else refuse it."),
 ) -> None:
@@ -42,7 +44,9 @@ def project(
     load(name)
     connection = Connection.resolve(broker=bootstrap, data=data)
     if not connection.broker:
-        raise InvalidRequest("No broker is known. Start the stack with `runtide up`, or name the log with --bootstrap.")
+        raise InvalidRequest(
+            "No broker is known. Start the stack with `runtide up`, or name the log with --broker host:port."
+        )
     given = ["--bootstrap", connection.broker]
     given += [] if metrics_port is None else ["--metrics-port", str(metrics_port)]
     given += ["--upgrade"] if upgrade else []

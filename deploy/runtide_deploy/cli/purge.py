@@ -15,9 +15,12 @@ from runtide_deploy.cli.entities import resolve_run
 from runtide_deploy.cli.extras import require_extra
 from runtide_deploy.cli.formatting import new_console, size, when
 from runtide_deploy.cli.runs import GATEWAY
-from runtide_schemas.errors import InvalidRequest
+from runtide_schemas.errors import InvalidRequest, TransientError
 
 DATA = typer.Option(None, help="The stack's directory; default: RUNTIDE_DATA, or ~/.local/share/runtide.")
+APPLIED_S = 10.0
+"""How long a command waits until what it has told is to be seen."""
+_POLL_S = 0.05
 BROKER = typer.Option(None, help="host:port of the log; default: the running stack's, or RUNTIDE_BROKER.")
 
 
@@ -28,12 +31,18 @@ def delete(
     broker: str = BROKER,
     gateway: str = GATEWAY,
 ) -> None:
-    """Hide runs; they can be restored (--undo) until they are purged."""
+    """Hide runs; they can be restored (--undo) until they are purged.
+
+    Who has a run's id still sees it. Returns once lists and searches do without it, or show it again.
+    """
+    gateway = api.gateway_url(gateway, data)
     ids = [resolve_run(run, gateway) for run in runs]
     for run_id in ids:
-        check_not_purged(run_id, api.get(gateway, f"/runs/{run_id}", {}))
+        check_not_purged(run_id, api.get(gateway, f"/runs/{run_id}"))
     asyncio.run(_tell(_address(broker, data), ids, undo))
-    typer.echo("\n".join(f"{'restored' if undo else 'deleted'} {run_id}" for run_id in ids))
+    for run_id in ids:
+        _wait_until(gateway, run_id, "active" if undo else "deleted")
+        typer.echo(f"{'restored' if undo else 'deleted'} {run_id}")
 
 
 def purge(
@@ -64,7 +73,7 @@ def purge(
     from runtide_deploy.standalone.rebuildable import state_dsn
 
     connection = Connection.resolve(broker=broker, data=data, artifacts=artifacts)
-    named = [resolve_run(run, gateway) for run in runs or ()]
+    named = [resolve_run(run, api.gateway_url(gateway, data)) for run in runs or ()]
     before = bound_ms(None, older_than or ("0m" if named else "30d"), now_s=time.time() + 1)
     assert before is not None  # noqa: S101 - an age was given
     order = PurgeOrder(
@@ -95,6 +104,17 @@ def check_not_purged(run_id: str, detail: dict[str, object]) -> None:
             f"with {receipt['points']:,} points, {receipt['params']:,} params and {receipt['artifacts']:,} files: it cannot "
             "be brought back"
         )
+
+
+def _wait_until(gateway: str, run_id: str, stage: str) -> None:
+    deadline = time.monotonic() + APPLIED_S
+    while api.get(gateway, f"/runs/{run_id}")["run"]["info"]["lifecycle_stage"] not in {stage, "purged"}:
+        if time.monotonic() >= deadline:
+            raise TransientError(
+                f"The log has it that run {run_id} is {stage}, and the state store has not read so within {APPLIED_S:g} s: it "
+                "will once its projector runs; /ready says how far behind it is"
+            )
+        time.sleep(_POLL_S)
 
 
 async def _tell(address: str, runs: list[str], undo: bool) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from runtide_deploy.cli import gateway as api
-from runtide_deploy.cli.formatting import new_console, size, when
+from runtide_deploy.cli.formatting import new_console, plain, size, when
 from runtide_deploy.cli.runs import AS_JSON, GATEWAY
 from runtide_schemas.errors import InvalidRequest
 
@@ -57,7 +56,7 @@ def list_(
         text = ", ".join(f"{count:,} {one}" for one, count in sorted(counts.items())) or "nothing"
         console.print(f"[dim]{name}: {text}[/]", highlight=False)
     for name, why in found["unavailable"].items():
-        console.print(f"[yellow]{name} could not be asked: {escape(why)}[/]")
+        console.print(f"[yellow]{name} could not be asked: {plain(why)}[/]")
     if found["next_page_token"]:
         console.print(f"[dim]More than {limit}: raise --limit, or narrow by entity or --kind.[/]")
 
@@ -133,8 +132,12 @@ def _print_decided(console: Console, found: dict[str, Any]) -> None:
         about = one["record"] or one["entity"]
         done = "[green]carried out[/]" if one["carried_out"] else "[yellow]not carried out yet[/]"
         console.print(
-            f"{one['projection']}: {escape(about)} {done} ({one['topic']}/{one['partition']}/{one['offset']})",
+            f"{one['projection']}: {plain(about)} {done} ({one['topic']}/{one['partition']}/{one['offset']})",
             highlight=False,
+        )
+    if not all(one["carried_out"] for one in found["decided"]):
+        console.print(
+            "[yellow]What is decided stands in the log; a projection carries it out once it has read so far.[/]"
         )
     console.print("[dim]`runtide quarantine ls` shows what is still parked.[/]")
 
@@ -146,10 +149,10 @@ def _events_table(events: list[dict[str, Any]]) -> Table:
     for event in events:
         table.add_row(
             _where(event),
-            escape(event["entity"]) or "-",
+            plain(event["entity"]) or "-",
             event["kind"],
             ", ".join(one["projection"] for one in event["projections"]),
-            escape(event["reason"]),
+            plain(event["reason"]),
         )
     return table
 
@@ -163,9 +166,9 @@ def _print_event(console: Console, found: dict[str, Any]) -> None:
     console.print(f"[bold]{_where(event)}[/] of {when(event['parked_at'])}", highlight=False)
     for one in event["projections"]:
         entity = f", about {one['entity']}" if one["entity"] else ""
-        console.print(f"  {one['projection']}: {one['kind']}{escape(entity)}: {escape(one['reason'])}", highlight=False)
+        console.print(f"  {one['projection']}: {one['kind']}{plain(entity)}: {plain(one['reason'])}", highlight=False)
     problem = found["problem"]
-    console.print(f"decodes now: {'no: ' + escape(problem) if problem else 'yes'}", highlight=False)
+    console.print(f"decodes now: {'no: ' + plain(problem) if problem else 'yes'}", highlight=False)
     if found["body"]:
         console.print_json(data=found["body"])
     _print_bytes(console, "key", found["key"])
@@ -173,7 +176,7 @@ def _print_event(console: Console, found: dict[str, Any]) -> None:
         _print_bytes(console, name, value)
     _print_bytes(console, "value", found["value"])
     if found["waiting"]:
-        console.print(f"\n[bold]also parked for {escape(event['entity'])}[/]", highlight=False)
+        console.print(f"\n[bold]also parked for {plain(event['entity'])}[/]", highlight=False)
         console.print(_events_table(found["waiting"]))
     if found["more_waiting"]:
         console.print("[dim]and more: `runtide quarantine ls ENTITY` lists them.[/]")
@@ -187,4 +190,4 @@ def _print_bytes(console: Console, name: str, data: dict[str, Any] | None) -> No
     else:
         more = "…" if len(data["hex"]) > _SHOWN_HEX else ""
         text = f"{data['hex'][:_SHOWN_HEX]}{more} ({size(data['size'])}; --json has it as base64)"
-    console.print(f"[cyan]{escape(name)}[/] {escape(text)}", highlight=False, soft_wrap=True)
+    console.print(f"[cyan]{plain(name)}[/] {plain(text)}", highlight=False, soft_wrap=True)

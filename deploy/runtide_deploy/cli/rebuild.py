@@ -41,7 +41,7 @@ def rebuild(
     """Fold the log into a new store beside the live one, compare them entity by entity, and swap.
 
     Training, reading and the live projection go on. Interrupted at any moment it leaves the live store as it was; started
-    again, it goes on.
+    again, it goes on. Stores that differ are not swapped, and what differs is named. A bar shows events, rate and time left.
     """
     require_extra("server", "rebuild")
     from runtide.kafka import quiet_loggers
@@ -63,10 +63,10 @@ def rebuild(
     chosen = rebuildable_store(store, DataDirectory(connection.data), postgres_dsn)
 
     async def work(watch: "Watch") -> None:
-        if rollback:
-            await roll_back(chosen, watch)
-            return
         wishes = Wishes(accept_differences=accept_differences, from_version=from_version)
+        if rollback:
+            await roll_back(chosen, watch, wishes)
+            return
         await run_rebuild(chosen, read_kafka_settings(**where), watch, wishes)
 
     run_watched(Console(stderr=True), work)

@@ -13,6 +13,7 @@ from runtide_deploy.cli.formatting import (
     duration,
     new_console,
     number,
+    plain,
     print_moment,
     print_pairs,
     size,
@@ -106,8 +107,8 @@ def runs_table(found: list[dict[str, Any]]) -> Table:
         info = run["info"]
         table.add_row(
             info["run_id"][:12],
-            info["name"] or "-",
-            info["experiment_name"] or info["experiment_id"] or "-",
+            plain(info["name"] or "-"),
+            plain(info["experiment_name"] or info["experiment_id"] or "-"),
             status_text(info["status"]),
             when(info["start_time"]),
             duration(info["start_time"], info["end_time"]),
@@ -117,7 +118,7 @@ def runs_table(found: list[dict[str, Any]]) -> Table:
 
 
 def _metrics_text(metrics: dict[str, Any]) -> str:
-    shown = [f"{key}={number(metric['last_value'])}" for key, metric in sorted(metrics.items())[:_SHOWN_METRICS]]
+    shown = [f"{plain(key)}={number(metric['last_value'])}" for key, metric in sorted(metrics.items())[:_SHOWN_METRICS]]
     more = len(metrics) - len(shown)
     return "  ".join(shown) + (f"  +{more}" if more > 0 else "")
 
@@ -127,7 +128,8 @@ def _print_run(console: Console, detail: dict[str, Any], completeness: dict[str,
     if detail["receipt"]:
         _print_receipt(console, info, detail["receipt"])
         return
-    console.print(f"[bold]{info['name'] or info['run_id']}[/]", status_text(info["status"]), info["end_reason"] or "")
+    title, why = plain(info["name"] or info["run_id"]), plain(info["end_reason"] or "")
+    console.print(f"[bold]{title}[/]", status_text(info["status"]), why)
     if info["status"] == "LOST":
         console.print(f"silent since {when(info['silent_since'])}", highlight=False)
     print_pairs(console, _facts(info, completeness))
@@ -145,15 +147,38 @@ def _print_run(console: Console, detail: dict[str, Any], completeness: dict[str,
         print_pairs(
             console, {item["path"]: f"{size(item['size'])}  {item['content_type']}" for item in detail["artifacts"]}
         )
+    _print_beside(console, detail)
     for version in detail["model_versions"]:
-        console.print(f"\nregistered as [bold]{version['name']}[/] version {version['version']}")
+        console.print(f"\nregistered as [bold]{plain(version['name'])}[/] version {version['version']}")
     if detail["param_conflicts"]:
         console.print("\n[bold yellow]params logged again with another value (the first one counts)[/]")
         print_pairs(console, {item["key"]: item["value"] for item in detail["param_conflicts"]})
 
 
+def _print_beside(console: Console, detail: dict[str, Any]) -> None:
+    """Print what a run used, made, and was written by."""
+    beside = {
+        "datasets": {f"{one['name']}@{one['digest']}": one["source"] for one in detail["inputs"]},
+        "models": {one["model_id"]: f"{one['name']}  {one['status']}" for one in detail["logged_models"]},
+        "writers": {one["writer_id"][:8]: _writer(one) for one in detail["writers"]},
+    }
+    for title, pairs in beside.items():
+        if pairs:
+            console.print(f"\n[bold]{title}[/]")
+            print_pairs(console, pairs)
+
+
+def _writer(one: dict[str, Any]) -> str:
+    rank = "" if one["rank"] is None else f"rank {one['rank']}"
+    process = f"process {one['pid']} on {one['host']}" if one["host"] else ""
+    opened = f"opened {when(one['opened_at'])}" if one["opened_at"] else ""
+    closed = f"closed {when(one['closed_at'])} ({one['close_reason']})" if one["closed_at"] else "not closed"
+    return ", ".join(filter(None, (rank, process, one["client"], opened, closed)))
+
+
 def _print_receipt(console: Console, info: dict[str, Any], receipt: dict[str, Any]) -> None:
-    console.print(f"[bold]{info['name'] or info['run_id']}[/] was purged; this is its receipt", highlight=False)
+    title = plain(info["name"] or info["run_id"])
+    console.print(f"[bold]{title}[/] was purged; this is its receipt", highlight=False)
     had = ("points", "metrics", "params", "tags", "inputs", "artifacts", "models")
     late = receipt["points_seen"] - receipt["points"], receipt["late_events"]
     facts = {
@@ -200,5 +225,5 @@ def _metrics_table(metrics: dict[str, Any]) -> Table:
             number(metric["min_value"]),
             number(metric["max_value"]),
         )
-        table.add_row(f"[cyan]{key}[/]", *values, f"{metric['point_count']:,}")
+        table.add_row(f"[cyan]{plain(key)}[/]", *values, f"{metric['point_count']:,}")
     return table

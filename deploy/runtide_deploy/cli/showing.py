@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from runtide_deploy.cli.formatting import print_pairs, when
+from runtide_deploy.cli.formatting import plain, print_pairs, when
 
 
 def show_experiment(console: Console, detail: dict[str, Any]) -> None:
@@ -79,7 +78,7 @@ SHOW: Mapping[str, Callable[[Console, dict[str, Any]], None]] = {
 
 
 def _title(console: Console, name: str, more: str) -> None:
-    console.print(f"[bold]{escape(name)}[/]", escape(more))
+    console.print(f"[bold]{plain(name)}[/]", plain(more))
 
 
 def _print_said(console: Console, pairs: Mapping[str, Any]) -> None:
@@ -99,6 +98,6 @@ def _print_table(console: Console, columns: tuple[str, ...], rows: Sequence[tupl
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(plain, row))
     console.print()
     console.print(table)

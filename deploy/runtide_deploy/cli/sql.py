@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from runtide_deploy.cli import gateway as api
-from runtide_deploy.cli.formatting import new_console
+from runtide_deploy.cli.formatting import new_console, plain
 from runtide_deploy.cli.runs import AS_JSON, GATEWAY
 
 
@@ -37,7 +37,7 @@ def sql(
 def _table(answer: dict[str, Any]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in answer["columns"]:
-        table.add_column(column.replace("[", r"\["), overflow="fold")
+        table.add_column(plain(column), overflow="fold")
     for row in answer["rows"]:
-        table.add_row(*("NULL" if cell is None else str(cell).replace("[", r"\[") for cell in row))
+        table.add_row(*("NULL" if cell is None else plain(cell) for cell in row))
     return table

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from runtide.kafka import KafkaSettings, cluster_id, ensure_topics
+from runtide_consumers.metrics_port import metrics_settings
 from runtide_consumers.purge.settings import PurgeSettings
 from runtide_deploy.apache_kafka import ApacheKafkaSettings
 from runtide_deploy.standalone.data_directory import DataDirectory
@@ -229,7 +230,7 @@ def _watcher(plan: Plan) -> ServiceSpec:
 
 def _postgres_projector(plan: Plan) -> ServiceSpec:
     command = _python("runtide_consumers.project", "postgres", "--upgrade")
-    secrets = {"RUNTIDE_POSTGRES_DSN": plan.dsn}
+    secrets = {"RUNTIDE_POSTGRES_DSN": plan.dsn, **_metrics(plan, "postgres")}
     return _spec(plan, "projector-postgres", command, READY_LINE, BROKER, "postgres", secrets=secrets)
 
 
@@ -238,16 +239,24 @@ def _duckdb_projector(plan: Plan) -> ServiceSpec:
     token = plan.directory.secret("history-token")
     where = ("--query-port", str(plan.ports["history"]), "--token-file", str(token))
     arguments = ("--file", str(file), "--upgrade", *where)
-    return _spec(
-        plan, "projector-duckdb", _python("runtide_consumers.project", "duckdb", *arguments), READY_LINE, BROKER
-    )
+    command = _python("runtide_consumers.project", "duckdb", *arguments)
+    return _spec(plan, "projector-duckdb", command, READY_LINE, BROKER, secrets=_metrics(plan, "duckdb"))
 
 
 def _other_projector(plan: Plan, name: str) -> ServiceSpec:
     folder = plan.directory.folder("projections").absolute()
-    where = {"RUNTIDE_PROJECTIONS_FOLDER": str(folder), "RUNTIDE_DUCKDB_UPGRADE": "true"}
+    where = {"RUNTIDE_PROJECTIONS_FOLDER": str(folder), "RUNTIDE_DUCKDB_UPGRADE": "true", **_metrics(plan, name)}
     command = _python("runtide_consumers.project", name)
     return _spec(plan, f"projector-{name}", command, READY_LINE, BROKER, secrets=where)
+
+
+def _metrics(plan: Plan, name: str) -> dict[str, str]:
+    """Give each projector a port of its own for its metrics: the one that was asked for, and those that follow."""
+    first = metrics_settings().port
+    if not first:  # none is wanted, or any
+        return {}
+    others = [other for other in plan.projections if other not in _OURS]
+    return {"RUNTIDE_METRICS_PORT": str(first + [*_OURS, *others].index(name))}
 
 
 def _deployer(plan: Plan) -> ServiceSpec:

@@ -18,7 +18,7 @@ MAX_LENGTH = 20_000
 SLACK_MS = 60_000
 """How far ahead of ours the caller's clock may be."""
 _PREFIX = "runtide."
-_ONE = re.compile(r"(?:runtide\.)?([a-z]+)[:-](\d{1,6})@(-1|\d{1,13})\Z")
+_ONE = re.compile(r"(?:runtide\.)?([a-z]+)[:-](\d{1,6})@(-1|\d{1,18})\Z")
 _EXAMPLES = "2026-01-31T14:00:00Z, or runs:3@1234, or now"
 
 

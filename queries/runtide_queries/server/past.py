@@ -1,15 +1,19 @@
 """The parameter ``at``: which store a question is asked of, and what the answer says about the moment."""
 
-from typing import Annotated, Any
+from collections.abc import Awaitable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Query
 
 from runtide_queries.past import PastPostgres
+from runtide_queries.past.events import Kind, unknown
 from runtide_queries.past.positions import MAX_LENGTH
 from runtide_queries.postgres import Postgres
 from runtide_queries.server.answers import Json, plain
 from runtide_queries.server.stores import Stores
+from runtide_schemas.errors import NotFound
 
+T = TypeVar("T")
 At = Annotated[
     str,
     Query(
@@ -32,6 +36,20 @@ async def past_of(stores: Stores, at: str, *, run_id: str = "") -> PastPostgres:
 async def state_of(stores: Stores, at: str, *, run_id: str = "") -> Postgres:
     """Return the state store as it was, or as it is when no moment is given."""
     return await past_of(stores, at, run_id=run_id) if at else stores.postgres
+
+
+async def known(kind: Kind, entity: str, state: Postgres, asked: Awaitable[T]) -> T:
+    """Return what was asked about an entity.
+
+    Raises:
+        NotFound: it is not there, or was not at the moment that ``state`` is of, which the message then says.
+    """
+    try:
+        return await asked
+    except NotFound as error:
+        if isinstance(state, PastPostgres):
+            raise unknown(kind, entity, state.as_of["asked"]) from error
+        raise
 
 
 def answer(found: Any, state: Postgres) -> Json:

@@ -52,6 +52,10 @@ FROM writer_gaps
 WHERE run_id = $run_id
 ORDER BY writer_id, topic, first_seq
 
+-- name: count_parked_of
+-- Events of a run that could not be applied, and those that wait behind them; since when, by the log's times.
+SELECT count(*) AS parked, min(parked_at) AS since FROM quarantine WHERE entity = $run_id AND kind <> 'dropped'
+
 -- name: get_writers_without_positions
 -- Writers that said they opened and of which no sequence is known yet.
 SELECT w.writer_id, w.rank, w.host, w.pid, w.opened_at AS heard_at, w.closed_at, w.close_reason

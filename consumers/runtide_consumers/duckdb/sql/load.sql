@@ -6,6 +6,9 @@ SELECT topic, partition, next_offset, epoch FROM projection_offsets;
 -- name: last_request_offset
 SELECT value FROM projection_state WHERE name = 'last_request_offset';
 
+-- name: made_by_code
+SELECT value FROM projection_state WHERE name = 'code';
+
 -- name: purged
 SELECT run_id FROM runs WHERE lifecycle_stage = 'purged';
 

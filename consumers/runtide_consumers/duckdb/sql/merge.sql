@@ -23,6 +23,9 @@ WHERE topic = $topic AND partition = $partition;
 -- name: last_request_offset
 UPDATE projection_state SET value = $value WHERE name = 'last_request_offset';
 
+-- name: made_by_code
+INSERT INTO projection_state VALUES ('code', $value);
+
 -- name: writer_positions
 MERGE INTO writer_positions USING batch_rows USING (run_id, writer_id, topic)
 WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;

@@ -6,7 +6,7 @@ from fastapi import Query
 
 from runtide_queries import experiments
 from runtide_queries.server.answers import Json
-from runtide_queries.server.past import At, answer, state_of
+from runtide_queries.server.past import At, answer, known, state_of
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
 from runtide_queries.server.stores import AskStores
@@ -35,7 +35,8 @@ async def list_experiments(
 async def get_experiment(stores: AskStores, experiment_id: str, at: At = "") -> Json:
     """Get an experiment with its tags."""
     state = await state_of(stores, at)
-    return answer(await experiments.get_experiment(state, experiment_id), state)
+    found = await known("experiment", experiment_id, state, experiments.get_experiment(state, experiment_id))
+    return answer(found, state)
 
 
 ROUTES = (

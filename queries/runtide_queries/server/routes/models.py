@@ -6,7 +6,7 @@ from fastapi import Query
 
 from runtide_queries import deployments, models
 from runtide_queries.server.answers import Json
-from runtide_queries.server.past import At, answer, state_of
+from runtide_queries.server.past import At, answer, known, state_of
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
 from runtide_queries.server.shapes import Endpoints
@@ -25,7 +25,7 @@ async def list_models(
 async def get_model(stores: AskStores, name: str, at: At = "") -> Json:
     """Get a registered model with its versions."""
     state = await state_of(stores, at)
-    return answer(await models.get_registered_model(state, name), state)
+    return answer(await known("model", name, state, models.get_registered_model(state, name)), state)
 
 
 async def list_endpoints(stores: AskStores, at: At = "") -> Json:

@@ -9,7 +9,7 @@ from runtide_queries import comparison, completeness, experiments, history, runs
 from runtide_queries.search import RunPage, RunSearch, search_runs
 from runtide_queries.server.answers import Json
 from runtide_queries.server.events import event_json
-from runtide_queries.server.past import At, answer, state_of
+from runtide_queries.server.past import At, answer, known, state_of
 from runtide_queries.server.policy import Policy, Route
 from runtide_queries.server.routes import API
 from runtide_queries.server.shapes import MetricHistory, RunEvents
@@ -58,7 +58,7 @@ async def search(
 async def get_run(stores: AskStores, run_id: str, at: At = "") -> Json:
     """Get a run with params, tags, metric summaries, inputs, artifacts, models and writers."""
     state = await state_of(stores, at, run_id=check_run_id(run_id))
-    return answer(await runs.get_run(state, run_id), state)
+    return answer(await known("run", run_id, state, runs.get_run(state, run_id)), state)
 
 
 async def get_metric(
