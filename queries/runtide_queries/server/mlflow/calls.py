@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +31,8 @@ _TYPED = ("POST", "PUT")
 """Methods whose bodies must say what they are; of the others some have none."""
 _DOCS = "See the API docs for more information about request parameters."
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}\Z")
+_WITH_EXPONENT = re.compile(r"[+-]?[0-9]{1,19}(?:\.[0-9]{1,18})?[eE][+-]?[0-9]{1,2}\Z")
+"""A whole number as R writes one of many zeros, and its client sends it: ``1e+05`` for 100000."""
 _NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _INT64 = 2**63
 _TYPES = {str: "str", bool: "bool", int: "int", float: "float", list: "list", dict: "dict", type(None): "NoneType"}
@@ -75,8 +78,8 @@ class Fields:
             return default
         if isinstance(value, float) and value.is_integer() and abs(value) < _INT64:
             value = int(value)
-        if isinstance(value, str) and _INTEGER.match(value):
-            value = int(value)
+        if isinstance(value, str):
+            value = _whole(value)
         if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _INT64:
             raise self._wrong(name, value)
         return value
@@ -287,6 +290,15 @@ def parsed(body: bytes) -> Mapping[str, Any]:
     if isinstance(found, str):  # some clients encode twice
         return parsed(found.encode("utf-8", "surrogatepass"))
     return found if isinstance(found, dict) else {}
+
+
+def _whole(text: str) -> int | str:
+    """Return the whole number that a text is, or the text."""
+    if _INTEGER.match(text):
+        return int(text)
+    if _WITH_EXPONENT.match(text) and (number := Decimal(text)) == number.to_integral_value():
+        return int(number)
+    return text
 
 
 @lru_cache(maxsize=512)
