@@ -46,10 +46,10 @@ $(HEAVY_STAMP): pyproject.toml
 	$(call environment,$(HEAVY),heavy)
 
 $(MLFLOW3)/.installed:
-	$(call foreign,$(MLFLOW3),'mlflow>=3.1' psycopg2-binary)
+	$(call foreign,$(MLFLOW3),'mlflow>=3.1' psycopg2-binary psutil xgboost-cpu)
 
 $(MLFLOW2)/.installed:
-	$(call foreign,$(MLFLOW2),'mlflow<3' setuptools)
+	$(call foreign,$(MLFLOW2),'mlflow<3' setuptools psutil)
 
 demo: $(STAMP)  ## Run the main job: stack up, train three models, register, deploy, score, compare
 	@$(BIN)/runtide demo --data .demo

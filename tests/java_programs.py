@@ -4,7 +4,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from runtide_deploy.apache_kafka import CannotResolve, java_command, resolve_class_path
@@ -35,9 +35,13 @@ def compile_programs(classes: Path) -> JavaPrograms:
     return lambda name: [java, *QUIET, "-cp", f"{classes}:{class_path}", name]
 
 
-def run_java(command: Sequence[str], seconds: float) -> tuple[str, str, int]:
+def run_java(
+    command: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None
+) -> tuple[str, str, int]:
     """Run a program; return its output, its errors and its status. One that hangs is killed and says where it was."""
-    process = subprocess.Popen(tied(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        tied(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
     try:
         output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -197,7 +197,7 @@ def unknown_run(run_id: str) -> NotFound:
     """Return the error for a run that no event has been seen of."""
     return NotFound(
         f"Run with id={run_id} not found: no event of it has arrived. Check the id; when the run is an offline one, "
-        "ship it with `runtide sync`; when it has just started, look at the lag in /ready"
+        "ship it with `runtide sync`; when it has just started, look at the lag at /status"
     )
 
 

@@ -26,6 +26,7 @@ MODULES = (
     "fluent",
     "models",
     "other_languages",
+    "projects",
     "registry",
     "searching",
     "together",

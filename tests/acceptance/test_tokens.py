@@ -1,10 +1,11 @@
 """API tokens on a running stack, as a user makes and uses them."""
 
 import base64
+import subprocess
 
 import httpx
 
-from tests.acceptance.stack import RunningStack
+from tests.acceptance.stack import RUNTIDE, RunningStack
 
 
 def test_a_token_is_made_used_and_revoked_while_the_stack_runs(stack: RunningStack) -> None:
@@ -27,3 +28,12 @@ def test_a_token_is_made_used_and_revoked_while_the_stack_runs(stack: RunningSta
     stack.runtide("token", "revoke", "token-test")
     assert status("GET", runs, f"Bearer {token}") == 401
     assert status("GET", runs) == 200
+    told = subprocess.run(
+        [str(RUNTIDE), "runs"],
+        env={**stack.environment, "RUNTIDE_GATEWAY_TOKEN": token},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (told.returncode, "RUNTIDE_GATEWAY_TOKEN holds" in told.stderr) == (2, True), told

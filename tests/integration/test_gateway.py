@@ -390,11 +390,11 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_pages_have_no_script_no_inline_style_and_no_dead_link(stack: GatewayStack, path: str) -> None:
+def test_pages_have_no_script_but_ours_no_inline_style_and_no_dead_link(stack: GatewayStack, path: str) -> None:
     reply = stack.client.get(path, headers={"accept": "text/html"})
     assert (reply.status_code, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
     page = Page(reply.text)
-    assert "script" not in page.tags
+    assert page.tags.count("script") == (1 if path == "/" else 0), "what leads from MLflow's links, and that alone"
     assert "style" not in page.tags
     assert not {name for name in page.attributes if name == "style" or name.startswith("on")}
     assert INJECTION not in reply.text

@@ -18,6 +18,19 @@ def test_whole_numbers(value: Any, found: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "found"), [("1e+05", 100_000), ("1.7e+12", 1_700_000_000_000), ("1.700000000123e12", 1_700_000_000_123)]
+)
+def test_whole_numbers_as_r_writes_them(value: str, found: int) -> None:
+    assert Fields({"n": value}).integer("n") == found
+
+
+@pytest.mark.parametrize("value", ["1e-05", "15e-1", "1e99", "1e19", "e5", "1e", "1e999999999", "1.5e0"])
+def test_what_has_an_exponent_and_is_no_whole_number(value: str) -> None:
+    with pytest.raises(InvalidRequest, match="parameter 'n'"):
+        Fields({"n": value}).integer("n")
+
+
+@pytest.mark.parametrize(
     "value", ["x", "1.5", 1.5, True, 2**63, "9" * 19, "9" * 100_000, "1e99", "1_0", [], {}, math.inf, math.nan, "٣"]
 )
 def test_what_is_no_whole_number(value: Any) -> None:

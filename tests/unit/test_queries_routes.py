@@ -138,6 +138,14 @@ async def test_nothing_else_is_served(client: httpx.AsyncClient, path: str) -> N
     assert reply.json()["error_code"] == "ENDPOINT_NOT_FOUND"
 
 
+@pytest.mark.parametrize(("path", "told"), [("/api/3.0/mlflow/scorers/list", True), ("/api/runtide/v1/scorers", False)])
+async def test_what_of_mlflows_api_is_not_there_is_told_with_what_is(
+    client: httpx.AsyncClient, path: str, told: bool
+) -> None:
+    reply = await client.get(path)
+    assert (reply.status_code, "logged models, the registry" in reply.json()["message"]) == (404, told)
+
+
 async def test_another_method_is_refused_with_a_reason(client: httpx.AsyncClient) -> None:
     reply = await client.delete(HEALTH)
     assert reply.status_code == 405

@@ -75,4 +75,6 @@ def _refusal(answer: Any) -> RuntideError:
         message, code = str(body["message"]), str(body["error_code"])
     except (ValueError, KeyError, TypeError):
         return TransientError(f"The gateway answered {answer.status_code}: {answer.text[:300]}")
+    if answer.status_code == 401:
+        message += ". This command shows the one that RUNTIDE_GATEWAY_TOKEN holds, or the file that RUNTIDE_GATEWAY_TOKEN_FILE names"
     return TransientError(message) if answer.status_code >= 500 else InvalidRequest(message, code)

@@ -128,7 +128,7 @@ class Freshness:
                 at = self._positions.get((topic, partition), 0)
                 raise TransientError(
                     f"what was written has not reached the {self._projection} projection within {OWN_S:g} s: it stands at "
-                    f"{topic}-{partition} offset {at} of {end}; nothing is lost. See its lag in /ready, and try again"
+                    f"{topic}-{partition} offset {at} of {end}; nothing is lost. See its lag at /status, and try again"
                 )
             await self._news_of_positions()
 

@@ -17,6 +17,7 @@ from runtide_queries.server.answers import error_answer, refusal
 from runtide_queries.server.body_limits import body_limits
 from runtide_queries.server.directory import Directory
 from runtide_queries.server.measures import Measured, Measures
+from runtide_queries.server.mlflow import unsupported
 from runtide_queries.server.pages import ROUTES as PAGES
 from runtide_queries.server.pages import failure_page, is_page
 from runtide_queries.server.policy import attach, require_policies
@@ -124,6 +125,8 @@ def _answer_errors(app: FastAPI) -> None:
     async def unrouted(request: Request, error: HTTPException) -> Response:
         known = {404: "ENDPOINT_NOT_FOUND", 405: "ENDPOINT_NOT_FOUND"}
         message = f"{request.method} {request.url.path[:200]}: {error.detail}"
+        if hint := unsupported.about(request.url.path):
+            message += f". {hint}"
         code = known.get(error.status_code, "BAD_REQUEST")
         return _answer(request, refusal(code, message, status=error.status_code, headers=error.headers), message)
 

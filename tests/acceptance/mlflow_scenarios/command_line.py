@@ -2,16 +2,22 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from click.testing import CliRunner
 from mlflow.cli import cli
 
-from tests.acceptance.mlflow_scenarios.expectations import MAJOR, needs, unique
+from tests.acceptance.mlflow_scenarios.expectations import MAJOR, needs, needs_client, unique
 
 
 def _mlflow(*arguments: str, code: int = 0) -> str:
@@ -118,3 +124,70 @@ def a_registered_model_predicts_by_command() -> None:
             check=True,
         )
         assert json.loads(told.read_text())["predictions"] == [0, 2]
+
+
+def a_registered_model_is_served_by_command() -> None:
+    needs_client(3)  # the scoring server of 2.22 does not start with the FastAPI that pip installs beside it
+    needs("sklearn", "pandas", "uvicorn")
+    from sklearn.datasets import load_iris
+    from sklearn.tree import DecisionTreeClassifier
+
+    name = unique("served")
+    mlflow.set_experiment(unique("served"))
+    model = DecisionTreeClassifier(random_state=1).fit(*load_iris(return_X_y=True))
+    more = {"name": "model", "serialization_format": "cloudpickle"}
+    with mlflow.start_run():
+        mlflow.sklearn.log_model(model, registered_model_name=name, pip_requirements=["scikit-learn"], **more)
+    mlflow.MlflowClient().set_registered_model_alias(name, "live", "1")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        f"models:/{name}@live",
+        "--env-manager",
+        "local",
+    ]
+    activated = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    server = subprocess.Popen(
+        [*command, "--port", str(port)],
+        env=activated,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        assert _predictions(server, port, [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]) == [0, 2]
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def _predictions(server: "subprocess.Popen[bytes]", port: int, rows: list[list[float]]) -> Any:
+    """Ask a scoring server, once it answers."""
+    body = json.dumps({"inputs": rows}).encode()
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}, method="POST"
+    )
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                return json.loads(answer.read())["predictions"]
+        except (ConnectionError, urllib.error.URLError):
+            time.sleep(0.2)
+    raise AssertionError(f"the scoring server did not answer (it ended with {server.poll()})")
+
+
+def traces_are_asked_for_by_command() -> None:
+    """What is not kept is said in words, and not tried again for minutes; a server that keeps traces finds none."""
+    needs_client(3)
+    needs("mlflow.genai")
+    number = mlflow.create_experiment(unique("traces by command"))
+    done = CliRunner().invoke(cli, ["traces", "search", "--experiment-id", number])
+    assert done.exit_code == 0 or "Traces and assessments are not kept" in str(done.exception), repr(done.exception)

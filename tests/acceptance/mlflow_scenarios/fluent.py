@@ -7,13 +7,14 @@ import math
 import os
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 
-from tests.acceptance.mlflow_scenarios.expectations import needs, refused, unique
+from tests.acceptance.mlflow_scenarios.expectations import needs, needs_client, refused, unique
 
 
 def an_experiment_is_made_found_tagged_and_restored() -> None:
@@ -330,6 +331,78 @@ def asynchronous_logging_arrives() -> None:
     assert (found.metrics, found.params, found.tags["t"]) == ({"m": 24.5}, {"a": "1", "b": "2"}, "x")
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "m")
     assert [point.step for point in history] == list(range(50))
+
+
+def asynchronous_logging_by_the_environment() -> None:
+    mlflow.set_experiment(unique("asynchronous by default"))
+    os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "true"
+    try:
+        with mlflow.start_run() as run:
+            for step in range(20):
+                mlflow.log_metric("m", step, step=step)
+            mlflow.log_param("p", 1)
+        mlflow.flush_async_logging()
+    finally:
+        del os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"]
+    found = mlflow.get_run(run.info.run_id)
+    assert (found.info.status, found.data.metrics, found.data.params) == ("FINISHED", {"m": 19.0}, {"p": "1"})
+    assert len(mlflow.MlflowClient().get_metric_history(run.info.run_id, "m")) == 20
+
+
+def system_metrics_are_kept() -> None:
+    needs("psutil")
+    mlflow.set_experiment(unique("system"))
+    client = mlflow.MlflowClient()
+    mlflow.set_system_metrics_sampling_interval(0.2)
+    mlflow.set_system_metrics_samples_before_logging(1)
+    try:
+        with mlflow.start_run(log_system_metrics=True) as run:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and not mlflow.get_run(run.info.run_id).data.metrics:
+                time.sleep(0.2)
+    finally:
+        mlflow.set_system_metrics_sampling_interval(None)
+        mlflow.set_system_metrics_samples_before_logging(None)
+    found = mlflow.get_run(run.info.run_id)
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(found.data.metrics)
+    history = client.get_metric_history(run.info.run_id, "system/system_memory_usage_megabytes")
+    assert all(point.value > 0 for point in history)
+
+
+def children_are_trained_in_threads() -> None:
+    experiment = mlflow.set_experiment(unique("threads of children"))
+
+    def train(place: int) -> str:
+        with mlflow.start_run(run_name=f"child {place}", nested=True, parent_run_id=parent.info.run_id) as child:
+            mlflow.log_metric("score", place)
+        return str(child.info.run_id)
+
+    with mlflow.start_run(run_name="parent") as parent, ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(train, range(8)))
+    found = mlflow.search_runs(
+        [experiment.experiment_id],
+        f"tags.mlflow.parentRunId = '{parent.info.run_id}' and status = 'FINISHED'",
+        order_by=["metrics.score ASC"],
+        output_format="list",
+    )
+    assert [run.info.run_id for run in found] == made
+
+
+def what_is_traced_goes_on() -> None:
+    """Where traces are not kept, a script that makes some is not stopped."""
+    needs_client(3)
+    mlflow.set_experiment(unique("traced"))
+
+    @mlflow.trace
+    def double(number: int) -> int:
+        return 2 * number
+
+    with mlflow.start_run() as run:
+        assert double(2) == 4
+        mlflow.log_metric("m", double(3))
+    mlflow.flush_trace_async_logging()
+    found = mlflow.get_run(run.info.run_id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"m": 6.0})
 
 
 def what_is_not_there() -> None:

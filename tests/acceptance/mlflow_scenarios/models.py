@@ -201,6 +201,34 @@ def autologging_keeps_a_grid_search() -> None:
     assert "cv_results.csv" in listed
 
 
+def autologging_keeps_a_boosting() -> None:
+    needs_client(3)
+    needs("xgboost", "sklearn", "matplotlib")
+    import numpy as np
+    import xgboost
+
+    rows = np.arange(200.0).reshape(100, 2)
+    mlflow.set_experiment(unique("boosting"))
+    mlflow.xgboost.autolog(silent=True)
+    try:
+        with mlflow.start_run() as run:
+            data = xgboost.DMatrix(rows, label=rows[:, 0] > 100)
+            given = {"objective": "binary:logistic", "max_depth": 2}
+            model = xgboost.train(given, data, num_boost_round=5, evals=[(data, "train")], verbose_eval=False)
+    finally:
+        mlflow.xgboost.autolog(disable=True)
+    found = mlflow.get_run(run.info.run_id)
+    assert (found.info.status, found.data.params["max_depth"]) == ("FINISHED", "2")
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "train-logloss")
+    assert [point.step for point in history] == [0, 1, 2, 3, 4]
+    assert "feature_importance_weight.json" in {
+        one.path for one in mlflow.artifacts.list_artifacts(run_id=run.info.run_id)
+    }
+    (kept,) = found.outputs.model_outputs
+    loaded = mlflow.xgboost.load_model(f"models:/{kept.model_id}")
+    assert list(loaded.predict(data)) == list(model.predict(data))
+
+
 def a_python_model_is_logged_and_evaluated() -> None:
     needs("pandas")
     import pandas as pd
@@ -217,3 +245,34 @@ def a_python_model_is_logged_and_evaluated() -> None:
             mlflow.pyfunc.log_model("doubles", python_model=Doubles(), pip_requirements=[])
     loaded = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/doubles")
     assert list(loaded.predict(pd.DataFrame({"x": [1, 2]}))) == [2, 4]
+
+
+def a_table_of_predictions_is_evaluated() -> None:
+    needs("sklearn", "pandas", "matplotlib")
+    import pandas as pd
+
+    mlflow.set_experiment(unique("evaluated"))
+    numbers = [float(number) for number in range(20)]
+    table = pd.DataFrame(
+        {"x": numbers, "wanted": [2 * one for one in numbers], "found": [2 * one + 1 for one in numbers]}
+    )
+    with mlflow.start_run() as run:
+        result = mlflow.models.evaluate(
+            data=table, targets="wanted", predictions="found", model_type="regressor", evaluators="default"
+        )
+    assert result.metrics["mean_absolute_error"] == 1.0
+    assert mlflow.get_run(run.info.run_id).data.metrics["mean_absolute_error"] == 1.0
+
+
+def prompts_are_kept_apart_from_models() -> None:
+    needs_client(3)
+    needs("mlflow.genai")
+    name = unique("greeting")
+    first = mlflow.genai.register_prompt(name=name, template="Hello {{who}}", commit_message="first", tags={"a": "b"})
+    second = mlflow.genai.register_prompt(name=name, template="Hi {{who}}")
+    assert (int(first.version), int(second.version)) == (1, 2)
+    mlflow.genai.set_prompt_alias(name, "live", 1)
+    assert mlflow.genai.load_prompt(f"prompts:/{name}@live").format(who="Ada") == "Hello Ada"
+    assert mlflow.genai.load_prompt(f"prompts:/{name}/2").template == "Hi {{who}}"
+    assert [one.name for one in mlflow.genai.search_prompts(filter_string=f"name = '{name}'")] == [name]
+    assert [one.name for one in mlflow.search_registered_models(filter_string=f"name = '{name}'")] == []

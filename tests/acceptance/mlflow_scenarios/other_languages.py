@@ -66,6 +66,55 @@ def a_session_of_the_r_client() -> None:
     _ask("POST", "experiments/restore", {"experiment_id": number}, R)
 
 
+def the_r_client_sends_numbers_as_text() -> None:
+    """All that R's client sends is text, as R writes it: 100000 is ``1e+05``. What is empty it leaves out."""
+    name = unique("R in text")
+    number = _ask("POST", "experiments/create", {"name": name, "tags": [{"key": "a", "value": "1"}]}, R)[
+        "experiment_id"
+    ]
+    asked = {"view_type": "ACTIVE_ONLY", "max_results": "1000", "filter": f"name = '{name}'"}
+    (found,) = _ask("POST", "experiments/search", asked, R)["experiments"]
+    assert (found["experiment_id"], found["tags"]) == (number, [{"key": "a", "value": "1"}])
+    started = {"experiment_id": number, "user_id": "unknown", "start_time": "1.7e+12"}
+    run = _ask("POST", "runs/create", started, R)["run"]["info"]
+    assert run["start_time"] == 1_700_000_000_000
+    both = {"run_uuid": run["run_uuid"], "run_id": run["run_uuid"]}
+    point = {"key": "loss", "value": "0.125", "timestamp": "1700000000123", "step": "1e+05"}
+    _ask("POST", "runs/log-metric", {**both, **point}, R)
+    rows = [
+        {"key": "b", "value": value, "step": step, "timestamp": "1.7e+12"}
+        for value, step in (("1e-05", "0"), ("-Infinity", "2e+05"), ("NaN", "3"))
+    ]
+    params = [{"key": "p", "value": "1e+05"}]
+    _ask("POST", "runs/log-batch", {"run_id": run["run_uuid"], "metrics": rows, "params": params}, R)
+    _ask("POST", "runs/update", {**both, "status": "FINISHED", "end_time": "1.8e+12"}, R)
+    kept = _ask("GET", "runs/get", both, R)["run"]
+    assert kept["info"]["end_time"] == 1_800_000_000_000
+    assert kept["data"]["params"] == params, "text stays as it is"
+    latest = {one["key"]: (one["step"], one["timestamp"]) for one in kept["data"]["metrics"]}
+    assert latest == {"loss": (100_000, 1_700_000_000_123), "b": (200_000, 1_700_000_000_000)}
+    history = _ask("GET", "metrics/get-history", {**both, "metric_key": "b"}, R)["metrics"]
+    assert sorted(one["step"] for one in history) == [0, 3, 200_000]
+
+
+def the_registry_as_r_asks_it() -> None:
+    name = unique("R-model")
+    _ask("POST", "registered-models/create", {"name": name, "tags": [{"key": "a", "value": "1"}]}, R)
+    for _ in range(2):
+        _ask("POST", "model-versions/create", {"name": name, "source": "s3://bucket/model"}, R)
+    versions = _ask("GET", "registered-models/get-latest-versions", {"name": name}, R)["model_versions"]
+    assert [one["version"] for one in versions] == ["2"]
+    _ask("POST", "model-versions/set-tag", {"name": name, "version": "2", "key": "k", "value": "v"}, R)
+    described = {"name": name, "version": "2", "description": "d"}
+    assert _ask("PATCH", "model-versions/update", described, R)["model_version"]["description"] == "d"
+    _ask("POST", "registered-models/alias", {"name": name, "alias": "a", "version": "2"}, R)
+    found = _ask("GET", "registered-models/alias", {"name": name, "alias": "a"}, R)["model_version"]
+    assert (found["version"], found["tags"]) == ("2", [{"key": "k", "value": "v"}])
+    _ask("POST", "registered-models/rename", {"name": name, "new_name": f"{name}-new"}, R)
+    _ask("DELETE", "model-versions/delete", {"name": f"{name}-new", "version": "1"}, R)
+    _ask("DELETE", "registered-models/delete", {"name": f"{name}-new"}, R)
+
+
 def a_session_of_the_java_client() -> None:
     name, now = unique("from Java"), str(int(time.time() * 1000))
     number = _ask("POST", "experiments/create", {"name": name}, JAVA)["experiment_id"]

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -31,8 +32,8 @@ _TYPED = ("POST", "PUT")
 """Methods whose bodies must say what they are; of the others some have none."""
 _DOCS = "See the API docs for more information about request parameters."
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}\Z")
-_WHOLE = re.compile(r"[+-]?[0-9]{1,19}(\.0*)?([eE]\+?[0-9]{1,2})?\Z")
-"""A whole number as proto3 JSON also has it: ``1.0``, ``1e2``."""
+_WHOLE = re.compile(r"[+-]?[0-9]{1,19}(?:\.[0-9]{0,18})?(?:[eE][+-]?[0-9]{1,2})?\Z")
+"""A number as proto3 JSON also has it (``1.0``, ``1e2``), and as R's client sends one of many zeros (``1e+05``)."""
 _NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _INT64 = 2**63
 _TYPES = {str: "str", bool: "bool", int: "int", float: "float", list: "list", dict: "dict", type(None): "NoneType"}
@@ -302,7 +303,9 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, str) and _INTEGER.match(value):
         value = int(value)
     elif isinstance(value, str) and _WHOLE.match(value):
-        value = float(value)
+        value = Decimal(value)
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _INT64:

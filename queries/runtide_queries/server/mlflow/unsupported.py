@@ -13,6 +13,16 @@ _TRACES = (
     "client (mlflow.tracing.disable(), or autolog(log_traces=False)), or send traces to an OpenTelemetry collector"
 )
 
+_UNKNOWN = (
+    "Of MLflow's API this gateway has experiments, runs, artifacts, logged models, the registry (prompts too) and webhooks; "
+    "evaluation datasets, scorers, jobs, MLflow's AI gateway and the like are not kept by Runtide"
+)
+
+
+def about(path: str) -> str:
+    """Return what to say of a path that nothing answers: what there is of MLflow's API, if it would be part of that."""
+    return _UNKNOWN if path.startswith(("/api/", "/ajax-api/")) and "/mlflow/" in path else ""
+
 
 async def traces(_request: Request) -> Any:
     """Say that traces are not kept."""

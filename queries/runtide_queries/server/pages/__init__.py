@@ -1,4 +1,7 @@
-"""The plain pages: rendered here, in Python, without a script. ``layout.py`` is the frame, ``html.py`` escapes everything."""
+"""The plain pages, rendered here, in Python: ``layout.py`` is the frame, ``html.py`` escapes everything.
+
+There is no script but the few lines of ``mlflow_links.js``, without which every page can be read, too.
+"""
 
 from runtide_queries.server.pages import api, files, models, run, runs, status
 from runtide_queries.server.pages.failures import failure_page, is_page

@@ -9,7 +9,7 @@ _EMPTY_ELEMENTS_OF_SVG = frozenset({"circle", "line", "path", "polyline", "rect"
 
 
 class Markup(str):
-    """Text that is HTML already. Only ``element`` and ``join`` make it."""
+    """Text that is HTML already. Only this module makes it."""
 
     __slots__ = ()
 
@@ -37,6 +37,11 @@ def element(tag: str, *children: Node, **attributes: Any) -> Markup:
     if tag in _EMPTY_ELEMENTS_OF_SVG and not children:
         return Markup(f"<{tag}{written}/>")
     return Markup(f"<{tag}{written}>{join(children)}</{tag}>")
+
+
+def script(code: str) -> Markup:
+    """Return a script, whose text HTML takes as it is: ``code`` is ours, never what somebody logged, and ends no element."""
+    return Markup(f"<script>{code}</script>")
 
 
 def _attribute(name: str, value: Any) -> str:

@@ -1,5 +1,6 @@
 """The frame of every page: head, navigation, content; and tables, which most content is."""
 
+import base64
 import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -8,7 +9,8 @@ from importlib.resources import files
 from starlette.responses import HTMLResponse
 
 from runtide_queries.server.pages.formats import NOTHING
-from runtide_queries.server.pages.html import Markup, Node, element, join
+from runtide_queries.server.pages.html import Markup, Node, element, join, script
+from runtide_queries.server.safety import CONTENT_SECURITY_POLICY
 
 _SECTIONS = (("Runs", "/"), ("Models", "/models"), ("Endpoints", "/endpoints"), ("Status", "/status"), ("API", "/api"))
 
@@ -24,8 +26,8 @@ def _style_address() -> str:
     return f"/static/style.css?{hashlib.sha256(style_sheet()).hexdigest()[:12]}"
 
 
-def page(title: str, section: str, *content: Node, status: int = 200) -> HTMLResponse:
-    """Return a whole page. ``section`` is the navigation entry it belongs to."""
+def page(title: str, section: str, *content: Node, status: int = 200, code: str = "") -> HTMLResponse:
+    """Return a whole page. ``section`` is the navigation entry it belongs to, ``code`` the one script that may run on it."""
     links = [
         element("a", name, href=address, aria_current="page" if name == section else None)
         for name, address in _SECTIONS
@@ -38,6 +40,7 @@ def page(title: str, section: str, *content: Node, status: int = 200) -> HTMLRes
         element("title", f"{title} · Runtide"),
         element("link", rel="stylesheet", href=_style_address()),
         element("link", rel="icon", href="/static/icon.svg", type="image/svg+xml"),
+        script(code) if code else None,
     )
     brand = element("a", "Runtide", href="/", class_="brand")
     body = element(
@@ -45,7 +48,15 @@ def page(title: str, section: str, *content: Node, status: int = 200) -> HTMLRes
         element("header", brand, element("nav", *links, aria_label="Sections"), class_="top"),
         element("main", *content),
     )
-    return HTMLResponse(f"<!doctype html>{element('html', head, body, lang='en')}", status_code=status)
+    headers = {"content-security-policy": _policy_for(code)} if code else None
+    return HTMLResponse(f"<!doctype html>{element('html', head, body, lang='en')}", status_code=status, headers=headers)
+
+
+@cache
+def _policy_for(code: str) -> str:
+    """Return the policy that lets this script run and no other."""
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return f"{CONTENT_SECURITY_POLICY}; script-src 'sha256-{digest}'"
 
 
 def table(head: Sequence[Node], rows: Iterable[Sequence[Node]], *, numbers: Iterable[int] = (), empty: str) -> Markup:

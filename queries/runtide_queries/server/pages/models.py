@@ -93,7 +93,7 @@ def _endpoint(endpoint: Endpoint) -> Markup:
     rows = [
         (
             one.generation,
-            element("a", f"{one.model} v{one.version}", href=f"/models/{quote(one.model or '')}"),
+            element("a", f"{one.model} v{one.version}", href=f"/models/{quote(one.model or '', safe='')}"),
             state(one.state),
             element("a", one.url, href=one.url, rel="noreferrer") if (one.url or "").startswith("http") else one.url,
             moment(one.started_at),

@@ -1,6 +1,8 @@
 """The page of one run, and the page of its events."""
 
+import re
 from collections.abc import Mapping
+from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
 
@@ -24,6 +26,8 @@ from runtide_schemas.limits import check_run_id
 MOST_CURVES = 60
 MOST_EVENTS = 300
 _BUCKETS = 80
+_OF_A_MODEL = re.compile(r"models/(m-[0-9a-f]{32})/(.+)")
+"""Where the log has the files that MLflow's clients keep beside a run, for one of its models."""
 _UNSAID: tuple[object, ...] = ("", None, {}, [], ())
 
 Curves = Mapping[str, tuple[Bucket, ...]]
@@ -45,7 +49,7 @@ async def run_page(stores: AskStores, run_id: str) -> Response:
         _metrics(detail, drawn),
         element("div", _pairs("Params", detail.run.params), _pairs("Tags", detail.run.tags), class_="columns"),
         _conflicts(detail),
-        _artifacts(detail),
+        _artifacts(detail, stores),
         _models(detail),
         _inputs(detail),
         _writers(detail, completeness),
@@ -65,12 +69,15 @@ async def _curves(stores: Stores, detail: RunDetail) -> tuple[Curves, str]:
 def _about(detail: RunDetail, completeness: Completeness) -> Markup:
     info = detail.run.info
     parent = info.parent_run_id
-    experiment = info.experiment_id or info.experiment_name
+    experiment = info.experiment_id or info.experiment_name or ""
     return facts(
         [
             ("Status", state(info.status) if info.status else None),
             ("Silent since (UTC)", moment(info.silent_since) if info.status == "LOST" else None),
-            ("Experiment", element("a", info.experiment_name or experiment, href=f"/?experiment={experiment}")),
+            (
+                "Experiment",
+                element("a", info.experiment_name or experiment, href=f"/?{urlencode({'experiment': experiment})}"),
+            ),
             ("Started (UTC)", moment(info.start_time)),
             ("Duration", duration(info.start_time, info.end_time)),
             ("Is it all here?", element("span", state(completeness.state), " ", completeness.summary)),
@@ -115,10 +122,10 @@ def _conflicts(detail: RunDetail) -> Node:
     return section("Params logged again with another value", table(head, rows, empty=""), count=len(rows))
 
 
-def _artifacts(detail: RunDetail) -> Markup:
+def _artifacts(detail: RunDetail, stores: Stores) -> Markup:
     rows = [
         (
-            one.path,
+            _file(detail.run.info.run_id, one.path, within_reach=stores.artifacts.kept_at(one.uri) is not None),
             size(one.size),
             one.content_type,
             element("code", one.sha256[:16], title=one.sha256),
@@ -130,18 +137,30 @@ def _artifacts(detail: RunDetail) -> Markup:
     return section("Artifacts", table(head, rows, numbers=[1], empty="No artifacts logged."), count=len(rows))
 
 
+def _file(run_id: str, path: str, *, within_reach: bool) -> Node:
+    """Return a file's path, which is a link to download it unless it lies where this gateway reads nothing."""
+    if not within_reach:
+        return path
+    if of_model := _OF_A_MODEL.fullmatch(path):
+        asked = urlencode({"artifact_file_path": of_model[2]})
+        address = f"/ajax-api/2.0/mlflow/logged-models/{of_model[1]}/artifacts/files?{asked}"
+    else:
+        address = f"/get-artifact?{urlencode({'run_id': run_id, 'path': path})}"
+    return element("a", path, href=address)
+
+
 def _models(detail: RunDetail) -> Node:
-    versions = {
-        version.model_id: element("a", f"{version.name} v{version.version}", href=f"/models/{version.name}")
-        for version in detail.model_versions
-    }
+    versions: dict[str, list[Node]] = {}
+    for version in detail.model_versions:
+        link = element("a", f"{version.name} v{version.version}", href=f"/models/{quote(version.name, safe='')}")
+        versions.setdefault(version.model_id or "", []).append(link)
     rows = [
         (
             one.name,
-            ", ".join(one.flavors),
-            size(one.size),
+            ", ".join(one.flavors) or NOTHING,
+            size(one.size or None),
             element("code", one.model_id),
-            versions.get(one.model_id, NOTHING),
+            element("div", *versions.get(one.model_id, [NOTHING]), class_="chips"),
         )
         for one in detail.logged_models
     ]
@@ -157,10 +176,13 @@ def _inputs(detail: RunDetail) -> Node:
 
 def _writers(detail: RunDetail, completeness: Completeness) -> Markup:
     known = {writer.writer_id: writer for writer in detail.writers}
+    empty = "All of it came through a gateway." if known else "No writer is known yet."
     rows = [_writer_row(one, known.get(one.writer_id)) for one in completeness.sequences]
     head = ("Writer", "Rank", "Host", "Process", "Topic", "State", "Received", "Of", "Missing", "Closed")
     return section(
-        "Writers", table(head, rows, numbers=[1, 3, 6, 7], empty="No writer is known yet."), count=len(known)
+        "Writers",
+        table(head, rows, numbers=[1, 3, 6, 7], empty=empty),
+        count=len({row.writer_id for row in completeness.sequences}),
     )
 
 

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -59,7 +61,14 @@ async def runs_page(
         _table(found.runs, asked),
         _next(found, asked),
         status=200 if note is None else 400,
+        code=_links_of_mlflow(),
     )
+
+
+@cache
+def _links_of_mlflow() -> str:
+    """Return the script that follows links whose fragment names a page of MLflow's own interface."""
+    return files("runtide_queries").joinpath("server", "pages", "mlflow_links.js").read_text("utf-8")
 
 
 def _filters(asked: dict[str, str], experiments: Sequence[Experiment]) -> Markup:
@@ -100,19 +109,20 @@ def _table(runs: Sequence[Run], asked: dict[str, str]) -> Markup:
 
 def _row(run: Run, keys: Sequence[str], telling: Sequence[str]) -> list[Node]:
     info = run.info
+    experiment = info.experiment_id or info.experiment_name or ""
     link = element(
         "a",
         info.name or info.run_id,
         href=f"/runs/{info.run_id}",
         class_="strong",
         title=info.run_id,
-        # MLflow's clients print a link whose fragment says this: it leads to the row, which needs no script.
+        # MLflow's clients print a link whose fragment says this: where no script runs, it leads to the row.
         id=f"/experiments/{info.experiment_id}/runs/{info.run_id}",
     )
     params = [key for key in telling if key in run.params][:PARAM_CHIPS]
     return [
         link,
-        info.experiment_name or info.experiment_id,
+        element("a", info.experiment_name or experiment, href=f"/?{urlencode({'experiment': experiment})}"),
         state(info.status),
         moment(info.start_time),
         duration(info.start_time, info.end_time),
