@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from rich.console import Console
 
 from runtide.connection import StackFile
@@ -142,3 +144,20 @@ def test_a_setting_that_makes_no_sense_is_named(
     monkeypatch.setattr(main, "app", lambda: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
         main.main()
+
+
+def test_a_setting_that_is_missing_tells_nothing_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class SecretSettings(BaseSettings):
+        model_config = SettingsConfigDict(env_prefix="RUNTIDE_SECRET_")
+        password: SecretStr
+        host: str
+
+    monkeypatch.setenv("RUNTIDE_SECRET_PASSWORD", "open sesame")
+    monkeypatch.setattr(main, "app", SecretSettings)
+    with pytest.raises(SystemExit, match="2"):
+        main.main()
+    told = capsys.readouterr().err
+    assert "secret host: Field required" in told
+    assert "sesame" not in told

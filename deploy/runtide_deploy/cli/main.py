@@ -110,5 +110,10 @@ def _wrong_settings(error: ValueError) -> str:
     if pydantic is None or not isinstance(error, pydantic.ValidationError) or not error.title.endswith("Settings"):
         return ""
     about = error.title.removesuffix("Settings").lower()
-    wrong = [f"{about} {' '.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" for one in error.errors()]
+    wrong = [f"{about} {' '.join(map(str, one['loc']))}{_given(one['input'])}: {one['msg']}" for one in error.errors()]
     return f"A setting in the environment (RUNTIDE_{about.upper()}_...) makes no sense: {'; '.join(wrong)}"
+
+
+def _given(value: object) -> str:
+    """Return what was given for one setting; of what is missing pydantic has all the others, secrets among them."""
+    return f" is {value!r}" if isinstance(value, str | int | float) else ""
