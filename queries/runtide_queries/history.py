@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+import numpy as np
 import orjson
 
 from runtide_queries.buckets import Bucket, cut
@@ -209,7 +210,11 @@ def _lists_of_arrow(data: bytes) -> list[list[Any]]:
 
 
 def _arrays_of_arrow(data: bytes) -> list[Any]:
-    return [column.to_numpy() for column in _arrow(data).columns]
+    # Not by pyarrow's to_numpy: that loads pandas where it is installed, which takes half a second and 50 MB.
+    return [
+        np.concatenate([np.from_dlpack(chunk) for chunk in column.chunks]) if column.num_chunks else np.empty(0)
+        for column in _arrow(data).columns
+    ]
 
 
 def _arrow(data: bytes) -> Any:
