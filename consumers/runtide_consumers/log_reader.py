@@ -44,6 +44,8 @@ FETCH_BYTES = 16 * 1024 * 1024
 ASK_S = 5.0
 CAREFUL_S = 2.0
 """How long to go on record by record after one that could not be parsed."""
+LOOK_AT_ALL_S = 0.1
+"""How often the positions of partitions without records are looked at: to ask for all costs as much as to read a few records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class LogReader:
         self._held = [KafkaPartition(*partition) for partition in later if not positions.is_over(partition)]
         self._careful_until = 0.0
         self._opened_at = time.time()
+        self._looked_at_all = 0.0
 
     @classmethod
     async def open(
@@ -288,15 +291,23 @@ class LogReader:
                 self._consumer.seek(KafkaPartition(*partition), offset)
 
     async def _taken(self, chunks: Mapping[KafkaPartition, list[Any]]) -> list[Any]:
+        moved = self._moved(chunks)
         if self._positions.until is not None:
             chunks = self._before_the_end(chunks, self._positions.until)
         for partition, chunk in chunks.items():
             self._positions.handed[TopicPartition(*partition)] = chunk[-1].offset + 1
-        for partition in self._positions.now.keys() - self._beginning.left:
+        for partition in moved - self._beginning.left:
             # Past an empty batch, which is all that may stand at a log's end, only aiokafka's own position goes.
             self._positions.now[partition] = await self._consumer.position(KafkaPartition(*partition))
         self._go_on_when_first_are_read()
         return [record for chunk in chunks.values() for record in chunk]
+
+    def _moved(self, chunks: Iterable[KafkaPartition]) -> set[TopicPartition]:
+        """Return the partitions of which the position may have moved; of those without records, now and then."""
+        if time.monotonic() - self._looked_at_all < LOOK_AT_ALL_S:
+            return {TopicPartition(*partition) for partition in chunks}
+        self._looked_at_all = time.monotonic()
+        return set(self._positions.now)
 
     def _go_on_when_first_are_read(self) -> None:
         if self._held and self._positions.at_end(self._first):

@@ -4,6 +4,7 @@ Only statements of ``sql/history.sql`` go there; a user's SQL goes to ``sandbox/
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,13 +13,18 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+import numpy as np
 import orjson
 
+from runtide_queries.buckets import Bucket, cut
 from runtide_queries.statements import load
 from runtide_schemas.errors import FatalError, InvalidRequest, TransientError
 
 MAX_POINTS = 100_000
 MAX_BUCKETS = 2_500
+SHORT_POINTS = 5_000
+"""A curve of no more points is read as it is and cut here."""
+_INLINE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +35,6 @@ class Point:
     timestamp: int
     value: float
     writer_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
-    """What a span of steps comes to. Minimum and maximum leave NaN out, mean infinities too; null when nothing is left."""
-
-    bucket: int
-    first_step: int
-    last_step: int
-    timestamp: int
-    minimum: float | None
-    maximum: float | None
-    mean: float | None
-    last: float
-    points: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +98,21 @@ class History:
         """Return the rows of a statement of ``sql/history.sql``."""
         return list(zip(*await self.columns(name, **parameters), strict=True))
 
-    async def columns(self, name: str, **parameters: Any) -> tuple[list[Any], ...]:
-        """Return the same as columns, of which each has a value for every row."""
+    async def columns(self, name: str, **parameters: Any) -> list[list[Any]]:
+        """Return the columns of a statement of ``sql/history.sql``."""
+        answer = await self._answer(name, parameters)
+        if len(answer) <= _INLINE_BYTES and "pyarrow.ipc" in sys.modules:
+            return _lists_of_arrow(answer)
+        return await asyncio.to_thread(_lists_of_arrow, answer)
+
+    async def arrays(self, name: str, **parameters: Any) -> list[Any]:
+        """Return the columns of a statement of ``sql/history.sql`` as NumPy's arrays: of numbers that are never null."""
+        answer = await self._answer(name, parameters)
+        if len(answer) <= _INLINE_BYTES and "pyarrow.ipc" in sys.modules:
+            return _arrays_of_arrow(answer)
+        return await asyncio.to_thread(_arrays_of_arrow, answer)
+
+    async def _answer(self, name: str, parameters: dict[str, Any]) -> bytes:
         statement = load("history")[name]
         statement.arguments(parameters)
         question = {"sql": statement.text, "parameters": parameters}
@@ -119,7 +123,7 @@ class History:
                 # A connection that was kept may be closed by the other end just as it is used again; a question can be repeated.
                 reply = await self._client.post("/query", json=question)
         _check(reply)
-        return await asyncio.to_thread(_columns_of_arrow, reply.content)
+        return reply.content
 
     async def snapshot(self) -> StoredSnapshot:
         """Return a consistent copy of the history for the SQL sandbox."""
@@ -149,6 +153,16 @@ async def metric_history(history: History, run_id: str, key: str, *, most: int =
     return tuple(Point(*row) for row in rows)
 
 
+async def curve(history: History, run_id: str, key: str, *, buckets: int) -> tuple[Bucket, ...]:
+    """Return one curve, cut into at most ``buckets`` spans of steps; empty for an unknown run or key."""
+    _check_buckets(buckets)
+    step, timestamp, value = await history.arrays("curve_points", run_id=run_id, key=key, most=SHORT_POINTS + 1)
+    if len(step) <= SHORT_POINTS:
+        return cut(step, timestamp, value, buckets)
+    columns = await history.columns("curve", run_id=run_id, key=key, buckets=buckets)
+    return tuple(map(Bucket, *columns))
+
+
 async def curves(history: History, run_ids: Sequence[str], keys: Sequence[str], *, buckets: int) -> tuple[Curve, ...]:
     """Return the curves of several runs and metrics, each cut into at most ``buckets`` spans of steps."""
     _check_buckets(buckets)
@@ -156,10 +170,9 @@ async def curves(history: History, run_ids: Sequence[str], keys: Sequence[str], 
         return ()
     rows = await history.rows("curves", run_ids=list(run_ids), keys=list(keys), buckets=buckets)
     found: dict[tuple[str, str], list[Bucket]] = {}
-    names = tuple(Bucket.__dataclass_fields__)
     for run_id, key, *values in rows:
-        found.setdefault((run_id, key), []).append(Bucket(**dict(zip(names, values, strict=True))))
-    return tuple(Curve(run_id=run_id, key=key, buckets=tuple(cut)) for (run_id, key), cut in found.items())
+        found.setdefault((run_id, key), []).append(Bucket(*values))
+    return tuple(Curve(run_id=run_id, key=key, buckets=tuple(each)) for (run_id, key), each in found.items())
 
 
 async def writer_curves(history: History, run_id: str, key: str, *, buckets: int) -> tuple[WriterCurve, ...]:
@@ -170,13 +183,11 @@ async def writer_curves(history: History, run_id: str, key: str, *, buckets: int
     _check_buckets(buckets)
     rows = await history.rows("writer_curves", run_id=run_id, key=key, buckets=buckets)
     about = tuple(WriterCurve.__dataclass_fields__)[:-1]
-    names = tuple(Bucket.__dataclass_fields__)
     found: dict[tuple[Any, ...], list[Bucket]] = {}
     for row in rows:
-        cut = found.setdefault(tuple(row[: len(about)]), [])
-        cut.append(Bucket(**dict(zip(names, row[len(about) :], strict=True))))
+        found.setdefault(tuple(row[: len(about)]), []).append(Bucket(*row[len(about) :]))
     return tuple(
-        WriterCurve(**dict(zip(about, writer, strict=True)), buckets=tuple(cut)) for writer, cut in found.items()
+        WriterCurve(**dict(zip(about, writer, strict=True)), buckets=tuple(each)) for writer, each in found.items()
     )
 
 
@@ -194,12 +205,12 @@ def _check_buckets(buckets: int) -> None:
         raise InvalidRequest(f"A curve is cut into 1 to {MAX_BUCKETS} points, got {buckets}")
 
 
-def _columns_of_arrow(data: bytes) -> tuple[list[Any], ...]:
-    # Imported late: pyarrow's 60 MB of memory are only paid by a gateway that is asked for history.
-    from pyarrow import ipc
+def _lists_of_arrow(data: bytes) -> list[list[Any]]:
+    return list(map(_values, _arrow(data).columns))
 
-    table = ipc.open_stream(data).read_all()
-    return tuple(map(_values, table.columns))
+
+def _arrays_of_arrow(data: bytes) -> list[Any]:
+    return list(map(_array, _arrow(data).columns))
 
 
 def _values(column: Any) -> list[Any]:
@@ -207,8 +218,20 @@ def _values(column: Any) -> list[Any]:
     from pyarrow import types
 
     plain = column.null_count == 0 and (types.is_integer(column.type) or types.is_floating(column.type))
-    found: list[Any] = column.to_numpy().tolist() if plain else column.to_pylist()
+    found: list[Any] = _array(column).tolist() if plain else column.to_pylist()
     return found
+
+
+def _array(column: Any) -> Any:
+    # Not by pyarrow's to_numpy: that loads pandas where it is installed, which takes half a second and 50 MB.
+    return np.concatenate([np.from_dlpack(chunk) for chunk in column.chunks]) if column.num_chunks else np.empty(0)
+
+
+def _arrow(data: bytes) -> Any:
+    # Imported late: pyarrow's 60 MB of memory are only paid by a gateway that is asked for history.
+    from pyarrow import ipc
+
+    return ipc.open_stream(data).read_all()
 
 
 def _json(reply: httpx.Response) -> Any:

@@ -39,7 +39,7 @@ class RunInfo:
     silent_since: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class MetricSummary:
     """What one curve comes to. Last is the greatest (step, timestamp, value), first the least; minimum and maximum
     leave NaN out and are null when there is nothing else."""

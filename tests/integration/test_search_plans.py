@@ -1,14 +1,15 @@
 """Selective searches come from indexes: plans that PostgreSQL makes for enough rows, with statistics."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import asyncpg
 import pytest
 
 from runtide_queries.search import ModelVersionSearch, RunSearch, model_versions, runs
-from runtide_queries.search.compile import Query
+from runtide_queries.search import compile as compiling
+from runtide_queries.search.compile import FEW, Query
 from tests.integration.search_store import prepare
 from tests.postgres import PostgresServer
 
@@ -19,6 +20,8 @@ FILL = (
     f"INSERT INTO runs SELECT {_RUN}, 0, 0, null, null, '' {_ROWS}",
     f"INSERT INTO params SELECT md5(i::text), 'k' || k, i % 800 {_ROWS}, generate_series(0, 1) k",
     f"INSERT INTO tags SELECT md5(i::text), 'k' || k, i % 800 {_ROWS}, generate_series(0, 1) k",
+    f"INSERT INTO params SELECT md5(i::text), 'common', 'c' || i % 2 {_ROWS}",
+    f"INSERT INTO tags SELECT md5(i::text), 'common', 'c' || i / 2 % 2 {_ROWS}",
     f"INSERT INTO metric_summaries SELECT md5(i::text), 'm' || k, i, 1, 1, i, 1, 1, i, i, 1, 0 {_ROWS}, generate_series(0, 1) k",
     f"INSERT INTO inputs SELECT md5(i::text), 'data ' || i % 800, 'd', '', '', '', '', '{{}}' {_ROWS}",
     f"INSERT INTO model_versions SELECT 'model ' || i % 100, i, '', md5(i::text), '', '', '{{}}', '', 'None', i, i, false {_ROWS}",
@@ -106,6 +109,75 @@ async def test_an_order_by_a_metric_is_read_in_the_order_of_its_index_and_no_fur
     assert {node["Actual Loops"] for other in others for node in _nodes(other) if node["Node Type"] == "Sort"} == {0}, (
         told
     )
+
+
+async def analysed(store: Any, search: RunSearch) -> list[dict[str, Any]]:
+    """Return the nodes of a page's plan with what each of them really did."""
+    query = runs.compile_search(search)
+    text = query.text("search", "search_runs", 11, runs.brought())
+    ((told,),) = await store.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", *query.arguments)
+    return list(_nodes(json.loads(told)[0]["Plan"]))
+
+
+def most_read(nodes: list[dict[str, Any]]) -> float:
+    """Return the most rows that a node came to; a bitmap of an index is no rows, but where they lie."""
+    read = (node["Actual Rows"] * node["Actual Loops"] for node in nodes if node["Node Type"] != "Bitmap Index Scan")
+    return max(map(float, read))
+
+
+RARE = "params.k0 = '7'"
+COMMON = ("tags.common = 'c1'", "params.common = 'c1'")
+
+
+@pytest.mark.parametrize("order_by", [(), ("metrics.m0 DESC",), ("params.k1",)])
+@pytest.mark.parametrize("filters", [(RARE, COMMON[0]), (COMMON[0], RARE), (*COMMON, "metrics.m0 > 4", RARE)])
+async def test_of_several_exact_values_a_rare_one_is_begun_with(
+    store: Any, filters: tuple[str, ...], order_by: tuple[str, ...]
+) -> None:
+    nodes = await analysed(store, RunSearch(experiment_ids=("1",), filter=" AND ".join(filters), order_by=order_by))
+    assert most_read(nodes) <= FEW + 1, nodes
+    assert "runs_by_experiment" not in [node.get("Index Name") for node in nodes if node["Actual Loops"]]
+
+
+@pytest.mark.parametrize(("filters", "rare"), [(COMMON, False), ((RARE, COMMON[0]), True)])
+async def test_a_page_is_looked_for_among_few_only_where_few_have_one_of_the_values(
+    store: Any, filters: tuple[str, ...], rare: bool
+) -> None:
+    nodes = await analysed(store, RunSearch(experiment_ids=("1",), filter=" AND ".join(filters)))
+    among = [node["Actual Loops"] > 0 for node in nodes if "= ANY" in node.get("Index Cond", "")]
+    assert set(among) == {rare}, among
+
+
+class Ask:
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    async def fetch(self, text: str, arguments: Sequence[Any]) -> list[Any]:
+        """As the gateway's ``Postgres`` has it."""
+        found: list[Any] = await self._store.fetch(text, *arguments)
+        return found
+
+
+@pytest.mark.parametrize("order_by", [(), ("metrics.m0 DESC",), ("params.k1", "tags.k0 DESC")])
+@pytest.mark.parametrize("text", [f"{RARE} AND {COMMON[0]}", f"{COMMON[0]} AND {COMMON[1]} AND metrics.m0 < 60"])
+async def test_pages_are_the_same_however_few_are_few(
+    store: Any, text: str, order_by: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def pages() -> list[str]:
+        found: list[str] = []
+        token = ""
+        while True:
+            search = RunSearch(filter=text, order_by=order_by, page_size=3, page_token=token)
+            page = await runs.search_runs(Ask(store), search)
+            found += [run.info.run_id for run in page.runs]
+            if not (token := page.next_page_token):
+                return found
+
+    expected = await pages()
+    assert len(expected) > 3
+    for few in (0, 4, RUNS):
+        monkeypatch.setattr(compiling, "FEW", few)
+        assert await pages() == expected
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -59,10 +59,10 @@ def test_rows_in_a_statement_are_those_of_the_arrow_table(connection: Connection
 
 @pytest.mark.parametrize("count", [1, MOST_INLINE, MOST_INLINE + 1])
 def test_keys_are_deleted_however_many_there_are(connection: Connection, count: int) -> None:
-    connection.execute("INSERT INTO tags SELECT 'r', 'k' || range, 'v' FROM range(40)")
+    connection.execute("INSERT INTO tags SELECT 'r', 'k' || range, 'v' FROM range(100)")
     keys = pa.Table.from_pylist([{"run_id": "r", "key": f"k{number}"} for number in range(count)])
     execute_with(connection, "delete_tags", "batch_keys", keys)
-    assert connection.execute("SELECT count(*) FROM tags").fetchone() == (40 - count,)
+    assert connection.execute("SELECT count(*) FROM tags").fetchone() == (100 - count,)
 
 
 @pytest.mark.parametrize("known", [0, 1, 4, 5, 30])

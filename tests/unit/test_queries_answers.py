@@ -8,8 +8,8 @@ import numpy as np
 import orjson
 import pytest
 
+from runtide_queries.buckets import Bucket
 from runtide_queries.completeness import Range
-from runtide_queries.history import Bucket
 from runtide_queries.server.answers import STATUSES, Json, error_answer, plain
 from runtide_queries.server.pages.formats import duration, moment, number, size
 from runtide_queries.server.pages.html import Markup, element, join, text

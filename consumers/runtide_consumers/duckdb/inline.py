@@ -1,10 +1,14 @@
-"""A few rows inside a statement, as parameters: naming an Arrow table to DuckDB and taking the name back costs more than they do."""
+"""A few rows inside a statement, as parameters: naming an Arrow table to DuckDB and taking the name back costs more than they do.
+
+A parameter is a whole column: what DuckDB does for each parameter would soon be most of the work, and the statement stays the
+same whatever the number of rows.
+"""
 
 from typing import Any
 
 import pyarrow as pa
 
-MOST_INLINE = 16
+MOST_INLINE = 40
 _TYPES = {
     pa.string(): "VARCHAR",
     pa.int32(): "INTEGER",
@@ -17,12 +21,9 @@ _TYPES = {
 
 
 def inlined(sql: str, view: str, table: pa.Table) -> tuple[str, list[Any]]:
-    """Return the statement with the table's rows in place of ``view``, and their values, which are its parameters."""
-    row = ", ".join(f"?::{_type_of(column)}" for column in table.schema)
-    rows = ", ".join([f"({row})"] * table.num_rows)
-    names = ", ".join(f'"{name}"' for name in table.column_names)
-    values = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    return f"WITH {view}({names}) AS (VALUES {rows})\n{sql}", [value for row in values for value in row]
+    """Return the statement with the table's rows in place of ``view``, and their columns, which are its parameters."""
+    columns = ", ".join(f'unnest(?::{_type_of(column)}[]) AS "{column.name}"' for column in table.schema)
+    return f"WITH {view} AS (SELECT {columns})\n{sql}", [column.to_pylist() for column in table.columns]
 
 
 def _type_of(column: pa.Field) -> str:

@@ -14,6 +14,7 @@ from runtide_consumers.duckdb.owner_client import OwnerClient
 from runtide_consumers.duckdb.rebuild import DuckdbStore
 from runtide_consumers.duckdb.service import own_file
 from runtide_consumers.duckdb.settings import DuckdbSettings
+from runtide_consumers.duckdb.sparing import spare_pandas
 from runtide_consumers.process import Ready
 from runtide_consumers.rebuild.store import RebuildableStore
 from runtide_schemas.errors import InvalidRequest
@@ -69,6 +70,7 @@ class HistoryProgram:
 
     async def serve(self, arguments: argparse.Namespace, stop: asyncio.Event, ready: Ready) -> None:
         """Own the file."""
+        spare_pandas()
         await own_file(_settings(arguments), HISTORY, arguments, stop, ready)
 
     def store(self, arguments: argparse.Namespace) -> RebuildableStore:

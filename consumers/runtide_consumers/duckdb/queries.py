@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -20,6 +21,7 @@ from runtide_schemas.errors import FatalError, InvalidRequest, RuntideError, Tra
 
 _CHUNK_ROWS = 50_000
 _INTERRUPT_AGAIN_S = 0.5
+_REMEMBERED_CHARACTERS = 20_000
 
 
 class QueryTimeout(TransientError):
@@ -137,9 +139,15 @@ class _Query:
 
 
 def _check_statement(sql: str) -> None:
+    kinds = _kinds(sql) if len(sql) <= _REMEMBERED_CHARACTERS else _kinds.__wrapped__(sql)
+    if kinds != (duckdb.StatementType.SELECT,):
+        raise InvalidRequest(f"one SELECT is answered here, got {[kind.name for kind in kinds] or 'nothing'}")
+
+
+@lru_cache(maxsize=256)
+def _kinds(sql: str) -> tuple[duckdb.StatementType, ...]:
+    """Return what kinds of statements a text has. Our own come again and again: reading one takes as long as a short answer."""
     try:
-        kinds = [statement.type for statement in duckdb.extract_statements(sql)]
+        return tuple(statement.type for statement in duckdb.extract_statements(sql))
     except duckdb.Error as error:
         raise InvalidRequest(f"this is no SQL that DuckDB reads: {error}") from error
-    if kinds != [duckdb.StatementType.SELECT]:
-        raise InvalidRequest(f"one SELECT is answered here, got {[kind.name for kind in kinds] or 'nothing'}")

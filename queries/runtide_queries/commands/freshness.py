@@ -39,8 +39,10 @@ class Written(Protocol):
 class Ends:
     """How long the log is. Callers that come while the broker is being asked share the next answer, not the one under way."""
 
-    def __init__(self, ask: Callable[[Iterable[str]], Awaitable[Positions]]) -> None:
+    def __init__(self, ask: Callable[[Iterable[str]], Awaitable[Positions]], names: Sequence[str] = FOLDED) -> None:
+        """``ask`` is asked for the partitions of these topics: each costs the broker and us as much as all else of a question."""
         self._ask = ask
+        self._names = names
         self._turn = asyncio.Lock()
         self._next: asyncio.Task[Positions] | None = None
 
@@ -53,7 +55,7 @@ class Ends:
     async def _answer(self) -> Positions:
         async with self._turn:
             self._next = None
-            return await self._ask(FOLDED)
+            return await self._ask(self._names)
 
 
 class Freshness:

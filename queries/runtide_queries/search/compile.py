@@ -6,6 +6,9 @@ meanwhile shift nothing. Missing values come last in both directions, NaN after 
 
 An order that begins with a metric is read from that metric's index: the page's front are rows that have a number, in the order
 of the index and no more of them than the page has room for. Only a page that they do not fill asks for the others.
+
+Which of several exact values is the rarest PostgreSQL does not know: it counts keys and values each by themselves. So the first
+``FEW`` rows of each are looked at. If they are all that one has, the page is looked for among them, else in the ordinary way.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +19,9 @@ from runtide_queries.search.fields import Attribute, Keyed, Related, Source, Voc
 from runtide_queries.search.grammar import Clause, Either, Every, Expression, Negation, Order
 from runtide_queries.statements import load
 
+FEW = 500
+"""A value that no more rows have is rare: it is found, and all else then looked up, sooner than a page is read in its order."""
+_MOST_EXACT = 5
 SORTED_CHARACTERS = 256
 """So much of a text counts in an order: a page token holds it."""
 
@@ -91,6 +97,7 @@ class Query:
         words: what the search knows.
         narrowed: further SQL that a row of a source must meet to count, by the source's name.
         front: the number that the first two of ``keys`` stand for, when it can be read in the order of an index.
+        exact: the first few values that a row must have exactly and that an index finds: where it lies, the comparison, the value.
     """
 
     words: Vocabulary
@@ -100,6 +107,7 @@ class Query:
     keys: list[SortKey] = field(default_factory=list)
     narrowed: dict[str, str] = field(default_factory=dict)
     front: Front | None = None
+    exact: list[tuple[Keyed, Clause, Any]] = field(default_factory=list)
 
     def bind(self, value: Any, cast: str) -> str:
         """Add an argument and return its placeholder."""
@@ -113,6 +121,13 @@ class Query:
                 self.where(part)
         elif tree is not None:
             self.conditions.append(condition(self, tree))
+            if isinstance(tree, Clause):
+                self._note_exact(tree)
+
+    def _note_exact(self, clause: Clause) -> None:
+        source, value = self.words.checked(clause)
+        if isinstance(source, Keyed) and source.begins and clause.comparator == "=" and len(self.exact) < _MOST_EXACT:
+            self.exact.append((source, clause, value))
 
     def exists(self, source: Keyed | Related, *tests: str) -> str:
         """Return the condition that one of a source's rows meets all tests."""
@@ -152,18 +167,43 @@ class Query:
         statements = load(file)
         size = self.bind(page_size, "int8")
         pages = statements[f"{name}_page"].text
-        page = _filled(pages, self._page_marks(self.keys, self.conditions, size))
-        front = ""
-        if self.front:
-            number = [SortKey("0", "int", True), SortKey(self.front.value, "float8", self.front.ascending)]
-            keys, conditions = [*number, *self.keys[2:]], [*self.conditions, self.front.condition]
-            first = _filled(pages, self._page_marks(keys, conditions, size, sorted_from=1))
-            room = f"{size} - (SELECT count(*) FROM front)"  # noqa: S608  # fixed names, bound values
-            rest = self._page_marks(self.keys, [*self.conditions, self.front.others], room)
-            front = f"front AS MATERIALIZED (\n{first}\n),\n"
-            page = f"SELECT * FROM front\nUNION ALL\n({_filled(pages, rest)})"  # noqa: S608  # as above
+        page, before = self._ordinary_page(pages, size)
+        if len(self.exact) > 1:
+            page, before = self._page_among_few(pages, size)
         page_order = ", ".join(key.ordered(f"page.sort_{at}") for at, key in enumerate(self.keys))
-        return _filled(statements[name].text, {"front": front, "page": page, "page_order": page_order, **(more or {})})
+        return _filled(
+            statements[name].text, {"before": before, "page": page, "page_order": page_order, **(more or {})}
+        )
+
+    def _ordinary_page(self, pages: str, size: str, gate: Sequence[str] = ()) -> tuple[str, str]:
+        """Return the statement that finds a page's rows if ``gate`` holds, and what stands before it."""
+        conditions = [*self.conditions, *gate]
+        if not self.front:
+            return _filled(pages, self._page_marks(self.keys, conditions, size)), ""
+        number = [SortKey("0", "int", True), SortKey(self.front.value, "float8", self.front.ascending)]
+        keys = [*number, *self.keys[2:]]
+        first = _filled(pages, self._page_marks(keys, [*conditions, self.front.condition], size, sorted_from=1))
+        room = f"{size} - (SELECT count(*) FROM front)"  # noqa: S608  # fixed names, bound values
+        rest = _filled(pages, self._page_marks(self.keys, [*conditions, self.front.others], room))
+        return f"SELECT * FROM front\nUNION ALL\n({rest})", f"front AS MATERIALIZED (\n{first}\n),\n"  # noqa: S608  # as above
+
+    def _page_among_few(self, pages: str, size: str) -> tuple[str, str]:
+        """Return the same for a search by several exact values: among the rows of the first that few have, if there is one."""
+        most = self.bind(FEW, "int8")
+        looked_at = [
+            f"few_{at} AS MATERIALIZED ({_owners(self, *exact)} LIMIT {most} + 1),\n"
+            for at, exact in enumerate(self.exact)
+        ]
+        full = [f"(SELECT count(*) FROM few_{at}) > {most}" for at in range(len(self.exact))]  # noqa: S608  # as above
+        chosen = [
+            f"SELECT * FROM few_{at} WHERE {' AND '.join([*full[:at], f'NOT {one}'])}"  # noqa: S608  # as above
+            for at, one in enumerate(full)
+        ]
+        among = f"r.{self.exact[0][0].owner} = ANY (ARRAY({' UNION ALL '.join(chosen)}))"
+        conditions = [*self.conditions, f"NOT ({' AND '.join(full)})", among]
+        rare = _filled(pages, self._page_marks(self.keys, conditions, size))
+        common, before = self._ordinary_page(pages, size, full)
+        return f"({rare})\nUNION ALL\n({common})", "".join([*looked_at, before])
 
     def _page_marks(
         self, keys: Sequence[SortKey], conditions: Sequence[str], size: str, sorted_from: int = 0
@@ -242,20 +282,35 @@ def _of_attribute(query: Query, source: Attribute, clause: Clause, value: Any) -
 
 
 def _of_keyed(query: Query, source: Keyed, clause: Clause, value: Any) -> str:
-    key = f"v.key = {query.bind(clause.field.key, 'text')}"
-    entity = query.words.entity(clause.field)
-    also = [query.narrowed[entity]] if entity in query.narrowed else []
     if value is None:
-        found = query.exists(source, key, *also)
+        found = query.exists(source, *_key_tests(query, clause))
         return f"NOT {found}" if clause.comparator == "IS NULL" else found
+    return query.exists(source, *_keyed_tests(query, source, clause, value))
+
+
+def _keyed_tests(query: Query, source: Keyed, clause: Clause, value: Any) -> list[str]:
+    """Return what a row of a source must meet to have the value under its key."""
     column = f"v.{source.column}"
-    test = _test(query, column, clause.comparator, value, _CASTS[source.kind])
+    tests = _key_tests(query, clause)
+    tests.append(_test(query, column, clause.comparator, value, _CASTS[source.kind]))
     if source.begins and clause.comparator == "=":
         begins = query.bind(value[: source.begins], "text")
-        also.append(f"left({column}, {source.begins}) = {begins}")
+        tests.append(f"left({column}, {source.begins}) = {begins}")
     if source.kind == "number" and clause.comparator != "!=":
-        also.append(f"{column} <> 'NaN'::float8")
-    return query.exists(source, key, test, *also)
+        tests.append(f"{column} <> 'NaN'::float8")
+    return tests
+
+
+def _owners(query: Query, source: Keyed, clause: Clause, value: Any) -> str:
+    """Return the statement that says who has the value under its key."""
+    tests = " AND ".join(_keyed_tests(query, source, clause, value))
+    return f"SELECT v.{source.owner} FROM {source.table} v WHERE {tests}"  # noqa: S608  # fixed names, bound values
+
+
+def _key_tests(query: Query, clause: Clause) -> list[str]:
+    key = f"v.key = {query.bind(clause.field.key, 'text')}"
+    entity = query.words.entity(clause.field)
+    return [key, query.narrowed[entity]] if entity in query.narrowed else [key]
 
 
 def _of_related(query: Query, source: Related, clause: Clause, value: Any) -> str:

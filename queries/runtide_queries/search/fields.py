@@ -54,6 +54,7 @@ class Keyed:
         comparators: what it can be compared by.
         latest: where a key has several rows, SQL of the order in which the one that sorts comes first.
         begins: how many first characters of the value are in an index, 0 for none.
+        owner: the column that says whose a row is, in this table and in the entity's own; needed with ``begins``.
     """
 
     table: str
@@ -63,6 +64,7 @@ class Keyed:
     comparators: tuple[str, ...]
     latest: str = ""
     begins: int = 0
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

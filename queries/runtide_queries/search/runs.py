@@ -188,7 +188,7 @@ def compile_search(search: RunSearch) -> Query:
 
 
 def _run(row: Any) -> FoundRun:
-    metrics = (MetricSummary(**dict(zip(_SUMMARY, values, strict=True))) for values in _metrics(row, _SUMMARY))
+    metrics = (MetricSummary(*values) for values in _metrics(row, _SUMMARY))
     told = {name: row[name] for name in _INFO} | {"experiment_name": row["resolved_name"] or row["experiment_name"]}
     return FoundRun(
         info=RunInfo(**told),

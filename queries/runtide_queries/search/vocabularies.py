@@ -24,6 +24,11 @@ def _named(**prefixes: tuple[str, ...]) -> Mapping[str, str]:
     return {prefix: entity for entity, found in prefixes.items() for prefix in found}
 
 
+def _by_value(table: str) -> Keyed:
+    """Return texts of runs that can be found by what they are."""
+    return Keyed(table, "v.run_id = r.run_id", "value", "text", TEXT_OR_NULL, begins=INDEXED_CHARACTERS, owner="run_id")
+
+
 _TAGS_AND_ATTRIBUTES = _named(attribute=("attribute", "attributes"), tag=("tag", "tags"))
 _RUN_NAME = Attribute("nullif(r.name, '')", "text", TEXT, nullable=True)
 _START_TIME = Attribute("r.start_time", "integer", NUMERIC, nullable=True)
@@ -51,8 +56,8 @@ RUNS = Vocabulary(
     attributes=_RUN_ATTRIBUTES,
     sources={
         "metric": Keyed("metric_summaries", "v.run_id = r.run_id", "last_value", "number", NUMERIC),
-        "parameter": Keyed("params", "v.run_id = r.run_id", "value", "text", TEXT_OR_NULL, begins=INDEXED_CHARACTERS),
-        "tag": Keyed("tags", "v.run_id = r.run_id", "value", "text", TEXT_OR_NULL, begins=INDEXED_CHARACTERS),
+        "parameter": _by_value("params"),
+        "tag": _by_value("tags"),
         "dataset": Related(
             "inputs",
             "v.run_id = r.run_id",

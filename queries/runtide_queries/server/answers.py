@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +37,8 @@ STATUSES: dict[str, int] = {
 of ours, and its clients would try for minutes."""
 
 _LARGEST_INTEGER = 2**64 - 1
+_JSON_TYPES = frozenset({str, bool, type(None), orjson.Fragment})
+"""Values that are JSON as they are; a fragment is JSON already."""
 
 
 class Json(Response):
@@ -50,18 +53,36 @@ class Json(Response):
 
 def plain(value: Any) -> Any:
     """Return ``value`` as JSON knows it."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else _not_finite(value)
-    if value is None or isinstance(value, str | bool | orjson.Fragment):  # a fragment is JSON already
+    kind: Any = type(value)
+    if kind in _JSON_TYPES:
         return value
-    if isinstance(value, int):
+    if kind is float:
+        return value if math.isfinite(value) else _not_finite(value)
+    if kind is int:
         return value if -(2**63) <= value <= _LARGEST_INTEGER else str(value)
+    names = _field_names(kind)
+    if names is not None:
+        return {name: plain(getattr(value, name)) for name in names}
+    return _of_other_type(value)
+
+
+@lru_cache(maxsize=1_000)
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Return a dataclass's fields, None of any other type: a page of runs has thousands of objects, of few types."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else None
+
+
+def _of_other_type(value: Any) -> Any:
+    if isinstance(value, int):
+        return value if isinstance(value, bool) or -(2**63) <= value <= _LARGEST_INTEGER else str(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _not_finite(value)
     return _other(value)
 
 

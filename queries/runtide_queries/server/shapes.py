@@ -4,8 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from runtide_queries.buckets import Bucket
 from runtide_queries.deployments import Endpoint
-from runtide_queries.history import Bucket, Point, WriterCurve
+from runtide_queries.history import Point, WriterCurve
 from runtide_queries.log import Origin
 from runtide_queries.quarantine import ParkedEvent, ShownBytes
 

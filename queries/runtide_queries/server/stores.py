@@ -30,6 +30,7 @@ from runtide_queries.server.artifact_facts import ArtifactFacts
 from runtide_queries.server.events import event_json
 from runtide_queries.server.settings import GatewaySettings
 from runtide_queries.subscribing import Subscriptions
+from runtide_schemas.topics import CATALOG
 
 CLEAR_EVERY_S = 3600.0
 """How often uploads are looked for that nobody goes on with."""
@@ -88,7 +89,7 @@ async def open_stores(
         ends = Ends(log.ends)
         fresh = Freshness("postgres", ends, lambda: get_positions(postgres))
         fresh_history = Freshness("duckdb", ends, history.positions)
-        experiments = KnownExperiments(ends, _experiments(postgres, fresh))
+        experiments = KnownExperiments(Ends(log.ends, (CATALOG,)), _experiments(postgres, fresh))
         recent = opened.keep(RecentRuns(kafka, _run_states(postgres, fresh), experiments))
         commands = opened.keep(Commands(kafka, decisions, (fresh, fresh_history), recent))
         subscriptions = Subscriptions(kafka, settings.subscriber_bounds, lambda event: plain(event_json(event)))

@@ -6,29 +6,65 @@ WHERE run_id = $run_id AND key = $key
 ORDER BY timestamp, step, value
 LIMIT $most
 
--- name: curves
--- Several curves cut into at most $buckets equal spans of steps each. Minimum, maximum and mean leave NaN out; the
--- last value of a bucket is that of the greatest (step, timestamp, value). Doubles, since a span may exceed 64 bits.
-WITH points AS (
-    SELECT run_id, key, step, timestamp, value
-    FROM metrics
-    WHERE run_id IN (SELECT unnest($run_ids::VARCHAR[])) AND key IN (SELECT unnest($keys::VARCHAR[]))
+-- name: curve_points
+-- The points of one curve in no order, at most $most. Of the view's tables only those that it takes: planning is most of the work.
+SELECT p.step, p.timestamp, p.value
+FROM points p
+JOIN run_ids r ON r.id = p.run
+JOIN metric_keys k ON k.id = p.key
+WHERE r.run_id = $run_id AND k.key = $key
+LIMIT $most
+
+-- name: curve
+-- One curve cut into at most $buckets equal spans of steps. Minimum, maximum and mean leave NaN out; the last value of a bucket
+-- is that of the greatest (step, timestamp, value). Doubles, since a span may exceed 64 bits.
+WITH curve_points AS (
+    SELECT p.step, p.timestamp, p.value
+    FROM points p
+    JOIN run_ids r ON r.id = p.run
+    JOIN metric_keys k ON k.id = p.key
+    WHERE r.run_id = $run_id AND k.key = $key
 ),
-spans AS (
-    SELECT run_id, key, min(step)::DOUBLE AS low, max(step)::DOUBLE - min(step)::DOUBLE + 1 AS width
-    FROM points
-    GROUP BY run_id, key
-)
-SELECT p.run_id, p.key,
-    least(floor((p.step::DOUBLE - s.low) / s.width * $buckets), $buckets - 1)::BIGINT AS bucket,
+span AS (SELECT min(step)::DOUBLE AS low, max(step)::DOUBLE - min(step)::DOUBLE + 1 AS width FROM curve_points)
+SELECT least(floor((p.step::DOUBLE - s.low) / s.width * $buckets), $buckets - 1)::BIGINT AS bucket,
     min(p.step) AS first_step, max(p.step) AS last_step, max(p.timestamp) AS timestamp,
     min(p.value) FILTER (NOT isnan(p.value)) AS minimum, max(p.value) FILTER (NOT isnan(p.value)) AS maximum,
     avg(p.value) FILTER (isfinite(p.value)) AS mean,
     arg_max(p.value, (p.step, p.timestamp, p.value)) AS last, count(*) AS points
-FROM points p
-JOIN spans s ON s.run_id = p.run_id AND s.key = p.key
-GROUP BY ALL
-ORDER BY p.run_id, p.key, bucket
+FROM curve_points p
+CROSS JOIN span s
+GROUP BY bucket
+ORDER BY bucket
+
+-- name: curves
+-- Several curves, each cut as by the statement above. Points are told apart by numbers, and named once they are buckets.
+WITH wanted_points AS (
+    SELECT p.run, p.key, p.step, p.timestamp, p.value
+    FROM points p
+    JOIN (SELECT id FROM run_ids WHERE list_contains($run_ids::VARCHAR[], run_id)) r ON r.id = p.run
+    JOIN (SELECT id FROM metric_keys WHERE list_contains($keys::VARCHAR[], key)) k ON k.id = p.key
+),
+spans AS (
+    SELECT run, key, min(step)::DOUBLE AS low, max(step)::DOUBLE - min(step)::DOUBLE + 1 AS width
+    FROM wanted_points
+    GROUP BY run, key
+),
+cut AS (
+    SELECT p.run, p.key,
+        least(floor((p.step::DOUBLE - s.low) / s.width * $buckets), $buckets - 1)::BIGINT AS bucket,
+        min(p.step) AS first_step, max(p.step) AS last_step, max(p.timestamp) AS timestamp,
+        min(p.value) FILTER (NOT isnan(p.value)) AS minimum, max(p.value) FILTER (NOT isnan(p.value)) AS maximum,
+        avg(p.value) FILTER (isfinite(p.value)) AS mean,
+        arg_max(p.value, (p.step, p.timestamp, p.value)) AS last, count(*) AS points
+    FROM wanted_points p
+    JOIN spans s ON s.run = p.run AND s.key = p.key
+    GROUP BY ALL
+)
+SELECT r.run_id, k.key, cut.* EXCLUDE (run, key)
+FROM cut
+JOIN run_ids r ON r.id = cut.run
+JOIN metric_keys k ON k.id = cut.key
+ORDER BY r.run_id, k.key, cut.bucket
 
 -- name: writer_curves
 -- One metric of one run, a curve per writer: like curves, over spans of steps that all writers share, so that their

@@ -9,7 +9,7 @@ ORDER BY /*order*/
 LIMIT /*page_size*/
 
 -- name: search_logged_models
-WITH /*front*/page AS MATERIALIZED (
+WITH /*before*/page AS MATERIALIZED (
 /*page*/
 )
 SELECT page.*, t.tag_keys, t.tag_values, p.param_keys, p.param_values, m.metric_rows

@@ -10,7 +10,7 @@ ORDER BY /*order*/
 LIMIT /*page_size*/
 
 -- name: search_runs
-WITH /*front*/page AS MATERIALIZED (
+WITH /*before*/page AS MATERIALIZED (
 /*page*/
 )
 SELECT page.*, e.name AS resolved_name, e.lifecycle_stage AS experiment_stage, p.param_keys, p.param_values, t.tag_keys,
@@ -49,7 +49,7 @@ ORDER BY /*order*/
 LIMIT /*page_size*/
 
 -- name: search_experiments
-WITH /*front*/page AS MATERIALIZED (
+WITH /*before*/page AS MATERIALIZED (
 /*page*/
 )
 SELECT page.*, t.tag_keys, t.tag_values
@@ -71,7 +71,7 @@ LIMIT /*page_size*/
 
 -- name: search_registered_models
 -- The latest version of a stage is the one with the greatest number.
-WITH /*front*/page AS MATERIALIZED (
+WITH /*before*/page AS MATERIALIZED (
 /*page*/
 )
 SELECT page.*, t.tag_keys, t.tag_values, a.alias_names, a.alias_versions, l.version_rows
@@ -114,7 +114,7 @@ ORDER BY /*order*/
 LIMIT /*page_size*/
 
 -- name: search_model_versions
-WITH /*front*/page AS MATERIALIZED (
+WITH /*before*/page AS MATERIALIZED (
 /*page*/
 )
 SELECT page.*, t.tag_keys, t.tag_values, a.aliases

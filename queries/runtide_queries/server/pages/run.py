@@ -6,8 +6,9 @@ from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
 
+from runtide_queries.buckets import Bucket
 from runtide_queries.completeness import Completeness, Sequence, get_completeness
-from runtide_queries.history import Bucket, curves
+from runtide_queries.history import curves
 from runtide_queries.log import LoggedEvent
 from runtide_queries.runs import RunDetail, get_run, unknown_run
 from runtide_queries.server.answers import Json

@@ -2,7 +2,7 @@
 
 import math
 
-from runtide_queries.history import Bucket
+from runtide_queries.buckets import Bucket
 from runtide_queries.server.pages.formats import number
 from runtide_queries.server.pages.html import Markup, element
 

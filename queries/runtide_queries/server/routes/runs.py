@@ -79,8 +79,7 @@ async def get_metric(
         total = sum(bucket.points for curve in each for bucket in curve.buckets)
         found = {"run_id": run_id, "key": key, "total": total, "writers": each}
     elif points:
-        curves = await history.curves(stores.history, [run_id], [key], buckets=points)
-        buckets = curves[0].buckets if curves else ()
+        buckets = await history.curve(stores.history, run_id, key, buckets=points)
         total = sum(bucket.points for bucket in buckets)
         found = {"run_id": run_id, "key": key, "total": total, "buckets": buckets}
     else:
