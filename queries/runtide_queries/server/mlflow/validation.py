@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from runtide_queries.commands import Point, Points
 from runtide_queries.server.mlflow.calls import Fields
@@ -91,15 +91,11 @@ def check_experiment_tags(tags: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def check_host(uri: str, field: str) -> None:
+def check_host(parts: SplitResult, field: str) -> None:
     """Refuse a URI that names a host, which whoever reads what lies there would connect to. ``field``: what it was given as.
 
     Azure's, R2's and B2's do not count, although MLflow has them: the host that they name is their provider's.
     """
-    try:
-        parts = urlsplit(uri)
-    except ValueError as error:
-        raise InvalidRequest(f"'{field}' is no URI: {error}") from error
     scheme = parts.scheme.lower()
     if scheme in HOST_SCHEMES or (scheme == "mlflow-artifacts" and parts.netloc):
         raise InvalidRequest(
@@ -110,8 +106,11 @@ def check_host(uri: str, field: str) -> None:
 
 def check_location(location: str) -> str:
     """Return where an experiment's artifacts are to lie."""
-    check_host(location, "artifact_location")
-    parts = urlsplit(location)
+    try:
+        parts = urlsplit(location)
+    except ValueError as error:
+        raise InvalidRequest(f"'artifact_location' is no URI: {error}") from error
+    check_host(parts, "artifact_location")
     if parts.fragment or ";" in parts.path.rpartition("/")[2]:
         raise InvalidRequest("'artifact_location' URL can't include fragments or params.")
     if len(location) > MAX_ARTIFACT_LOCATION_LENGTH:

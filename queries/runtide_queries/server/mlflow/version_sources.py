@@ -69,7 +69,7 @@ async def checked_source(call: Call, uri: str) -> Source:
         InvalidRequest: it is not one that the version may have.
         NotFound: it names a version or logged model that there is not.
     """
-    check_host(uri, "source")
+    check_host(urlsplit_of(uri), "source")
     source = Source(uri, call.text("run_id"), call.text("model_id"))
     parts = urlsplit_of(uri)
     if parts.scheme == "models":
