@@ -72,6 +72,8 @@ with multiprocessing.Pool(3) as pool:
 
 WAITS_FOR_THEIR_ENDS = "multiprocessing.Pool"
 """The other may leave workers alive until the main process ends; then their own spools are all that tells of them."""
+ATTEMPTS = 3
+"""A worker that has its SIGTERM may still be dying when the run ends, and is not called dead then; seldom all of them are."""
 SLOW = {"joblib, multiprocessing", "ProcessPoolExecutor, spawn", "ProcessPoolExecutor, forkserver"}
 
 TRAIN = """
@@ -134,11 +136,16 @@ def test_workers_that_are_terminated_leave_what_the_main_process_tells_of(
     broker: BrokerProcess, tmp_path: Path, pool: str
 ) -> None:
     """``multiprocessing.Pool`` ends its workers by SIGTERM, in its ``with`` block and joblib's, before they could deliver."""
-    run_id, pids, errors = trained(broker, tmp_path, TERMINATED[pool])
-    spools = tmp_path / "spool" / run_id
-    if pool == WAITS_FOR_THEIR_ENDS:
-        # A worker that has its SIGTERM may still be dying, and is not called dead then.
-        assert any(f" {count} of its writers on this machine died" in errors for count in range(1, len(set(pids)) + 1))
-        assert f"runtide sync {spools}" in errors
-    assert sync([spools], KafkaSettings(bootstrap=broker.address)).complete
-    assert_all_is_there(deduplicated(read_log(broker.address, run_id)), pids)
+    told = pool != WAITS_FOR_THEIR_ENDS
+    for attempt in range(1 if told else ATTEMPTS):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        run_id, pids, errors = trained(broker, folder, TERMINATED[pool])
+        spools = folder / "spool" / run_id
+        dead = any(f" {count} of its writers on this machine died" in errors for count in range(1, len(set(pids)) + 1))
+        told = told or (dead and f"runtide sync {spools}" in errors)
+        assert sync([spools], KafkaSettings(bootstrap=broker.address)).complete
+        assert_all_is_there(deduplicated(read_log(broker.address, run_id)), pids)
+        if told:
+            return
+    pytest.fail(f"in {ATTEMPTS} trainings nobody told of a worker that died; the last said: {errors}")
