@@ -23,11 +23,12 @@ from runtide.tracking.configuration import Configuration
 from runtide.tracking.plan import Part, RunPlan, plan_attachment
 from runtide.tracking.run_log import EndStatus, RunLog
 from runtide.tracking.writer import Writer
-from runtide_schemas.errors import InvalidRequest, NotFound, TransientError
+from runtide_schemas.errors import InvalidRequest, NotFound, PoisonEvent, TransientError
 from runtide_schemas.events.logged_models import ModelLink, RunModelsLinked
 from runtide_schemas.events.runs import DatasetInput as LoggedInput
 from runtide_schemas.events.runs import InputsLogged, RunDeleted, RunRestored, RunUpdated
 from runtide_schemas.identity import now_ms
+from runtide_schemas.storable import check_storable
 
 log = logging.getLogger("runtide")
 
@@ -188,7 +189,15 @@ class Runs(OpenRuns):
             memory.models.update(links)
 
     def publish(self, run_id: str, event: object) -> None:
-        """Log an event of a run, of which nothing is remembered here."""
+        """Log an event of a run, of which nothing is remembered here.
+
+        Raises:
+            InvalidRequest: no store can hold it: it would be parked, and all that is said of the run after it.
+        """
+        try:
+            check_storable(event)
+        except PoisonEvent as error:
+            raise InvalidRequest(f"this cannot be kept: {error}") from error
         writer = self.log(run_id).writer
         writer.publish(event)
         self._note(run_id, writer)

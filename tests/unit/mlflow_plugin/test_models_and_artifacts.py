@@ -146,7 +146,14 @@ def test_a_models_tags_and_params_have_limits(client: MlflowClient, run_id: str,
         client.set_logged_model_tags(model.model_id, {"a": "x" * 65_536})
     with refused("INVALID_PARAMETER_VALUE", "NUL"):
         client.create_logged_model("0", name="net", source_run_id=run_id, params={"a": "\0"})
-    assert events(tmp_path, LoggedModelTagsSet) == []
+    with refused("INVALID_PARAMETER_VALUE", "NUL"):
+        client.create_logged_model("0", name="n\0t", source_run_id=run_id)
+    with refused("INVALID_PARAMETER_VALUE", "NUL"):
+        client.log_model_params(model.model_id, {"a": "\0"})
+    with refused("INVALID_PARAMETER_VALUE", "NUL"):
+        client.log_outputs(run_id, [LoggedModelOutput("m-\0", step=0)])
+    assert client.get_logged_model(model.model_id).params == {}
+    assert events(tmp_path, LoggedModelTagsSet) == events(tmp_path, RunModelsLinked) == []
     assert len(events(tmp_path, LoggedModelCreated)) == 1
 
 
