@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from runtide_queries.history import History
 from runtide_schemas.errors import RuntideError
 
-PATIENCE_S = 5.0
-"""How long the history store may take; what the state store knows is not held up by it for longer."""
+PATIENCE_S = 3.0
+"""How long the history store may take: less than the MLflow plugin waits for an answer (5 s), which is after the state store."""
 
 Received = Mapping[tuple[str, str], int]
 """Events by (writer, topic)."""
