@@ -203,22 +203,6 @@ def test_a_retry_without_a_fix_parks_again_and_a_drop_lets_the_others_go_on(stac
     assert [reason for _, reason in by].count("beyond repair") == 2
 
 
-def test_what_only_the_history_store_has_parked_is_missing_and_said(stack: GatewayStack) -> None:
-    run_id = POISON["truncated"]
-    first, behind = parked(stack, entity=run_id)
-    both = stack.get(f"/runs/{run_id}/completeness")
-    assert (both["state"], both["parked"], both["history"]["parked"]) == ("missing", 2, 2)
-    assert both["summary"].count("parked") == 1, "once is enough where both say the same"
-    runtide(stack, "drop", place(first), "-m", "not needed for what is", "-p", "postgres")
-    assert tags(stack, run_id) == {"later": "truncated"}
-    found = stack.get(f"/runs/{run_id}/completeness")
-    assert (found["state"], found["parked"], found["history"]["parked"]) == ("missing", 0, 2)
-    assert found["history"]["lacking"] == 1, "the event that waits there behind the dropped one"
-    since = format_time(min(first["parked_at"], behind["parked_at"]))
-    said = f"in the history store (DuckDB) 2 events are parked since {since}: see `runtide quarantine ls {run_id}`"
-    assert found["summary"].endswith(said)
-
-
 async def send_one(stack: GatewayStack, run_id: str) -> None:
     await send(stack.kafka, [(run_id, TagsSet(run_id=run_id, tags={"next": "1"}), 3, None)])
 
@@ -271,6 +255,22 @@ def test_a_whole_kind_is_released_entity_by_entity(stack: GatewayStack) -> None:
         (projection, entity) for projection in ("postgres", "duckdb") for entity in entities
     }
     assert all(one["carried_out"] for one in found["decided"])
+
+
+def test_what_only_the_history_store_has_parked_is_missing_and_said(stack: GatewayStack) -> None:
+    run_id = POISON["truncated"]
+    first, behind = parked(stack, entity=run_id)
+    both = stack.get(f"/runs/{run_id}/completeness")
+    assert (both["state"], both["parked"], both["history"]["parked"]) == ("missing", 2, 2)
+    assert both["summary"].count("parked") == 1, "once is enough where both say the same"
+    runtide(stack, "drop", place(first), "-m", "not needed for what is", "-p", "postgres")
+    assert tags(stack, run_id) == {"later": "truncated"}
+    found = stack.get(f"/runs/{run_id}/completeness")
+    assert (found["state"], found["parked"], found["history"]["parked"]) == ("missing", 0, 2)
+    assert found["history"]["lacking"] == 1, "the event that waits there behind the dropped one"
+    since = format_time(min(first["parked_at"], behind["parked_at"]))
+    said = f"in the history store (DuckDB) 2 events are parked since {since}: see `runtide quarantine ls {run_id}`"
+    assert found["summary"].endswith(said)
 
 
 async def test_decisions_are_read_to_their_end_before_anything_else(tmp_path: Path) -> None:
