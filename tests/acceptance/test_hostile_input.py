@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -64,7 +65,9 @@ def outside(stack: RunningStack) -> list[Path]:
     inside = stack.data / "artifacts"
     places = [Path("/tmp"), Path("/"), Path.cwd(), Path.home()]
     found = [path for place in places for path in place.glob(f"*{MARK}*")]
-    found += [path for path in stack.data.parent.rglob(f"*{MARK}*") if not path.is_relative_to(inside)]
+    # Not by rglob: a folder that goes away while it looks would end it.
+    below = [Path(folder, name) for folder, *names in os.walk(stack.data.parent) for name in chain(*names)]
+    found += [path for path in below if MARK in path.name and not path.is_relative_to(inside)]
     return found
 
 

@@ -24,7 +24,7 @@ def test_an_offline_run_is_shipped_later_and_only_once(stack: RunningStack, tmp_
     clean = {key: value for key, value in os.environ.items() if not key.startswith("RUNTIDE_")}
     environment = {**clean, "RUNTIDE_DATA": str(tmp_path), "HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True, timeout=170, check=True
     )
     run_id = done.stdout.strip()
     assert "runtide sync" in done.stderr, "it says what is left and the command that sends it"
