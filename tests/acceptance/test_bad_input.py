@@ -132,7 +132,7 @@ def test_an_event_that_cannot_be_read_is_parked_and_delays_nobody_else(stack: Ru
     assert first["record_offset"] == garbage.offset
     assert first["kind"] in {"undecodable", "unknown_schema"}
     assert behind["kind"] == "behind"
-    assert stack.get("/ready")["ready"]
+    eventually(lambda: stack.get("/ready")["ready"], "the gateway is ready all the same")
     found = stack.get(f"/runs/{victim}/completeness")
     since = format_time(min(event["parked_at"] for event in (first, behind)))
     assert (found["state"], found["parked"]) == ("missing", 2)
