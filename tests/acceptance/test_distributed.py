@@ -95,11 +95,16 @@ def assert_ranks_wrote_one_run(stack: RunningStack, ranks: int, points: int, sec
     complete(stack, run_id, seconds)
     expected = {rank: (points, points, rank * 1_000_000.0, rank * 1_000_000.0 + points - 1) for rank in range(ranks)}
     eventually(lambda: by_rank(stack, run_id, "loss") == expected, "every rank's points, once", seconds)
-    detail = stack.get(f"/runs/{run_id}")
-    assert detail["run"]["info"]["status"] == "FINISHED"
-    assert detail["run"]["metrics"]["loss"]["point_count"] == ranks * points
-    assert sorted(writer["rank"] for writer in detail["writers"]) == list(range(ranks))
-    assert {writer["world_size"] for writer in detail["writers"]} == {ranks}
+
+    def told() -> tuple[str, int, list[int], set[int]]:
+        detail = stack.get(f"/runs/{run_id}")
+        sizes = {writer["world_size"] for writer in detail["writers"]}
+        run, heard = detail["run"], sorted(writer["rank"] for writer in detail["writers"])
+        return run["info"]["status"], run["metrics"]["loss"]["point_count"], heard, sizes
+
+    # It is complete as soon as every writer that is known has closed; the others are known a moment later.
+    wanted = "FINISHED", ranks * points, list(range(ranks)), {ranks}
+    eventually(lambda: told() == wanted, "every rank's points, in PostgreSQL too", seconds)
     return run_id
 
 

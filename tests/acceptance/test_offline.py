@@ -86,7 +86,8 @@ def test_an_offline_run_is_seen_running_while_it_is_shipped_again_and_again(
             lambda: "followed" in stack.runtide("sync", str(tmp_path / "spool")).stdout and points() == start + 500,  # noqa: B023
             "what is logged arrives while it goes on",
         )
-        assert stack.get(f"/runs/{run_id}")["run"]["info"]["status"] == "RUNNING"
+        shown = f"/runs/{run_id}"
+        eventually(lambda: stack.get(shown)["run"]["info"]["status"] == "RUNNING", "the run, in PostgreSQL too")  # noqa: B023
     training.stdin.close()
     assert training.wait(60) == 0
     assert "sent" in stack.runtide("sync", str(tmp_path / "spool")).stdout
