@@ -111,7 +111,7 @@ NOT_YET = (
 """What a condition may raise before it holds: somebody is away, or a row or key that it takes for granted is not there yet."""
 
 
-def eventually(condition: Callable[[], T], what: str, seconds: float = 60.0) -> T:
+def eventually(condition: Callable[[], T], what: str, seconds: float = 150.0) -> T:
     """Return the first true value of `condition`, or fail after `seconds` with what was last seen."""
     deadline, last = time.monotonic() + seconds, None
     while time.monotonic() < deadline:

@@ -73,7 +73,7 @@ def ended(process: "subprocess.Popen[str]", code: int = 0) -> None:
     assert process.returncode == code, errors
 
 
-def complete(stack: RunningStack, run_id: str, seconds: float = 60) -> None:
+def complete(stack: RunningStack, run_id: str, seconds: float = 150) -> None:
     """Wait until every event of a run is in PostgreSQL and in DuckDB."""
     eventually(lambda: stack.get(f"/runs/{run_id}/completeness")["state"] == "complete", f"{run_id} complete", seconds)
 

@@ -45,7 +45,7 @@ def test_a_model_that_the_gateway_keeps_is_deployed(stack: RunningStack, tmp_pat
         assert not [one["reason"] for one in attempts if one["state"] == "failed"], attempts
         return next((str(one["url"]) for one in attempts if one["state"] == "serving"), "")
 
-    address = eventually(url, "the endpoint is served", 150)
+    address = eventually(url, "the endpoint is served")
     answer = httpx.post(f"{address}/invocations", json={"inputs": [[0.0] * 64]}, timeout=60, trust_env=False)
     assert answer.status_code == 200, answer.text
     assert len(answer.json()["predictions"]) == 1
