@@ -5,7 +5,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-_SECONDS = 20.0
+_SECONDS = 60.0
 
 
 def node_count(address: str) -> int:

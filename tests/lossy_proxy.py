@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 PRODUCE = 0
-_START_SECONDS = 10.0
+_START_SECONDS = 60.0
 
 
 class LossyProxy:
@@ -101,7 +101,12 @@ def lossy_proxy(host: str, port: int, every: int) -> Iterator[LossyProxy]:
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(_START_SECONDS)
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.run_until_complete(_end(asyncio.all_tasks(loop)))
         loop.close()
+
+
+async def _end(tasks: set["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)  # their connections close in the loop's next turn

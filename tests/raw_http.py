@@ -42,7 +42,17 @@ class RawHttp:
     def send(
         self, method: str, target: bytes, headers: tuple[tuple[bytes, bytes], ...] = (), body: bytes | list[bytes] = b""
     ) -> Answer:
-        """Send a request and return the answer. A list is a body in chunks. Only the head of a stream of events is read."""
+        """Send a request and return the answer. A list is a body in chunks. Only the head of a stream of events is read.
+
+        A server may close an idle connection at any time: what is not answered on a used one is sent again on a new one.
+        """
+        used = self._socket is not None
+        answer = self._sent(method, target, headers, body)
+        return self._sent(method, target, headers, body) if used and not answer.status else answer
+
+    def _sent(
+        self, method: str, target: bytes, headers: tuple[tuple[bytes, bytes], ...], body: bytes | list[bytes]
+    ) -> Answer:
         chunked = isinstance(body, list)
         lines = [
             method.encode() + b" " + target + b" HTTP/1.1",

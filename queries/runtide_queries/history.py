@@ -116,27 +116,26 @@ class History:
         statement = load("history")[name]
         statement.arguments(parameters)
         question = {"sql": statement.text, "parameters": parameters}
-        async with _translated(self._client.base_url):
-            try:
-                reply = await self._client.post("/query", json=question)
-            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-                # A connection that was kept may be closed by the other end just as it is used again; a question can be repeated.
-                reply = await self._client.post("/query", json=question)
+        reply = await self._asked("POST", "/query", json=question)
         _check(reply)
         return reply.content
 
+    async def _asked(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async with _translated(self._client.base_url):
+            try:
+                return await self._client.request(method, path, **options)
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                # A connection that was kept may be closed by the other end just as it is used again; a question can be repeated.
+                return await self._client.request(method, path, **options)
+
     async def snapshot(self) -> StoredSnapshot:
         """Return a consistent copy of the history for the SQL sandbox."""
-        async with _translated(self._client.base_url):
-            reply = await self._client.post("/snapshot")
-        found = _json(reply)
+        found = _json(await self._asked("POST", "/snapshot"))
         return StoredSnapshot(path=Path(found["path"]), positions=parse_positions(found["positions"]))
 
     async def positions(self) -> dict[tuple[str, int], int]:
         """Return the next offset that the DuckDB projection reads, per (topic, partition)."""
-        async with _translated(self._client.base_url):
-            reply = await self._client.get("/health", timeout=5.0)
-        return parse_positions(_json(reply)["positions"])
+        return parse_positions(_json(await self._asked("GET", "/health", timeout=5.0))["positions"])
 
 
 async def metric_history(history: History, run_id: str, key: str, *, most: int = MAX_POINTS) -> tuple[Point, ...]:

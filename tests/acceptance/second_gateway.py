@@ -24,4 +24,4 @@ def second_gateway(stack: RunningStack, folder: Path) -> Iterator[str]:
             yield url
         finally:
             second.terminate()
-            second.wait(30)
+            second.wait(60)

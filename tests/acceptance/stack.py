@@ -21,7 +21,10 @@ from runtide_deploy.standalone.postgres import PostgresCluster
 
 RUNTIDE = Path(sys.executable).parent / "runtide"
 FREE_PORTS = ("--broker-port", "0", "--postgres-port", "0", "--gateway-port", "0")
-START_SECONDS = 90.0
+START_SECONDS = 150.0
+"""Longer than the stack's own limit of 120 s, so that it can say itself what did not come up."""
+EXIT_SECONDS = "60"
+"""How long a client's end waits for the log. By itself it gives up after ten seconds, which a loaded machine can take."""
 
 T = TypeVar("T")
 
@@ -38,12 +41,13 @@ class RunningStack:
     def environment(self) -> dict[str, str]:
         """The environment in which clients find this stack."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith("RUNTIDE_")}
-        return {**clean, "RUNTIDE_DATA": str(self.data), "COLUMNS": "200", "NO_COLOR": "1"}
+        told = {"RUNTIDE_DATA": str(self.data), "RUNTIDE_EXIT_DEADLINE": EXIT_SECONDS}
+        return {**clean, **told, "COLUMNS": "200", "NO_COLOR": "1"}
 
     def runtide(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run the command line against this stack."""
         done = subprocess.run(
-            [str(RUNTIDE), *arguments], env=self.environment, capture_output=True, text=True, timeout=120, check=False
+            [str(RUNTIDE), *arguments], env=self.environment, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0 or not check, f"runtide {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
         return done
@@ -60,7 +64,7 @@ class RunningStack:
 
     def get(self, path: str, **parameters: Any) -> Any:
         """GET from the gateway's own API."""
-        answer = httpx.get(f"{self.file.gateway}/api/runtide/v1{path}", params=parameters, timeout=30)
+        answer = httpx.get(f"{self.file.gateway}/api/runtide/v1{path}", params=parameters, timeout=60)
         answer.raise_for_status()
         return answer.json()
 
@@ -95,14 +99,26 @@ class RunningStack:
         return {name: child["pid"] for name, child in state["children"].items()}
 
 
-def eventually(condition: Callable[[], T], what: str, seconds: float = 60.0) -> T:
+NOT_YET = (
+    OSError,
+    httpx.HTTPError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    AssertionError,
+    LookupError,
+    ValueError,
+)
+"""What a condition may raise before it holds: somebody is away, or a row or key that it takes for granted is not there yet."""
+
+
+def eventually(condition: Callable[[], T], what: str, seconds: float = 150.0) -> T:
     """Return the first true value of `condition`, or fail after `seconds` with what was last seen."""
     deadline, last = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
         try:
             if last := condition():
                 return last
-        except (OSError, httpx.HTTPError, asyncpg.PostgresError, AssertionError) as error:
+        except NOT_YET as error:
             last = error  # type: ignore[assignment]  # kept for the message only
         time.sleep(0.1)
     raise AssertionError(f"not within {seconds:g} s: {what}; last seen: {last!r}")
@@ -121,7 +137,7 @@ def running_stack(data: Path, *options: str, variables: Mapping[str, str] | None
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        process.wait(timeout=150)
         log.close()
 
 

@@ -99,18 +99,18 @@ def half_logged(stack: RunningStack, folder: Path) -> Iterator[tuple[str, Callab
         assert writer.stdout.readline() == "half\n"
 
         def go_on() -> None:
-            writer.communicate("\n", timeout=90)
+            writer.communicate("\n", timeout=170)
             assert writer.returncode == 0
 
         yield run, go_on
 
 
 def assert_complete(stack: RunningStack, run: str) -> None:
-    eventually(lambda: stack.runtide("sync", check=False).returncode == 0, "what was not sent at the end is", 60)
+    eventually(lambda: stack.runtide("sync", check=False).returncode == 0, "what was not sent at the end is")
     counted = f"SELECT count(*) AS points, count(DISTINCT step) AS steps FROM metrics WHERE run_id = '{run}'"
     whole = [{"points": 2000, "steps": 2000}]
-    eventually(lambda: stack.sql(counted) == whole, "every point, once", 90)
-    eventually(lambda: stack.get(f"/runs/{run}/completeness")["state"] == "complete", "the run complete", 60)
+    eventually(lambda: stack.sql(counted) == whole, "every point, once")
+    eventually(lambda: stack.get(f"/runs/{run}/completeness")["state"] == "complete", "the run complete")
 
 
 def test_nothing_is_lost_when_the_stacks_apache_kafka_is_killed(tmp_path: Path, java: None) -> None:
@@ -118,7 +118,7 @@ def test_nothing_is_lost_when_the_stacks_apache_kafka_is_killed(tmp_path: Path, 
         before = stack.services()["broker"]
         os.kill(before, signal.SIGKILL)
         go_on()
-        eventually(lambda: stack.services()["broker"] != before, "the broker is started again", 30)
+        eventually(lambda: stack.services()["broker"] != before, "the broker is started again")
         assert_complete(stack, run)
 
 
@@ -127,10 +127,10 @@ def test_nothing_is_lost_when_every_broker_of_three_is_killed_in_turn(tmp_path: 
     """Whichever of them leads the run's partitions is among the killed, while the run is being logged."""
     with running_stack(tmp_path / "data", "--kafka", "java:3") as stack, half_logged(stack, tmp_path) as (run, go_on):
         for name in ("broker-1", "broker-2", "broker-3"):
-            eventually(lambda: in_sync(stack.file.broker, "runtide."), "all replicas in sync", 60)
+            eventually(lambda: in_sync(stack.file.broker, "runtide."), "all replicas in sync")
             before = stack.services()[name]
             os.kill(before, signal.SIGKILL)
             if name == "broker-2":
                 go_on()
-            eventually(lambda: stack.services()[name] != before, f"{name} is started again", 30)  # noqa: B023
+            eventually(lambda: stack.services()[name] != before, f"{name} is started again")  # noqa: B023
         assert_complete(stack, run)

@@ -18,7 +18,7 @@ print(run.run_id)
 
 def a_run(stack: RunningStack) -> str:
     """Return the id of a run that has ended."""
-    out, errors = stack.python(ONE_RUN).communicate(timeout=60)
+    out, errors = stack.python(ONE_RUN).communicate(timeout=170)
     run_id = out.strip()
     eventually(lambda: stack.get(f"/runs/{run_id}")["run"]["info"]["status"] == "FINISHED", errors or "the run's end")
     return run_id

@@ -33,7 +33,7 @@ def test_a_model_that_the_gateway_keeps_is_deployed(stack: RunningStack, tmp_pat
     by_kafka = {"RUNTIDE_ARTIFACTS": "mlflow-artifacts:"}
     by_http = {"RUNTIDE_URI": stack.file.gateway, "RUNTIDE_DATA": str(tmp_path)}
     job = stack.python(JOB, way, variables=by_kafka if way == "kafka" else by_http)
-    said, errors = job.communicate(timeout=120)
+    said, errors = job.communicate(timeout=170)
     assert job.returncode == 0, errors
     run_id, uri = said.split()
     assert uri == f"mlflow-artifacts:/{run_id}/artifacts/models/classifier"
@@ -46,9 +46,10 @@ def test_a_model_that_the_gateway_keeps_is_deployed(stack: RunningStack, tmp_pat
         return next((str(one["url"]) for one in attempts if one["state"] == "serving"), "")
 
     address = eventually(url, "the endpoint is served")
-    answer = httpx.post(f"{address}/invocations", json={"inputs": [[0.0] * 64]}, timeout=30, trust_env=False)
+    answer = httpx.post(f"{address}/invocations", json={"inputs": [[0.0] * 64]}, timeout=60, trust_env=False)
     assert answer.status_code == 200, answer.text
     assert len(answer.json()["predictions"]) == 1
+    eventually(lambda: stack.get(f"/runs/{run_id}/completeness")["state"] == "complete", "what the run says is folded")
     kept = stack.get(f"/runs/{run_id}")
     assert "table.json" in str(kept)
     assert "gateway" not in {one["client"] for one in kept["writers"]}, "what the SDK states is not stated twice"
@@ -58,7 +59,7 @@ def test_a_model_that_the_gateway_keeps_is_deployed(stack: RunningStack, tmp_pat
 
 def _assert_mlflow_finds(stack: RunningStack, model_id: str, registered: str, uri: str) -> None:
     """By the ways of MLflow's API, the files of the SDK's model and of the version made from it are there."""
-    with httpx.Client(base_url=stack.file.gateway, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=stack.file.gateway, timeout=60, trust_env=False) as client:
         place = f"2.0/mlflow/logged-models/{model_id}/artifacts"
         listed = client.get(f"/api/{place}/directories").json()
         assert listed["root_uri"] == uri

@@ -21,6 +21,12 @@ def points_of(stack: RunningStack, run_id: str) -> list[bytes]:
     return sorted(struct.pack("<qqd", row["step"], row["timestamp"], float(row["value"])) for row in found)
 
 
+def points_in_postgres(stack: RunningStack, run_id: str) -> int:
+    """Return how many points PostgreSQL knows of a run."""
+    question = "SELECT coalesce(sum(point_count), 0)::int AS points FROM metric_summaries WHERE run_id = $1"
+    return int(stack.postgres(question, run_id)[0]["points"])
+
+
 def test_an_import_is_in_both_projections_once(stack: RunningStack, tmp_path: Path) -> None:
     store, parent, child = FileStoreSample(tmp_path / "mlruns"), new_run_id(), new_run_id()
     many = [(step, 1_600_000_000_000 + step, math.sin(step)) for step in range(5_000)]
@@ -35,6 +41,7 @@ def test_an_import_is_in_both_projections_once(stack: RunningStack, tmp_path: Pa
     shown = stack.runtide("import", "mlflow", str(store.root))
     assert "Imported 2 new runs: 5,007 points" in shown.stdout
     eventually(lambda: points_of(stack, parent) == expected, "all points in DuckDB")
+    eventually(lambda: points_in_postgres(stack, parent) == len(expected), "all points in PostgreSQL")
     before = stack.get(f"/runs/{parent}")
     assert "2 had nothing new" in stack.runtide("import", "mlflow", str(store.root)).stdout
 
@@ -58,6 +65,7 @@ def test_an_import_is_in_both_projections_once(stack: RunningStack, tmp_path: Pa
     store.metric(last, "end", [(0, 1, 1.0)])
     subprocess.run(grown, env=elsewhere, capture_output=True, timeout=120, check=True)
     eventually(lambda: len(points_of(stack, last)) == 1, "the later run")
+    eventually(lambda: points_in_postgres(stack, last) == 1, "the later run in PostgreSQL")
     assert points_of(stack, parent) == expected
     after = stack.get(f"/runs/{parent}")
     assert (after["artifacts"], after["param_conflicts"]) == (before["artifacts"], [])

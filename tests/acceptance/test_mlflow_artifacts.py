@@ -86,7 +86,7 @@ def logged(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> tup
     }
     tracking = {"MLFLOW_TRACKING_URI": str(stack.file.gateway)}
     job = stack.python(CLIENT, str(folder), variables=QUIET | parts | tracking)
-    said, errors = job.communicate(timeout=180)
+    said, errors = job.communicate(timeout=500)
     assert job.returncode == 0, errors
     assert "multipart" not in errors, "it was sent in parts"
     return folder, json.loads(said.splitlines()[-1])
@@ -94,7 +94,9 @@ def logged(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 def facts(stack: RunningStack, run_id: str) -> dict[str, dict[str, Any]]:
     """Return what is known of a run's files, by path, once all that the log says of the run is folded."""
-    asked = httpx.get(f"{stack.file.gateway}/api/2.0/mlflow/runs/get", params={"run_id": run_id}, trust_env=False)
+    asked = httpx.get(
+        f"{stack.file.gateway}/api/2.0/mlflow/runs/get", params={"run_id": run_id}, timeout=60, trust_env=False
+    )
     assert asked.status_code in {200, 404}, asked.text  # there is none of a run that nobody knows
     rows = stack.postgres("select path, uri, size, sha256, content_type from artifacts where run_id = $1", run_id)
     return {row["path"]: dict(row) for row in rows}
@@ -168,10 +170,13 @@ def test_signed_urls_of_a_runs_files(
     run_id, place = logged[1]["run_id"], "/api/2.0/mlflow/artifacts/presigned-{}-url"
     about = {"run_id": run_id, "path": "signed/a.bin"}
     url = client.post(place.format("upload"), json=about).json()["presigned_url"]
-    assert httpx.put(url, content=b"signed", trust_env=False).status_code == 200
+    assert httpx.put(url, content=b"signed", timeout=60, trust_env=False).status_code == 200
     assert facts(stack, run_id)["signed/a.bin"]["sha256"] == hashlib.sha256(b"signed").hexdigest()
     found = client.post(place.format("download"), json=about | {"expiration": 60}).json()
-    assert (found["file_size"], httpx.get(found["presigned_url"], trust_env=False).content) == (6, b"signed")
+    assert (found["file_size"], httpx.get(found["presigned_url"], timeout=60, trust_env=False).content) == (
+        6,
+        b"signed",
+    )
     for wrong in (
         about | {"expiration": 0},
         about | {"path": "../x"},
@@ -185,7 +190,7 @@ def test_signed_urls_of_a_runs_files(
 def test_files_that_the_sdk_stored_beside_the_gateway(stack: RunningStack, client: httpx.Client) -> None:
     """The SDK states its files itself; the gateway finds them by the URI that it stated, which lies below its own root."""
     job = stack.python(OF_THE_SDK)
-    said, errors = job.communicate(timeout=60)
+    said, errors = job.communicate(timeout=170)
     assert job.returncode == 0, errors
     run_id = said.strip()
     listed = client.get("/api/2.0/mlflow/artifacts/list", params={"run_id": run_id}).json()
@@ -198,7 +203,7 @@ def test_files_that_lie_elsewhere_are_listed_by_the_facts_and_not_fetched(
     stack: RunningStack, client: httpx.Client, tmp_path: Path
 ) -> None:
     job = stack.python(OF_THE_SDK, variables={"RUNTIDE_ARTIFACTS": str(tmp_path)})
-    said, errors = job.communicate(timeout=60)
+    said, errors = job.communicate(timeout=170)
     assert job.returncode == 0, errors
     about = {"run_id": said.strip()}
     for path, files in (

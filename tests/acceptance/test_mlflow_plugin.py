@@ -54,7 +54,7 @@ print("TOLD" + json.dumps({
     "model": model.name, "status": str(model.status), "params": len(model.params), "metrics": len(model.metrics),
     "models": [one.model_id for one in models],
     "experiment": client.get_experiment(experiment_id).name,
-    "experiments": [one.name for one in client.search_experiments(filter_string="name LIKE 'mlflow-%'")],
+    "experiments": [one.name for one in client.search_experiments(filter_string="name LIKE 'mlflow-auto%'")],
     "artifacts": sorted(one.path for one in client.list_artifacts(run_id)),
     "predicts": type(mlflow.sklearn.load_model(f"models:/{model_id}")).__name__,
 }))
@@ -98,7 +98,7 @@ print("TOLD" + json.dumps(told))
 
 def told(stack: RunningStack, code: str, *arguments: str, uri: str = "runtide://") -> Any:
     process = stack.python(code, *arguments, variables=QUIET | {"MLFLOW_TRACKING_URI": uri})
-    out, errors = process.communicate(timeout=150)
+    out, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
     return json.loads(out.partition("TOLD")[2])
 
@@ -179,7 +179,7 @@ def test_an_offline_run_is_shipped_by_sync(stack: RunningStack, tmp_path: Path) 
     clean = {key: value for key, value in os.environ.items() if not key.startswith("RUNTIDE_")}
     environment = {**clean, **QUIET, "RUNTIDE_DATA": str(tmp_path), "HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True, timeout=300, check=True
     )
     run_id = done.stdout.strip()
     assert "runtide sync" in done.stderr

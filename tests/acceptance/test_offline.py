@@ -24,7 +24,7 @@ def test_an_offline_run_is_shipped_later_and_only_once(stack: RunningStack, tmp_
     clean = {key: value for key, value in os.environ.items() if not key.startswith("RUNTIDE_")}
     environment = {**clean, "RUNTIDE_DATA": str(tmp_path), "HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True, timeout=170, check=True
     )
     run_id = done.stdout.strip()
     assert "runtide sync" in done.stderr, "it says what is left and the command that sends it"
@@ -86,7 +86,8 @@ def test_an_offline_run_is_seen_running_while_it_is_shipped_again_and_again(
             lambda: "followed" in stack.runtide("sync", str(tmp_path / "spool")).stdout and points() == start + 500,  # noqa: B023
             "what is logged arrives while it goes on",
         )
-        assert stack.get(f"/runs/{run_id}")["run"]["info"]["status"] == "RUNNING"
+        shown = f"/runs/{run_id}"
+        eventually(lambda: stack.get(shown)["run"]["info"]["status"] == "RUNNING", "the run, in PostgreSQL too")  # noqa: B023
     training.stdin.close()
     assert training.wait(60) == 0
     assert "sent" in stack.runtide("sync", str(tmp_path / "spool")).stdout

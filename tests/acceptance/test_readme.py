@@ -30,12 +30,14 @@ def trained_run(stack: RunningStack) -> str:
     """The run that README's script makes."""
     (script,) = blocks("python")
     process = stack.python(script)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=170)
     assert process.returncode == 0, errors
     found = eventually(
         lambda: stack.sql("SELECT run_id FROM runs WHERE name = 'mlp' AND status = 'FINISHED'"), "run in DuckDB"
     )
-    return str(found[0]["run_id"])
+    run_id = str(found[0]["run_id"])
+    eventually(lambda: stack.get(f"/runs/{run_id}/completeness")["state"] == "complete", "the run in PostgreSQL")
+    return run_id
 
 
 def _is_a_make_target(command: str, stack: RunningStack, run_id: str) -> str:

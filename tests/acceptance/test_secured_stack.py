@@ -54,9 +54,10 @@ def test_a_secured_broker_of_its_own(tmp_path: Path, own: dict[str, str]) -> Non
         out, errors = stack.python(program, variables=own).communicate(timeout=60)
         run = out.strip()
         assert run, errors
-        eventually(lambda: stack.get(f"/runs/{run}/completeness")["state"] == "complete", "the run complete", 60)
+        eventually(lambda: stack.get(f"/runs/{run}/completeness")["state"] == "complete", "the run complete")
         holders = {name for name, pid in stack.services().items() if PASSWORD_VARIABLE in psutil.Process(pid).environ()}
-        assert holders == {"registrar", "projector-postgres", "projector-duckdb", "deployer", "gateway"}
+        projectors = {"projector-postgres", "projector-duckdb"}
+        assert holders == projectors | {"registrar", "watcher", "deployer", "webhooks", "gateway"}
         told = {
             name
             for name, pid in stack.services().items()

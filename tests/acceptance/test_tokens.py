@@ -15,7 +15,7 @@ def test_a_token_is_made_used_and_revoked_while_the_stack_runs(stack: RunningSta
     def status(method: str, path: str, authorization: str = "") -> int:
         headers = {"authorization": authorization} if authorization else {}
         url = f"{stack.file.gateway}{path}"
-        return httpx.request(method, url, headers=headers, timeout=30, trust_env=False).status_code
+        return httpx.request(method, url, headers=headers, timeout=60, trust_env=False).status_code
 
     runs, artifact = "/api/runtide/v1/runs", "/api/2.0/mlflow-artifacts/artifacts/token-test"
     for shown in (f"Bearer {token}", f"Basic {basic}"):
@@ -33,7 +33,7 @@ def test_a_token_is_made_used_and_revoked_while_the_stack_runs(stack: RunningSta
         env={**stack.environment, "RUNTIDE_GATEWAY_TOKEN": token},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=170,
         check=False,
     )
     assert (told.returncode, "RUNTIDE_GATEWAY_TOKEN holds" in told.stderr) == (2, True), told

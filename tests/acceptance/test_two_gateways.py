@@ -101,10 +101,10 @@ def test_a_run_that_one_deletes_takes_nothing_more_from_the_other(gateways: tupl
     assert other.status("runs/log-metric", **log) == 200
     one.post("runs/delete", run_id=run_id)
     # The other hears of it from the log, which takes a moment; what it was asked to log before it did is in the log.
-    eventually(lambda: other.status("runs/log-metric", **log) == 400, "the deletion is known to the other", 10)
+    eventually(lambda: other.status("runs/log-metric", **log) == 400, "the deletion is known to the other")
     assert other.get("runs/get", run_id=run_id)["run"]["info"]["lifecycle_stage"] == "deleted"
     other.post("runs/restore", run_id=run_id)
-    eventually(lambda: one.status("runs/log-metric", **log) == 200, "the restoration is known to the one", 10)
+    eventually(lambda: one.status("runs/log-metric", **log) == 200, "the restoration is known to the one")
 
 
 def test_a_run_goes_with_its_experiment_on_every_gateway(gateways: tuple[Gateway, Gateway]) -> None:
@@ -115,7 +115,7 @@ def test_a_run_goes_with_its_experiment_on_every_gateway(gateways: tuple[Gateway
     assert other.status("runs/log-metric", **log) == 200
     one.post("experiments/delete", experiment_id=experiment)
     assert one.status("runs/log-metric", **log) == 400
-    eventually(lambda: other.status("runs/log-metric", **log) == 400, "the deletion is known to the other", 10)
+    eventually(lambda: other.status("runs/log-metric", **log) == 400, "the deletion is known to the other")
     assert other.get("runs/get", run_id=run_id)["run"]["info"]["lifecycle_stage"] == "deleted"
     other.post("experiments/restore", experiment_id=experiment)
-    eventually(lambda: one.status("runs/log-metric", **log) == 200, "the restoration is known to the one", 10)
+    eventually(lambda: one.status("runs/log-metric", **log) == 200, "the restoration is known to the one")

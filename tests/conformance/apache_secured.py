@@ -40,7 +40,7 @@ def secured_apache(folder: Path, **entries: str) -> Iterator[Secured]:
         for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
             wanted = UserScramCredentialUpsertion(USER, ScramCredentialInfo(mechanism, 4096), PASSWORD.encode())
             for done in admin.alter_user_scram_credentials([wanted]).values():
-                done.result(20)
+                done.result(60)
         yield Secured(address=f"127.0.0.1:{secured_port}", protocol="SASL_SSL", authority=authority.path)
 
 

@@ -16,6 +16,6 @@ def java_program(
         env=os.environ | {"CLIENT_PROPERTIES": str(file)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=170,
         check=False,
     )

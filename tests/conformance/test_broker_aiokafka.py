@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -107,6 +108,18 @@ async def test_a_message_over_the_topics_limit_is_refused(kafka: KafkaAddress, t
         assert (await producer.send_and_wait(topic, bytes(1000))).offset == 0
 
 
+def is_at_once(delays: Sequence[float]) -> bool:
+    """Whether records came at once, by the delays of twenty in a row. False: try on.
+
+    On a loaded machine some take long; of a broker that answered at its next look most would, in every twenty.
+
+    Raises:
+        AssertionError: in a hundred there were no such twenty.
+    """
+    assert len(delays) < 100, delays
+    return len(delays) >= 20 and sorted(delays[-20:])[5] < 0.2
+
+
 async def test_a_waiting_consumer_gets_a_record_at_once(kafka: KafkaAddress, topic: str) -> None:
     await create_topic(kafka.address, topic)
     async with (
@@ -114,16 +127,14 @@ async def test_a_waiting_consumer_gets_a_record_at_once(kafka: KafkaAddress, top
         aiokafka_consumer(kafka.address, fetch_max_wait_ms=10_000) as consumer,
     ):
         consumer.assign([TopicPartition(topic, 0)])
-        delays = []
-        for number in range(20):
+        delays: list[float] = []
+        while not is_at_once(delays):
             waiting = asyncio.create_task(consumer.getone())
             await asyncio.sleep(0.02)
             start = time.perf_counter()
-            await producer.send(topic, b"%d" % number)
-            assert (await asyncio.wait_for(waiting, 60)).value == b"%d" % number
+            await producer.send(topic, b"%d" % len(delays))
+            assert (await asyncio.wait_for(waiting, 60)).value == b"%d" % len(delays)
             delays.append(time.perf_counter() - start)
-    # On a loaded machine some take long; a broker that answered at its next look would be late with most of them.
-    assert sorted(delays)[5] < 0.2, delays
 
 
 async def test_a_long_poll_does_not_delay_other_requests_and_ends_in_time(kafka: KafkaAddress, topic: str) -> None:
@@ -213,7 +224,7 @@ async def test_everything_is_there_after_a_clean_restart(own_broker: BrokerProce
 
 async def test_what_it_does_not_do_is_an_error_of_its_own(broker: BrokerProcess, topic: str) -> None:
     with pytest.raises(TransactionalIdAuthorizationFailed):
-        await asyncio.wait_for(AIOKafkaProducer(bootstrap_servers=broker.address, transactional_id=topic).start(), 20)
+        await asyncio.wait_for(AIOKafkaProducer(bootstrap_servers=broker.address, transactional_id=topic).start(), 60)
     async with aiokafka_admin(broker.address) as admin:
         response = await admin.create_topics([NewTopic(topic, 1, 3)])
         assert [error[1] for error in response.topic_errors] == [InvalidReplicationFactorError.errno]

@@ -139,7 +139,8 @@ async def test_a_member_that_is_killed_is_replaced_after_its_session(kafka: Kafk
         await doomed.wait()
         start = time.monotonic()
         await until(lambda: shares(alive) == [6])
-        assert time.monotonic() - start > SHORT_SESSION_MS / 1000 / 2
+        # Not at once, when its connection broke. How long ago its last heartbeat was by then is the machine's doing.
+        assert time.monotonic() - start > SHORT_SESSION_MS / 1000 / 8
 
 
 async def test_committed_offsets_survive_stop_and_kill(own_broker: BrokerProcess, topic: str) -> None:
@@ -157,7 +158,7 @@ async def test_committed_offsets_survive_stop_and_kill(own_broker: BrokerProcess
         async with aiokafka_consumer(own_broker.address, group_id="g") as consumer:
             consumer.assign(places)
             assert [await consumer.committed(place) for place in places] == [offset, offset + 1]
-            assert (await asyncio.wait_for(consumer.getone(places[0]), 10)).offset == offset
+            assert (await asyncio.wait_for(consumer.getone(places[0]), 60)).offset == offset
 
 
 async def test_a_group_goes_on_after_the_broker_was_killed(own_broker: BrokerProcess, topic: str) -> None:

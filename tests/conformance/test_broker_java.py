@@ -10,7 +10,7 @@ from tests.kafka_clients import GIVEN_KAFKA, KafkaAddress
 
 pytestmark = pytest.mark.gate
 
-SECONDS = 150.0
+SECONDS = 400.0
 
 Scenario = Callable[..., None]
 

@@ -22,7 +22,7 @@ def run_broker(*options: object) -> "subprocess.CompletedProcess[str]":
         [sys.executable, "-m", "runtide_deploy.broker", *map(str, options)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -104,7 +104,7 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert result.returncode == 2
@@ -123,10 +123,10 @@ async def test_a_clean_stop_keeps_and_answers_what_was_written(
         sent = [asyncio.create_task(producer.send_and_wait(topic, os.urandom(1000))) for _ in range(100)]
         await asyncio.sleep(0.01)
         process.send_signal(number)
-        assert await asyncio.to_thread(process.wait, 10) == 0
+        assert await asyncio.to_thread(process.wait, 60) == 0
         assert process.stdout.read() == ""
         own_broker.start()
-        offsets = [record.offset for record in await asyncio.wait_for(asyncio.gather(*sent), 20)]
+        offsets = [record.offset for record in await asyncio.wait_for(asyncio.gather(*sent), 90)]
     assert sorted(offsets) == list(range(100))
     [records] = (await read_all(own_broker.address, topic)).values()
     assert [record.offset for record in records] == list(range(100))
@@ -178,6 +178,7 @@ async def test_a_failed_sync_ends_the_broker(tmp_path: Path, monkeypatch: pytest
             monkeypatch.setattr(os, "fdatasync", fails)
             answer = asyncio.create_task(producer.send_and_wait("t", b"x"))
             with pytest.raises(OSError, match="Input/output error"):
-                await asyncio.wait_for(asyncio.shield(broker.failed), 5)
-            assert not answer.done()
+                await asyncio.wait_for(asyncio.shield(broker.failed), 60)
+            # On a slow machine the client may have given it up by now; what counts is that it was not told of a success.
+            assert not (answer.done() and answer.exception() is None)
             answer.cancel()

@@ -23,7 +23,7 @@ def repair(data: Path, *options: object) -> "subprocess.CompletedProcess[str]":
         [sys.executable, "-m", "runtide_deploy.broker.repair", f"--data={data}", *map(str, options)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -99,7 +99,7 @@ async def test_librdkafka_gets_to_the_end_behind_a_gap(gap: BrokerProcess, topic
 async def test_aiokafka_gets_to_the_end_behind_a_gap(gap: BrokerProcess, topic: str) -> None:
     for start in FROM:
         place = AiokafkaPartition(topic, 0)
-        async with aiokafka_consumer(gap.address) as consumer, asyncio.timeout(20):
+        async with aiokafka_consumer(gap.address) as consumer, asyncio.timeout(60):
             consumer.assign([place])
             consumer.seek(place, start)
             found: list[int] = []
@@ -116,7 +116,7 @@ async def test_our_reader_gets_to_the_end_behind_a_gap(gap: BrokerProcess, topic
         applied = reader.positions_at_start()
         found = []
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not reader.read_to_end:
                     records = await reader.fetch(BatchLimits(idle_s=0.1), wanted)
                     assert not (records and reader.reached(applied)), "records that are not applied count as applied"
@@ -134,7 +134,7 @@ async def test_our_reader_gets_to_the_end_behind_a_gap(gap: BrokerProcess, topic
 async def test_java_gets_to_the_end_behind_a_gap(gap: BrokerProcess, java_programs: JavaPrograms, topic: str) -> None:
     for start in FROM:
         command = [*java_programs("JavaClient"), "to-the-end", gap.address, topic, str(start)]
-        output, errors, status = await asyncio.to_thread(run_java, command, 60.0)
+        output, errors, status = await asyncio.to_thread(run_java, command, 400.0)
         assert (status, output) == (0, "passed to-the-end\n"), errors[-6000:]
 
 
@@ -144,7 +144,7 @@ def librdkafka_until_end(address: str, topic: str, offset: int) -> tuple[list[in
     try:
         consumer.assign([TopicPartition(topic, 0, offset)])
         found: list[int] = []
-        while (message := consumer.poll(10)) is not None:
+        while (message := consumer.poll(60)) is not None:
             error = message.error()
             if error is not None:
                 assert error.code() == KafkaError._PARTITION_EOF, error
@@ -161,7 +161,7 @@ def read_with_librdkafka(address: str, topic: str, offset: int) -> list[int]:
     try:
         consumer.assign([TopicPartition(topic, 0, offset)])
         found = []
-        while (message := consumer.poll(10)) is not None and message.error() is None:
+        while (message := consumer.poll(60)) is not None and message.error() is None:
             found.append(int(message.offset() or 0))
         return found
     finally:

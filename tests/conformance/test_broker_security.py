@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without __all__
 
 from runtide_deploy.apache_kafka import CannotResolve
+from tests.broker_process import wait_until
 from tests.certificates import Authority
 from tests.conformance.apache_secured import secured_apache
 from tests.conformance.java_program import java_program
@@ -21,7 +22,7 @@ from tests.java_programs import JavaPrograms
 from tests.kafka_clients import aiokafka_consumer, aiokafka_producer
 from tests.secured_kafka import MECHANISMS, Secured, secured_broker
 
-REFUSED_S = 20.0
+REFUSED_S = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ async def round_trip_aiokafka(secured: Secured, topic: str) -> None:
         for number in range(50):
             await producer.send_and_wait(topic, b"v%d" % number)
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(60),
         aiokafka_consumer(secured.address, topic, group_id=f"group-of-{topic}", **options) as consumer,
     ):
         found: list[bytes] = []
@@ -82,7 +83,7 @@ async def round_trip_aiokafka(secured: Secured, topic: str) -> None:
 def create(secured: Secured, topic: str) -> None:
     admin = AdminClient(secured.librdkafka())
     for done in admin.create_topics([NewTopic(topic, 1, 1)]).values():
-        done.result(20)
+        done.result(60)
 
 
 def round_trip_librdkafka(secured: Secured, topic: str) -> None:
@@ -91,12 +92,12 @@ def round_trip_librdkafka(secured: Secured, topic: str) -> None:
     large = os.urandom(900_000)
     for number in range(50):
         producer.produce(topic, large if number == 25 else b"v%d" % number)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     group = {"group.id": f"group-of-{topic}", "auto.offset.reset": "earliest", "enable.auto.commit": False}
     consumer = Consumer(secured.librdkafka() | group)
     consumer.subscribe([topic])
     found: list[Any] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(found) < 50 and time.monotonic() < deadline:
         record = consumer.poll(1)
         if record is not None and record.error() is None:
@@ -204,9 +205,8 @@ async def test_mutual_tls(tmp_path: Path, topic: str, caplog: pytest.LogCaptureF
                 async with aiokafka_producer(wrong.address, **wrong.aiokafka()):
                     pass
             assert first_error(wrong).code() in {KafkaError._SSL, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
-        said = broker.log.read_text()
-        assert "PEER_DID_NOT_RETURN_A_CERTIFICATE (the client has no certificate" in said
-        assert "CERTIFICATE_VERIFY_FAILED" in said
+        for said in ("PEER_DID_NOT_RETURN_A_CERTIFICATE (the client has no certificate", "CERTIFICATE_VERIFY_FAILED"):
+            wait_until(lambda said=said: said in broker.log.read_text())  # type: ignore[misc]
 
 
 @pytest.mark.slow
@@ -248,7 +248,7 @@ async def test_megabytes_go_through_tls_both_ways(tmp_path: Path, topic: str) ->
         async with aiokafka_producer(secured.address, **options) as producer:
             for value in values:
                 await producer.send_and_wait(topic, value)
-        async with asyncio.timeout(30), aiokafka_consumer(secured.address, topic, **options) as consumer:
+        async with asyncio.timeout(60), aiokafka_consumer(secured.address, topic, **options) as consumer:
             found: list[bytes] = []
             while len(found) < len(values):
                 for records in (await consumer.getmany(timeout_ms=500)).values():

@@ -16,7 +16,7 @@ from tests.kafka_cluster import in_sync, leader_of
 
 pytestmark = pytest.mark.apache
 
-IN_SYNC_SECONDS = 60.0
+IN_SYNC_SECONDS = 150.0
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_idempotence_under_forced_retries(kafka: KafkaAddress, topic: str, progr
     asyncio.run(create_topic(kafka.address, topic, partitions=PARTITIONS))
     with lossy_proxy(socket.gethostbyname(kafka.host), kafka.port, every=10) as proxy, ExitStack() as stack:
         load = Load({client: programs[client]}, proxy.address, topic, stack)
-        wait_until(lambda: proxy.lost >= LOST or not load.clients[0].alive, 60)
+        wait_until(lambda: proxy.lost >= LOST or not load.clients[0].alive, 150)
         load.until_more_acknowledged()
         load.end()
     assert proxy.lost >= LOST

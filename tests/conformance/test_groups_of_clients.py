@@ -14,7 +14,7 @@ from tests.members.member import Member, python_member
 pytestmark = pytest.mark.gate
 
 PARTITIONS = 6
-SECONDS = 60.0
+SECONDS = 150.0
 PATIENT_MS = 15_000
 
 Join = Callable[..., Member]

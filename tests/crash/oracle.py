@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, TopicPartition
 from tests.crash.load_client import Acknowledged, LoadClient
 from tests.kafka_clients import read_all
 
-_LOOK_AGAIN_SECONDS = 10.0
+_LOOK_AGAIN_SECONDS = 60.0
 
 
 class Place(NamedTuple):

@@ -13,7 +13,7 @@ from tests.crash.oracle import assert_nothing_lost
 PARTITIONS = 3
 ACKNOWLEDGED_BETWEEN_KILLS = 50
 """Records that each client has acknowledged between two kills."""
-_SECONDS = 90.0
+_SECONDS = 150.0
 
 Programs = Mapping[str, Sequence[str]]
 """The command of each client's program by the client's name."""

@@ -12,7 +12,7 @@ from tests.conformance.mlflow_rest.checking import check
 from tests.conformance.mlflow_rest.server import Server
 from tests.conformance.mlflow_rest.table import rows
 
-pytestmark = pytest.mark.gate
+pytestmark = [pytest.mark.gate, pytest.mark.timeout(1200)]  # all cases are tried within the first test
 
 
 @pytest.fixture(scope="module")
