@@ -17,7 +17,7 @@ from kio.static.protocol import Payload
 
 from runtide_deploy.tied_child import tied
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 class BrokerProcess:
@@ -85,7 +85,7 @@ class RawClient:
     """Sends requests of any version, well formed or not, over one socket."""
 
     def __init__(self, port: int, host: str = "127.0.0.1", source: str = "") -> None:
-        self.socket = socket.create_connection((host, port), 20, (source, 0) if source else None)
+        self.socket = socket.create_connection((host, port), 60, (source, 0) if source else None)
         self._correlation = 0
 
     def ask(self, request: Any) -> Any:
@@ -174,7 +174,7 @@ def written(entity: Any) -> bytes:
     return bytes(sink.data)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Poll a condition until it holds, or fail."""
     deadline = time.monotonic() + seconds
     while not condition():

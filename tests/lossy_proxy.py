@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 PRODUCE = 0
-_START_SECONDS = 10.0
+_START_SECONDS = 60.0
 
 
 class LossyProxy:

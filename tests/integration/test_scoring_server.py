@@ -42,7 +42,7 @@ def serving(model_dir: Path, *options: str) -> Iterator[tuple[subprocess.Popen[s
         yield process, line.removeprefix("listening on ").strip()
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -205,7 +205,7 @@ def test_limits_are_413_and_cost_little(digits: httpx.Client, bare: httpx.Client
     assert "values are allowed" in refused(bare, 413, sparse)
     wide = ",".join(f"c{number}" for number in range(100_000)) + "\n" + "1,\n" * 50_000
     assert "values are allowed" in refused(bare, 413, wide, "text/csv")
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
 
 
 def test_a_body_that_lies_about_its_length_is_cut_off(digits: httpx.Client) -> None:
@@ -259,9 +259,9 @@ def test_ready_file_and_graceful_stop(models: Path, tmp_path: Path) -> None:
         assert document["pid"] == process.pid
         assert url.endswith(f":{document['port']}")
         assert 0 < time.time() - document["started"] < 60
-        assert httpx.get(f"{url}/model").json()["name"] == "mine"
+        assert httpx.get(f"{url}/model", timeout=60).json()["name"] == "mine"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert not ready.exists()
     assert list(tmp_path.iterdir()) == []
 
@@ -273,14 +273,14 @@ def test_requests_under_way_are_answered_before_the_stop(models: Path) -> None:
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
             connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode() + body[:10])
-            assert httpx.get(f"{url}/ping").status_code == 200
+            assert httpx.get(f"{url}/ping", timeout=60).status_code == 200
             process.send_signal(signal.SIGTERM)
             wait_until_refused(host, int(port))
             connection.sendall(body[10:])
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert b"200 OK" in answer
         assert answer.endswith(b'{"predictions":[0]}')
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def wait_until_refused(host: str, port: int) -> None:
@@ -305,7 +305,7 @@ def fails_to_start(*options: str, **environment: str) -> str:
 
 def test_a_model_of_another_digest_is_not_served(models: Path) -> None:
     with serving(models / "digits") as (_, url):
-        digest = httpx.get(f"{url}/model").json()["digest"]
+        digest = httpx.get(f"{url}/model", timeout=60).json()["digest"]
     with serving(models / "digits", "--expect-digest", digest.upper()):
         pass
     message = fails_to_start("--model-dir", str(models / "digits"), "--expect-digest", "0" * 64)
