@@ -258,7 +258,7 @@ def test_ready_file_and_graceful_stop(models: Path, tmp_path: Path) -> None:
         document = json.loads(ready.read_text())
         assert document["pid"] == process.pid
         assert url.endswith(f":{document['port']}")
-        assert 0 < time.time() - document["started"] < 60
+        assert 0 < time.time() - document["started"] < 600
         assert httpx.get(f"{url}/model", timeout=60).json()["name"] == "mine"
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
@@ -270,7 +270,7 @@ def test_requests_under_way_are_answered_before_the_stop(models: Path) -> None:
     with serving(models / "digits") as (process, url):
         host, port = url.removeprefix("http://").split(":")
         body = json.dumps({"inputs": DIGITS[:1].tolist()}).encode()
-        with socket.create_connection((host, int(port)), timeout=20) as connection:
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
             head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
             connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode() + body[:10])
             assert httpx.get(f"{url}/ping", timeout=60).status_code == 200
@@ -284,7 +284,7 @@ def test_requests_under_way_are_answered_before_the_stop(models: Path) -> None:
 
 
 def wait_until_refused(host: str, port: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             socket.create_connection((host, port), timeout=1).close()
@@ -296,7 +296,7 @@ def wait_until_refused(host: str, port: int) -> None:
 
 def fails_to_start(*options: str, **environment: str) -> str:
     command = [sys.executable, "-m", "runtide_deploy.serving", *options]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
     assert result.returncode == 1
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
