@@ -48,7 +48,7 @@ async def append(log: PartitionLog, *values: bytes, **options: Any) -> int:
     """Append one batch and wait until it is stored."""
     appended = log.append(make_batch(*values, **options), LIMIT)
     if appended.stored is not None:
-        await asyncio.wait_for(asyncio.shield(appended.stored), 5)
+        await asyncio.wait_for(asyncio.shield(appended.stored), 60)
     return appended.base_offset
 
 

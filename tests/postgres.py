@@ -139,10 +139,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(30)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGQUIT)
-            process.wait(30)
+            process.wait(60)
 
 
 def _in_own_loop(work: Coroutine[object, object, None]) -> None:

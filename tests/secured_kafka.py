@@ -125,7 +125,7 @@ def java_escaped(value: str) -> str:
 def add_user(file: Path, user: str = USER, password: str = PASSWORD) -> Path:
     """Add a user with the command that people use."""
     command = [sys.executable, "-m", "runtide_deploy.broker.credentials", "--file", str(file), "add", user]
-    subprocess.run(command, input=password.encode() + b"\n", check=True, timeout=30)
+    subprocess.run(command, input=password.encode() + b"\n", check=True, timeout=60)
     return file
 
 

@@ -244,7 +244,7 @@ class Gateway:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(15)
+            return self.process.wait(START_S)
         finally:
             if self.process.poll() is None:
                 self.process.kill()
@@ -305,7 +305,7 @@ def running_gateway_stack(folder: Path, dsn: str, kafka: Callable[[str], KafkaSe
         )
         stack.callback(gateway.stop)
         gateway.start()
-        client = stack.enter_context(httpx.Client(base_url=gateway.url, timeout=30, trust_env=False))
+        client = stack.enter_context(httpx.Client(base_url=gateway.url, timeout=60, trust_env=False))
         yield GatewayStack(gateway, broker, history, settings, dsn, client)
 
 
@@ -317,7 +317,7 @@ async def filled_log(bootstrap: str) -> KafkaSettings:
     return settings
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Poll a condition until it holds."""
     deadline = time.monotonic() + seconds
     while not condition():

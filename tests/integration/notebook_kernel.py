@@ -4,6 +4,7 @@ import ast
 import contextlib
 import os
 import queue
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,16 @@ class NotebookKernel:
         """Press the stop button."""
         self.manager.interrupt_kernel()
 
-    def said(self) -> str:
-        """Return what came on standard output and error since the last call, as the notebook shows it."""
-        said = []
-        with contextlib.suppress(queue.Empty):
-            while True:
+    def said(self, until: str) -> str:
+        """Return what came on standard output and error since the last call, as the notebook shows it, once ``until`` did."""
+        said, deadline = "", time.monotonic() + _REPLY_SECONDS
+        while until not in said:
+            assert time.monotonic() < deadline, f"not said: {until!r}, but {said!r}"
+            with contextlib.suppress(queue.Empty):
                 message = self._client.get_iopub_msg(timeout=1)
                 if message["msg_type"] == "stream":
-                    said.append(message["content"]["text"])
-        return "".join(said)
+                    said += message["content"]["text"]
+        return said
 
     def close(self) -> None:
         """End it, whatever state it is in."""

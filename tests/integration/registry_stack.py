@@ -32,14 +32,14 @@ class RegistryStack:
         """Call MLflow's API; GET sends fields as its query."""
         url = f"{self.gateway.url}/api/2.0/mlflow/{path}"
         sent: dict[str, Any] = {"params": fields} if method == "GET" else {"json": fields}
-        return httpx.request(method, url, timeout=30, trust_env=False, **sent)
+        return httpx.request(method, url, timeout=60, trust_env=False, **sent)
 
     def state(self, *bodies: Any) -> None:
         """Publish facts as a client of ours would."""
         asyncio.run(self._publish(bodies))
 
     async def _publish(self, bodies: tuple[Any, ...]) -> None:
-        async with DirectPublisher(self.kafka, "client", 10.0) as publisher:
+        async with DirectPublisher(self.kafka, "client", 60.0) as publisher:
             for body in bodies:
                 await publisher.publish(body)
 

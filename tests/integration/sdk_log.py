@@ -23,6 +23,17 @@ from runtide_schemas.events.runs import WriterClosed
 from tests.broker_process import BrokerProcess, running_broker
 
 RUN_TOPICS = (topics.RUNS, topics.METRICS)
+EXIT_DEADLINE = "60"
+"""Seconds that runs wait for their broker at their end unless a test says otherwise: 10 are few on a busy machine."""
+TELLS_ITS_PATIENCE = """
+from runtide.publisher.publisher import Publisher
+delivered = Publisher.delivered
+def told(publisher, spool, timeout):
+    print("waits for", timeout, flush=True)
+    return delivered(publisher, spool, timeout)
+Publisher.delivered = told
+"""
+"""Code of a child that says for how long its end waits: no clock has to be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,7 @@ def child(
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RUNTIDE_")}
     environment |= {"RUNTIDE_BROKER": broker, "RUNTIDE_SPOOL": str(spool), "RUNTIDE_DATA": str(spool / "no-stack")}
+    environment |= {"RUNTIDE_EXIT_DEADLINE": EXIT_DEADLINE}
     return subprocess.Popen(
         [*within, sys.executable, "-c", code, *arguments],
         env=environment | dict(variables or {}),
@@ -143,7 +155,13 @@ def child(
     )
 
 
-def finished(process: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int, str, str]:
+def patience_of(out: str) -> float:
+    """Return for how long the end of a child waited for the broker that ``TELLS_ITS_PATIENCE``."""
+    (said,) = (line for line in out.splitlines() if line.startswith("waits for "))
+    return float(said.removeprefix("waits for "))
+
+
+def finished(process: "subprocess.Popen[str]", seconds: float = 120) -> tuple[int, str, str]:
     """Wait for a child; return exit code, standard output and standard error."""
     out, errors = process.communicate(timeout=seconds)
     return process.returncode, out, errors

@@ -40,7 +40,7 @@ class Trainer:
 
     def __init__(self, spool: Path, broker: str = "", within: Sequence[str] = ()) -> None:
         """Start one; ``broker`` "" is offline, ``within`` a command that runs it."""
-        limit = {"RUNTIDE_EXIT_DEADLINE": "30"}
+        limit = {"RUNTIDE_EXIT_DEADLINE": "60"}
         self._process = child(TRAINER, broker=broker, spool=spool, variables=limit, steered=True, within=within)
         self._lots = 0
         self.points = 0

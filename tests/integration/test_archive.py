@@ -141,7 +141,7 @@ async def test_who_reads_while_the_beginning_goes_is_told_to_try_again_and_finds
     try:
         await delete_records(kafka, {RUNS0: 40})
         with pytest.raises(TransientError, match="reading on in the archive"):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while True:
                     await reader.fetch(BatchLimits(idle_s=0.1), wanted)
     finally:

@@ -80,7 +80,7 @@ class Stack:
     def ask(self, url: str, sql: str) -> list[tuple[Any, ...]]:
         """Return what a query finds, asked of the owner."""
         headers = {"Authorization": f"Bearer {(self.files / NAME / 'token').read_text()}"}
-        reply = httpx.post(f"{url}/query", json={"sql": sql}, headers=headers, timeout=30, trust_env=False)
+        reply = httpx.post(f"{url}/query", json={"sql": sql}, headers=headers, timeout=60, trust_env=False)
         assert reply.status_code == 200, reply.text
         table = pa.ipc.open_stream(reply.content).read_all()
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
@@ -266,7 +266,7 @@ def running_gateway(stack: Stack) -> Iterator[str]:
 
 def mended_by_an_operator(gateway: str, run_id: str) -> None:
     """See lag and quarantine of the projection at the gateway, and have the run tried again."""
-    with httpx.Client(base_url=gateway, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=gateway, timeout=60, trust_env=False) as client:
         ready = client.get(f"{API}/ready").json()
         assert ready["projections"][NAME]["events_behind"] == 0
         read = {place["topic"] for place in ready["projections"][NAME]["partitions"]}

@@ -52,7 +52,7 @@ async def test_no_more_is_read_than_is_remembered(address: str, monkeypatch: pyt
     await publish(address, [LARGE] * (FACTS - 40) + [SMALL] * 40)
     following = Decisions(KafkaSettings(bootstrap=address))
     try:
-        assert await following.answer(f"r{FACTS - 1}", 20) == fact(FACTS - 1, SMALL)
+        assert await following.answer(f"r{FACTS - 1}", 60) == fact(FACTS - 1, SMALL)
         assert await following.answer(f"r{FACTS - 45}", 0) is not None, (
             "all small ones, and some large ones before them"
         )

@@ -154,7 +154,7 @@ async def test_versions_are_brought_up_shifted_and_stopped_with_their_causes(lab
         await lab.request()
         first = await lab.register(1)
         bodies = await lab.until(lambda bodies: kinds(bodies) == ["Started", "Succeeded"])
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             assert (await client.get(f"{bodies[1].url}/ping")).status_code == 200
         assert [process.pid for process in lab.servers()] == [int(bodies[1].instance["pid"])]
         second = await lab.register(2)
@@ -197,7 +197,7 @@ async def test_the_real_server_scores_and_other_content_than_registered_is_refus
             )
             await lab.catalogue.publish(body)
             bodies = await lab.until(lambda bodies: kinds(bodies)[-1:] in (["Succeeded"], ["RolledBack"]))
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
                 reply = await client.post(f"{bodies[1].url}/invocations", json={"inputs": [[2.0]]})
                 assert reply.json()["predictions"] == pytest.approx([5.0])
     assert kinds(bodies) == ["Started", "Succeeded", "Started", "Failed", "RolledBack"]

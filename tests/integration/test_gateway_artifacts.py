@@ -174,7 +174,7 @@ JSON = "Content-Type: application/json\r\n"
 def raw(gateway: Gateway, method: str, target: str, body: bytes = b"", headers: str = "") -> int:
     """Send a target as it is, which clients would tidy up; return the status."""
     address = urlsplit(gateway.url)
-    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
         head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         connection.sendall(head.encode("latin-1") + body)
         reply = b""
@@ -246,7 +246,7 @@ def test_a_body_that_breaks_off_leaves_nothing(local: Gateway, folder: Path, at_
     before = seen_files(folder)
     address = urlsplit(local.url)
     for name in ("kept", "new"):
-        with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+        with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
             head = f"PUT {ARTIFACTS}/broken/{name} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {20 * MIB}\r\n\r\n"
             connection.sendall(head.encode() + os.urandom(5 * MIB))
             wait_until(lambda: len(seen_files(folder)) > len(before), "the bytes come")

@@ -44,14 +44,14 @@ def test_it_starts_and_ends_with_every_store_away(tmp_path: Path) -> None:
     )
     try:
         gateway.start()
-        assert httpx.get(f"{gateway.url}{API}/health").json() == {"status": "ok"}
-        ready = httpx.get(f"{gateway.url}{API}/ready")
+        assert httpx.get(f"{gateway.url}{API}/health", timeout=60).json() == {"status": "ok"}
+        ready = httpx.get(f"{gateway.url}{API}/ready", timeout=60)
         assert ready.status_code == 503
         assert {reason.partition(":")[0] for reason in ready.json()["reasons"]} == {"log", "postgres", "duckdb"}
         for path in ("/runs", "/models", "/endpoints", "/experiments", "/quarantine"):
-            reply = httpx.get(f"{gateway.url}{API}{path}")
+            reply = httpx.get(f"{gateway.url}{API}{path}", timeout=60)
             assert (reply.status_code, reply.json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
-        page = httpx.get(gateway.url, headers={"accept": "text/html"})
+        page = httpx.get(gateway.url, headers={"accept": "text/html"}, timeout=60)
         assert page.status_code == 503
         assert "Not available right now" in page.text
     finally:
@@ -67,7 +67,7 @@ def test_the_dsn_is_in_no_log_and_no_answer(tmp_path: Path) -> None:
     )
     try:
         gateway.start()
-        answers = [httpx.get(f"{gateway.url}{API}{path}").text for path in ("/ready", "/runs", "/metrics")]
+        answers = [httpx.get(f"{gateway.url}{API}{path}", timeout=60).text for path in ("/ready", "/runs", "/metrics")]
     finally:
         gateway.stop()
     assert "hunter2secret" not in gateway.log() + "".join(answers)

@@ -72,7 +72,7 @@ def client(gateway: Gateway) -> Iterator[httpx.Client]:
 
 def put(url: str, data: bytes) -> httpx.Response:
     """Follow a URL as MLflow's client does: with nothing but the body."""
-    return httpx.put(url, content=data, timeout=30, trust_env=False)
+    return httpx.put(url, content=data, timeout=60, trust_env=False)
 
 
 def test_parts_become_a_file(client: httpx.Client, gateway: Gateway) -> None:
@@ -146,7 +146,7 @@ def test_a_part_needs_the_url_that_was_signed_for_it(local: Gateway, root: Path)
         )
         for url in wrong:
             assert put(url, b"attack").status_code == 401, url
-        assert httpx.get(first, trust_env=False).status_code in (401, 405)
+        assert httpx.get(first, trust_env=False, timeout=60).status_code in (401, 405)
         assert seen_files(root) == before
         assert put(second, b"fine").status_code == 200
         owned = {"path": "a", "upload_id": begun["upload_id"]}
@@ -161,13 +161,13 @@ def test_a_signed_url_hands_a_file_out(client: httpx.Client, gateway: Gateway) -
     client.put(f"{ARTIFACTS}/{path}", content=data)
     about = client.get(f"/api/2.0/mlflow-artifacts/presigned/{path}").json()
     assert (about["file_size"], about["headers"]) == (1000, {})
-    found = httpx.get(about["url"], headers={"range": "bytes=10-19"}, trust_env=False)
+    found = httpx.get(about["url"], headers={"range": "bytes=10-19"}, trust_env=False, timeout=60)
     assert (found.status_code, found.content) == (206, data[10:20])
     assert found.headers["content-disposition"].startswith("attachment")
     if urlsplit(about["url"]).netloc == urlsplit(gateway.url).netloc:
         assert put(about["url"], b"other").status_code == 401
         assert client.delete(f"{ARTIFACTS}/{path}").status_code == 200
-        assert httpx.get(about["url"], trust_env=False).status_code == 404
+        assert httpx.get(about["url"], trust_env=False, timeout=60).status_code == 404
 
 
 def test_mlflows_client_sends_and_fetches_in_parts(

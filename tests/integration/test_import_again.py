@@ -139,7 +139,7 @@ def test_spools_that_a_killed_import_had_noted_are_found_although_the_source_is_
         "root, spool = sys.argv[1:]\n"
         "mlflow.import_store(root, Connection.resolve(broker='', spool=spool, data=spool + '/none', artifacts=spool + '/a'))\n"
     )
-    killed = subprocess.run([sys.executable, "-c", program, store, here.spool], check=False, timeout=60)
+    killed = subprocess.run([sys.executable, "-c", program, store, here.spool], check=False, timeout=120)
     assert killed.returncode == 9 and len(list((here.spool / "imports" / "unfinished").iterdir())) == 1
     listed = CliRunner().invoke(app, ["spool", "ls", str(here.spool), "--json"])
     assert {spool["run_id"] for spool in json.loads(listed.output)} == {RUNS[0]}

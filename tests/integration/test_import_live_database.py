@@ -26,7 +26,7 @@ while True:
     connection.executemany("INSERT INTO metrics VALUES ('loss', ?, ?, ?, ?, 0)", rows)
     if how == "hot":
         print("written", flush=True)
-        time.sleep(60)
+        time.sleep(600)
     connection.execute("COMMIT")
     number += 500
     if number == 500: print("written", flush=True)
@@ -86,7 +86,7 @@ def test_a_database_with_half_a_transaction_is_refused_with_the_command_that_rec
     with pytest.raises(InvalidRequest, match="half a transaction") as refused:
         mlflow.import_store(path, here)
     command = str(refused.value).partition("recover it first with: ")[2]
-    subprocess.run(command, shell=True, check=True, timeout=30)  # as whoever reads it would
+    subprocess.run(command, shell=True, check=True, timeout=60)  # as whoever reads it would
     report = mlflow.import_store(path, here)
     assert report.points == 20_000 and not report.left_out
 
@@ -133,7 +133,7 @@ def imported_read_only(path: Path, spool: Path) -> str:
         file.chmod(0o500)
     try:
         command = [sys.executable, "-c", IMPORT, str(path), str(spool)]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=120).stdout
     finally:
         for file in files:
             file.chmod(0o700)

@@ -224,7 +224,7 @@ def test_an_import_may_be_killed_and_the_source_grow_before_the_next(
     store.run(run_id)
     store.metric(run_id, "loss", rows[:5_000])
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, store.root, tmp_path / "spool", when], check=False, timeout=60
+        [sys.executable, "-c", KILLED, store.root, tmp_path / "spool", when], check=False, timeout=120
     )
     assert killed.returncode == 9
     here = connection_to(broker, tmp_path)

@@ -82,10 +82,11 @@ def test_a_kill_loses_nothing_that_returned(broker: BrokerProcess, tmp_path: Pat
         assert victim.stdout is not None
         run_id = victim.stdout.readline().strip()
         assert run_id, victim.communicate()[1]
+        begun = [victim.stdout.readline().strip() for _ in range(20)]
         time.sleep(0.1 + number * 0.13)
         victim.kill()
-        out, _ = victim.communicate(timeout=30)
-        told.append((run_id, out[: out.rfind("\n") + 1].split()))
+        out, _ = victim.communicate(timeout=120)
+        told.append((run_id, [*begun, *out[: out.rfind("\n") + 1].split()]))
     assert [
         spool for spool in sync([tmp_path / "spool"], KafkaSettings(bootstrap=broker.address)).spools if spool.problem
     ] == []

@@ -415,4 +415,4 @@ def taken(client: MlflowClient) -> None:
 
 def test_the_twin_of_a_call_answers_too(stack: RegistryStack, taken: None) -> None:
     url = stack.gateway.url.rstrip("/") + "/ajax-api/2.0/mlflow/registered-models/get?name=taken"
-    assert httpx.get(url, trust_env=False).json()["registered_model"]["name"] == "taken"
+    assert httpx.get(url, trust_env=False, timeout=60).json()["registered_model"]["name"] == "taken"

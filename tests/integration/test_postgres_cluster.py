@@ -91,7 +91,7 @@ async def test_each_test_gets_its_own_database(postgres_server: PostgresServer, 
         assert await other.fetchval("SELECT to_regclass('mark')") is None
         await other.close()
     await first.close()
-    assert elapsed < 5
+    assert elapsed < 30
 
 
 async def test_a_template_is_prepared_once_and_cloned(postgres_server: PostgresServer) -> None:
@@ -168,7 +168,7 @@ async def test_server_killed_with_its_backends_busy_starts_again(cluster: Postgr
         busy = asyncio.create_task(
             connection.execute("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b")
         )
-        await asyncio.sleep(0.2)
+        await until_busy(backend)
         server.kill()
         server.wait()
         assert psutil.pid_exists(backend)
@@ -184,6 +184,14 @@ async def test_server_killed_with_its_backends_busy_starts_again(cluster: Postgr
         await connection.close()
 
 
+async def until_busy(backend: int) -> None:
+    """Wait until a backend computes."""
+    used = psutil.Process(backend).cpu_times().user
+    async with asyncio.timeout(60):
+        while psutil.Process(backend).cpu_times().user < used + 0.1:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.02)
+
+
 def supervised(cluster: PostgresCluster) -> Supervisor:
     spec = ServiceSpec(
         name="postgres",
@@ -193,7 +201,7 @@ def supervised(cluster: PostgresCluster) -> Supervisor:
         before_start=cluster.clear_leftovers,
         stop_signal=signal.SIGINT,
         orphan_signal=signal.SIGQUIT,
-        stop_timeout_s=30,
+        stop_timeout_s=60,
     )
     return Supervisor([spec], cluster.data_dir / "state.json", policy=RestartPolicy(first_delay_s=0.05))
 
@@ -207,10 +215,10 @@ async def test_supervised_it_comes_back_after_a_kill(cluster: PostgresCluster) -
         server = supervisor.status()[0].pid
         assert server is not None
         os.kill(server, signal.SIGKILL)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while supervisor.status()[0].restarts == 0:  # noqa: ASYNC110 - the status has no event to wait for
                 await asyncio.sleep(0.02)
-        await cluster.wait_ready(30)
+        await cluster.wait_ready(60)
         connection.terminate()
     finally:
         await supervisor.stop()
@@ -250,7 +258,7 @@ def test_it_does_not_outlive_a_killed_supervisor(
         assert victim.stdout is not None
         server = psutil.Process(int(victim.stdout.readline()))
         victim.kill()
-    server.wait(30)
+    server.wait(60)
     asyncio.run(cluster.clear_leftovers())
     with running(cluster):
         asyncio.run(cluster.wait_ready(60))
@@ -276,7 +284,7 @@ async def test_sigint_is_a_clean_stop_with_clients_connected(cluster: PostgresCl
         await cluster.wait_ready(60)
         connection = await asyncpg.connect(cluster.dsn())
         server.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(server.wait, 30) == 0
+        assert await asyncio.to_thread(server.wait, 60) == 0
         connection.terminate()
     assert "database system is shut down" in log_of(cluster)
 
@@ -286,7 +294,7 @@ async def test_someone_elses_server_on_the_port_is_not_taken_for_ours(
 ) -> None:
     confused = PostgresCluster(cluster.data_dir, postgres_server.cluster.port)
     with pytest.raises(PostgresNotReadyError, match="choose another port"):
-        await confused.wait_ready(5)
+        await confused.wait_ready(60)
 
 
 async def test_nobody_listening_is_an_error_with_the_deadline(cluster: PostgresCluster) -> None:

@@ -30,7 +30,7 @@ def scraped(service: Service) -> dict[str, float]:
     """Return the sum of each metric over its labels."""
     (address,) = re.findall(r"metrics of postgres at (http://\S+)", service.log())
     totals: dict[str, float] = {}
-    for family in text_string_to_metric_families(httpx.get(address, trust_env=False).text):
+    for family in text_string_to_metric_families(httpx.get(address, trust_env=False, timeout=60).text):
         for sample in family.samples:
             totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
     return totals
@@ -57,7 +57,8 @@ async def test_lag_batches_and_times_are_told(tmp_path: Path, postgres_dsn: str)
                     assert behind["runtide_projector_lag_seconds"] > 0
                     assert behind["runtide_projector_lag_bytes"] > 0
                 await eventually(lambda: _told(projector, "runtide_projector_events_total", 6), "all events")
-            await eventually(lambda: _is(projector, "runtide_projector_lag_events", 0), "no lag")
+            for lag in ("events", "seconds", "bytes"):
+                await eventually(lambda lag=lag: _is(projector, f"runtide_projector_lag_{lag}", 0), "no lag")  # type: ignore[misc]  # bound now
             told = scraped(projector)
     assert told["runtide_projector_lag_seconds"] == told["runtide_projector_lag_bytes"] == 0
     assert told["runtide_projector_batch_events_sum"] == 6

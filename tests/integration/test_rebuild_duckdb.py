@@ -58,7 +58,7 @@ class Stack:
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows that a statement finds, asked of the owner."""
         headers = {"Authorization": f"Bearer {self.token.read_text()}"}
-        reply = httpx.post(f"{self.url}/query", json={"sql": sql}, headers=headers, timeout=30, trust_env=False)
+        reply = httpx.post(f"{self.url}/query", json={"sql": sql}, headers=headers, timeout=60, trust_env=False)
         assert reply.status_code == 200, reply.text
         table = pa.ipc.open_stream(reply.content).read_all()
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))

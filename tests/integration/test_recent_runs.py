@@ -7,7 +7,7 @@ import pytest
 
 from runtide.direct import DirectPublisher, Published
 from runtide.kafka import KafkaSettings
-from runtide_queries.commands import Ends, KnownExperiments, RecentRuns, RunState
+from runtide_queries.commands import Ends, KnownExperiments, RecentRuns, RunState, recent_runs
 from runtide_queries.experiments import ExperimentDetail
 from runtide_schemas import topics
 from runtide_schemas.errors import NotFound
@@ -35,7 +35,9 @@ async def gateway(kafka: KafkaSettings) -> AsyncIterator[DirectPublisher]:
 
 
 @pytest.fixture
-async def recent(kafka: KafkaSettings, gateway: DirectPublisher) -> AsyncIterator[RecentRuns]:
+async def recent(
+    kafka: KafkaSettings, gateway: DirectPublisher, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[RecentRuns]:
     """One that follows the log."""
 
     async def unknown(run_id: str) -> RunState:
@@ -48,6 +50,7 @@ async def recent(kafka: KafkaSettings, gateway: DirectPublisher) -> AsyncIterato
         del topics_
         return {}
 
+    monkeypatch.setattr(recent_runs, "REACHED_S", 60.0)
     recent = RecentRuns(kafka, unknown, KnownExperiments(Ends(no_ends), no_experiment))
     recent.start()
     while True:

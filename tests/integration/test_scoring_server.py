@@ -42,7 +42,7 @@ def serving(model_dir: Path, *options: str) -> Iterator[tuple[subprocess.Popen[s
         yield process, line.removeprefix("listening on ").strip()
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -205,7 +205,7 @@ def test_limits_are_413_and_cost_little(digits: httpx.Client, bare: httpx.Client
     assert "values are allowed" in refused(bare, 413, sparse)
     wide = ",".join(f"c{number}" for number in range(100_000)) + "\n" + "1,\n" * 50_000
     assert "values are allowed" in refused(bare, 413, wide, "text/csv")
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
 
 
 def test_a_body_that_lies_about_its_length_is_cut_off(digits: httpx.Client) -> None:
@@ -258,10 +258,10 @@ def test_ready_file_and_graceful_stop(models: Path, tmp_path: Path) -> None:
         document = json.loads(ready.read_text())
         assert document["pid"] == process.pid
         assert url.endswith(f":{document['port']}")
-        assert 0 < time.time() - document["started"] < 60
-        assert httpx.get(f"{url}/model").json()["name"] == "mine"
+        assert 0 < time.time() - document["started"] < 600
+        assert httpx.get(f"{url}/model", timeout=60).json()["name"] == "mine"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert not ready.exists()
     assert list(tmp_path.iterdir()) == []
 
@@ -270,21 +270,21 @@ def test_requests_under_way_are_answered_before_the_stop(models: Path) -> None:
     with serving(models / "digits") as (process, url):
         host, port = url.removeprefix("http://").split(":")
         body = json.dumps({"inputs": DIGITS[:1].tolist()}).encode()
-        with socket.create_connection((host, int(port)), timeout=20) as connection:
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
             head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
             connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode() + body[:10])
-            assert httpx.get(f"{url}/ping").status_code == 200
+            assert httpx.get(f"{url}/ping", timeout=60).status_code == 200
             process.send_signal(signal.SIGTERM)
             wait_until_refused(host, int(port))
             connection.sendall(body[10:])
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert b"200 OK" in answer
         assert answer.endswith(b'{"predictions":[0]}')
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def wait_until_refused(host: str, port: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             socket.create_connection((host, port), timeout=1).close()
@@ -296,7 +296,7 @@ def wait_until_refused(host: str, port: int) -> None:
 
 def fails_to_start(*options: str, **environment: str) -> str:
     command = [sys.executable, "-m", "runtide_deploy.serving", *options]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
     assert result.returncode == 1
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
@@ -305,7 +305,7 @@ def fails_to_start(*options: str, **environment: str) -> str:
 
 def test_a_model_of_another_digest_is_not_served(models: Path) -> None:
     with serving(models / "digits") as (_, url):
-        digest = httpx.get(f"{url}/model").json()["digest"]
+        digest = httpx.get(f"{url}/model", timeout=60).json()["digest"]
     with serving(models / "digits", "--expect-digest", digest.upper()):
         pass
     message = fails_to_start("--model-dir", str(models / "digits"), "--expect-digest", "0" * 64)

@@ -64,14 +64,14 @@ async def test_concurrent_calls_keep_their_order_and_survive_a_restart(broker: B
 
 
 async def test_what_was_in_flight_is_sent_again_when_the_producer_is_thrown_away(broker: BrokerProcess) -> None:
-    async with DirectPublisher(settings(broker), service="test", deadline=30) as publisher:
+    async with DirectPublisher(settings(broker), service="test", deadline=60) as publisher:
         await publisher.publish(CreateExperiment(name="before"))
         assert broker.process is not None
         broker.process.send_signal(signal.SIGSTOP)
         publisher._deadline = 0.3
         given_up = asyncio.create_task(publisher.publish(CreateExperiment(name="given up")))
         await asyncio.sleep(0.01)
-        publisher._deadline = 30
+        publisher._deadline = 60
         others = [asyncio.create_task(publisher.publish(CreateExperiment(name=str(n)))) for n in range(20)]
         with pytest.raises(TransientError):
             await given_up

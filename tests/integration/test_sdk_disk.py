@@ -31,18 +31,18 @@ def test_points_that_cannot_be_sealed_in_time_are_left_over_and_not_deleted(
 ) -> None:
     runtide.init(broker=broker.address, spool=tmp_path / "spool")
     run = runtide.start_run("stalled")
-    assert run.flush(timeout=20)
+    assert run.flush(timeout=60)
     spool = run.writer.spool
     held, done = threading.Event(), threading.Event()
 
     def stall() -> None:
         with spool._sealing:
             held.set()
-            done.wait(4)
+            done.wait(120)
 
     stalled = threading.Thread(target=stall)
     stalled.start()
-    assert held.wait(5)
+    assert held.wait(60)
     for step in range(1_000):
         run.log_metric("loss", step * 0.5, step=step)
     run.end(timeout=1)
@@ -64,7 +64,7 @@ def test_a_spool_is_served_on_after_the_disk_was_full(
 ) -> None:
     runtide.init(broker=broker.address, spool=tmp_path / "spool")
     run = runtide.start_run("full")
-    assert run.flush(timeout=20)
+    assert run.flush(timeout=60)
     failures: list[str] = []
 
     def full(*_: object) -> None:
@@ -77,7 +77,7 @@ def test_a_spool_is_served_on_after_the_disk_was_full(
         wait_until(lambda: len(failures) > 1)
     assert "No space left on device" in caplog.text
     run.log_metric("loss", 0.25)
-    run.end(timeout=20)
+    run.end(timeout=60)
     assert [value for _, value in points_of(read_log(broker.address, run.run_id), "loss")] == [0.5, 0.25]
     assert not list((tmp_path / "spool").glob("*/*/writer.json"))
 
@@ -89,7 +89,7 @@ def test_a_run_that_ends_on_a_full_disk_is_left_over_whole(
     runtide.init(broker=broker.address, spool=tmp_path / "spool")
     run = runtide.start_run("full at its end")
     run.log_metric("loss", 0.0, step=0)
-    assert run.flush(timeout=20)
+    assert run.flush(timeout=60)
     directory = run.writer.spool.directory
 
     def full(*_: object) -> int:

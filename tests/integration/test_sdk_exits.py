@@ -1,7 +1,6 @@
 """Every way out of a process: the run's status, nothing lost, no hang, and it says what is left."""
 
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +12,14 @@ from runtide.sync import sync
 from runtide_schemas.events.runs import RunEnded, WriterClosed
 from tests.broker_process import BrokerProcess, wait_until
 from tests.integration.sdk_log import (
+    TELLS_ITS_PATIENCE,
     assert_complete,
     bodies,
     broker_with_topics,
     child,
     deduplicated,
     finished,
+    patience_of,
     points_of,
     read_log,
 )
@@ -43,9 +44,9 @@ WAYS_OUT = {
     "exception": ("raise ValueError('no luck')", 1, "FAILED", "ValueError: no luck"),
     "exception in with": ("with run:\n    raise ValueError('no luck')", 1, "FAILED", "ValueError: no luck"),
     "sys.exit in with": ("with run:\n    sys.exit(3)", 3, "FAILED", "SystemExit: 3"),
-    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(30)", -2, "KILLED", "KeyboardInterrupt"),
+    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(300)", -2, "KILLED", "KeyboardInterrupt"),
     "Ctrl-C in with": (
-        "with run:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(30)",
+        "with run:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(300)",
         -2,
         "KILLED",
         "KeyboardInterrupt",
@@ -89,12 +90,12 @@ def test_the_way_out_gives_the_status(broker: BrokerProcess, tmp_path: Path, way
 def test_an_exit_without_broker_keeps_its_deadline_and_says_what_is_left(
     broker: BrokerProcess, tmp_path: Path, code: str, status: str
 ) -> None:
-    process = child(START + code, broker=AWAY, spool=tmp_path / "spool", variables={"RUNTIDE_EXIT_DEADLINE": "1"})
+    limit = {"RUNTIDE_EXIT_DEADLINE": "1"}
+    process = child(TELLS_ITS_PATIENCE + START + code, broker=AWAY, spool=tmp_path / "spool", variables=limit)
     assert process.stdout is not None
     run_id = process.stdout.readline().strip()
-    began = time.monotonic()
-    _, _, errors = finished(process)
-    assert time.monotonic() - began < 10, "without a setting it waits so long for the broker alone"
+    _, out, errors = finished(process)
+    assert 0 <= patience_of(out) <= 1
     (directory,) = (path.parent for path in (tmp_path / "spool").glob("*/*/writer.json"))
     assert "not delivered" in errors
     assert f"runtide sync {directory}" in errors
@@ -107,15 +108,13 @@ def test_an_exit_without_broker_keeps_its_deadline_and_says_what_is_left(
 
 def test_ctrl_c_ends_the_waiting_at_an_exit_and_what_is_left_is_said(broker: BrokerProcess, tmp_path: Path) -> None:
     code = START + "os.kill(os.getpid(), signal.SIGINT)"
-    process = child(code, broker=AWAY, spool=tmp_path / "spool", variables={"RUNTIDE_EXIT_DEADLINE": "50"})
+    process = child(code, broker=AWAY, spool=tmp_path / "spool", variables={"RUNTIDE_EXIT_DEADLINE": "600"})
     assert process.stdout is not None
     run_id = process.stdout.readline().strip()
     (segment,) = (tmp_path / "spool").glob("*/*/runs-*.avro")
     wait_until(lambda: "WriterClosed" in {event.type for event in SegmentReader(segment)})
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    returned, _, errors = finished(process)
-    assert time.monotonic() - began < 40, "of the 50 s"
+    returned, _, errors = finished(process)  # sooner than in 600 s
     assert returned == -signal.SIGINT, "as after the first"
     (directory,) = (path.parent for path in (tmp_path / "spool").glob("*/*/writer.json"))
     assert f"runtide sync {directory}" in errors
@@ -149,7 +148,7 @@ threading.Thread(target=log_on, daemon=True).start()
 
 
 def test_sigterm_by_default_loses_nothing_and_sync_closes_the_writer(broker: BrokerProcess, tmp_path: Path) -> None:
-    process = child(START + "time.sleep(60)", broker="", spool=tmp_path / "spool")
+    process = child(START + "time.sleep(300)", broker="", spool=tmp_path / "spool")
     assert process.stdout is not None
     run_id = process.stdout.readline().strip()
     process.terminate()
@@ -164,7 +163,7 @@ def test_sigterm_by_default_loses_nothing_and_sync_closes_the_writer(broker: Bro
 
 def test_sigterm_ends_the_run_when_asked_to(broker: BrokerProcess, tmp_path: Path) -> None:
     process = child(
-        START + "time.sleep(60)",
+        START + "time.sleep(300)",
         broker=broker.address,
         spool=tmp_path / "spool",
         variables={"RUNTIDE_HANDLE_SIGTERM": "1"},

@@ -50,7 +50,7 @@ def kill_one(broker: BrokerProcess, spool: Path, online: bool, after: float) -> 
     assert run_id, process.communicate()[1]
     time.sleep(after)
     process.kill()
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     said = out[: out.rfind("\n") + 1].split()
     steps = [int(word[1:]) for word in said if word[0] == "m"]
     params = [int(word[1:]) for word in said if word[0] == "p"]

@@ -74,14 +74,13 @@ def test_a_failing_cell_ends_no_run_and_a_restart_finishes_it(broker: BrokerProc
 
 def test_a_restart_without_broker_says_in_the_notebook_what_is_left(broker: BrokerProcess, tmp_path: Path) -> None:
     with running_kernel(tmp_path, RUNTIDE_BROKER=AWAY, RUNTIDE_EXIT_DEADLINE="100") as kernel:
-        kernel.manager.shutdown_wait_time = 60.0  # Jupyter's 5 s are too few for a machine under load
+        kernel.manager.shutdown_wait_time = 120.0  # Jupyter's 5 s are too few for a machine under load
         run_id = run_with_failing_cells(kernel)
         began = time.monotonic()
         kernel.manager.shutdown_kernel(restart=True)
         assert time.monotonic() - began < kernel.manager.shutdown_wait_time, "Jupyter had to kill it"
-        said = kernel.said()
         (directory,) = (path.parent for path in (tmp_path / "spool").glob("*/*/writer.json"))
-        assert f"runtide sync {directory}" in said
+        assert kernel.said(f"runtide sync {directory}")
     assert sync([tmp_path / "spool"], KafkaSettings(bootstrap=broker.address)).complete
     events = deduplicated(read_log(broker.address, run_id))
     assert_complete(events)
@@ -152,7 +151,7 @@ def test_an_interrupt_ends_the_waiting_of_an_end(broker: BrokerProcess, tmp_path
         kernel.interrupt()
         assert kernel.end_of_cell() == "KeyboardInterrupt"
         assert time.monotonic() - began < 40, "of the 50 s"
-        assert "runtide sync" in kernel.said()
+        assert kernel.said("runtide sync")
         assert kernel.run("assert run.ended and runtide.active_run() is None") == ""
         assert sync([tmp_path / "spool"], KafkaSettings(bootstrap=broker.address)).complete, "while the kernel lives"
     events = deduplicated(read_log(broker.address, run_id))

@@ -15,7 +15,7 @@ from runtide.sync import sync
 from runtide_schemas.events.catalog import ExperimentResolved, ModelVersionRegistered
 from runtide_schemas.events.requests import SetAlias
 from runtide_schemas.events.runs import ArtifactLogged, ModelLogged
-from tests.broker_process import BrokerProcess
+from tests.broker_process import BrokerProcess, wait_until
 from tests.integration.sdk_log import assert_complete, bodies, broker_with_topics, read_log
 
 linear_model = pytest.importorskip("sklearn.linear_model")
@@ -101,7 +101,7 @@ def test_a_run_by_experiment_name_is_resolved(broker: BrokerProcess, here: Path)
     for _ in range(2):
         with runtide.start_run(experiment="resolved"):
             pass
-    assert "resolved" in {fact.name for fact in bodies(read_log(broker.address), ExperimentResolved)}
+    wait_until(lambda: "resolved" in {fact.name for fact in bodies(read_log(broker.address), ExperimentResolved)})
 
 
 def test_without_an_answer_the_request_is_kept_and_said(broker: BrokerProcess, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tests.secured_kafka import MECHANISMS, PASSWORD, USER, Secured, add_user, s
 
 pytestmark = pytest.mark.gate
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -138,47 +138,47 @@ def test_the_password_is_not_shown() -> None:
     assert PASSWORD not in repr(settings) + str(settings) + str(settings.model_dump())
 
 
-def environment(secured: Secured, data: Path) -> dict[str, str]:
+def environment(secured: Secured, data: Path, patience_s: int = 60) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RUNTIDE_")}
-    return clean | secured.variables() | {"RUNTIDE_DATA": str(data), "RUNTIDE_EXIT_DEADLINE": "3"}
+    return clean | secured.variables() | {"RUNTIDE_DATA": str(data), "RUNTIDE_EXIT_DEADLINE": str(patience_s)}
 
 
-def train(secured: Secured, data: Path) -> "subprocess.CompletedProcess[str]":
-    """Run a training job of ten points."""
+def train(secured: Secured, data: Path, *, until_refused: bool = False) -> "subprocess.CompletedProcess[str]":
+    """Run a training job of ten points, which perhaps ends once it was refused."""
     code = (
-        "import runtide\n"
+        "import runtide, sys, time\n"
         "with runtide.start_run() as run:\n"
         "    for step in range(10):\n"
         "        runtide.log_metrics({'loss': 1.0 / (step + 1)}, step=step)\n"
+        "    while len(sys.argv) > 1 and not run.writer.publisher.refused:\n"
+        "        time.sleep(0.01)\n"
         "print('trained')\n"
     )
     return subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment(secured, data),
+        [sys.executable, "-c", code, *["until refused"] * until_refused],
+        env=environment(secured, data, 1 if until_refused else 60),
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=120,
         check=False,
     )
 
 
 def sync(secured: Secured, data: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "runtide_deploy.cli", "sync", "--timeout", "60"]
+    command = [sys.executable, "-m", "runtide_deploy.cli", "sync", "--timeout", "600"]
     return subprocess.run(
-        command, env=environment(secured, data), capture_output=True, text=True, timeout=90, check=False
+        command, env=environment(secured, data), capture_output=True, text=True, timeout=120, check=False
     )
 
 
 def test_training_goes_on_with_a_wrong_password_and_sync_brings_it_in(secured: Secured, tmp_path: Path) -> None:
     wrong = secured.but(password="wrong")
-    done = train(wrong, tmp_path)
+    done = train(wrong, tmp_path, until_refused=True)
     assert (done.returncode, done.stdout) == (0, "trained\n"), done.stderr
     assert "Check RUNTIDE_KAFKA_SASL_USERNAME and RUNTIDE_KAFKA_SASL_PASSWORD" in done.stderr
-    before = time.monotonic()
-    refused = sync(wrong, tmp_path)
+    refused = sync(wrong, tmp_path)  # sooner than the 600 s of a broker that is merely away
     assert refused.returncode == 3, refused.stderr
     assert "We are not let in" in refused.stderr
-    assert time.monotonic() - before < 40  # not the 60 s of a broker that is merely away
     done = sync(secured, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Nothing to send" in sync(secured, tmp_path).stdout
@@ -199,7 +199,7 @@ def test_a_service_ends_with_the_reason(secured: Secured, module: str, tmp_path:
         env=environment(secured.but(password="wrong"), tmp_path),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 3, done.stderr
@@ -221,7 +221,7 @@ def test_a_service_gets_in_and_its_command_line_tells_nothing(secured: Secured, 
         assert PASSWORD not in " ".join(psutil.Process(process.pid).cmdline())
     finally:
         process.terminate()
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     assert PASSWORD not in errors
     assert process.returncode == 0
 
@@ -264,7 +264,7 @@ def test_a_running_training_says_that_its_password_was_changed_and_goes_on(tmp_p
         "import runtide, sys\n"
         "with runtide.start_run() as run:\n"
         "    run.log_metric('loss', 1.0, step=0)\n"
-        "    run.flush()\n"
+        "    assert run.flush(timeout=60)\n"
         "    print('half', flush=True)\n"
         "    sys.stdin.readline()\n"
         "    run.log_metric('loss', 0.5, step=1)\n"
@@ -275,7 +275,7 @@ def test_a_running_training_says_that_its_password_was_changed_and_goes_on(tmp_p
         asyncio.run(ensure_topics(secured.settings(), spread=2))
         process = subprocess.Popen(
             [sys.executable, "-c", code],
-            env=environment(secured, tmp_path / "data"),
+            env=environment(secured, tmp_path / "data", 3),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(tmp_path / "errors").open("w"),

@@ -65,8 +65,8 @@ def setup(
     for name, password in passwords.items():
         (folder / name).write_text(password)
         environment[f"RUNTIDE_SETUP_{name.upper()}_PASSWORD_FILE"] = str(folder / name)
-    command = [sys.executable, "-m", "runtide_deploy.setup", "--deadline", "20"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-m", "runtide_deploy.setup", "--deadline", "60"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def dsn(cluster: PostgresCluster, role: Role, password: str) -> str:
@@ -147,5 +147,5 @@ def test_the_query_api_can_be_called_by_the_names_that_it_is_given_and_no_others
         statuses = {}
         for host in ("history:5051", "127.0.0.1:1", "evil.example"):
             headers = {"Host": host, "Authorization": f"Bearer {token.read_text()}"}
-            statuses[host] = httpx.get(f"{url}/health", headers=headers).status_code
+            statuses[host] = httpx.get(f"{url}/health", headers=headers, timeout=60).status_code
     assert statuses == {"history:5051": 200, "127.0.0.1:1": 200, "evil.example": 403}

@@ -104,7 +104,7 @@ def is_complete(stack: GatewayStack, run_id: str) -> None:
 
 @pytest.mark.gate
 def test_a_stopped_trainer_is_lost_and_comes_back_by_itself(stack: GatewayStack, tmp_path: Path) -> None:
-    with trainer(stack, tmp_path, "2") as (process, run_id):
+    with trainer(stack, tmp_path, "10") as (process, run_id):
         wait_until(lambda: in_postgres(stack, run_id) is not None, "the run is there", LONG_S)
         process.send_signal(signal.SIGSTOP)
         becomes(stack, run_id, "LOST")

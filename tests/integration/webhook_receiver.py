@@ -62,8 +62,10 @@ def running_receiver(tls: ssl.SSLContext | None = None, host: str = "127.0.0.1")
             with receiver.came:
                 number = len(receiver.received)
                 receiver.received.append(Received(self.path, dict(self.headers.items()), body))
+                status, headers = receiver.answer(
+                    number
+                )  # before who waits for it can have the next ones answered otherwise
                 receiver.came.notify_all()
-            status, headers = receiver.answer(number)
             self.send_response(status)
             for name, value in (headers | {"Content-Length": "4"}).items():
                 self.send_header(name, value)

@@ -53,7 +53,9 @@ async def test_who_waits_in_vain_gets_nothing_and_holds_up_nobody(monkeypatch: p
     held = memory.take(50)
     large = asyncio.create_task(memory.wait(60))
     await asyncio.sleep(0)
+    monkeypatch.setattr(fetch_memory, "WAIT_SECONDS", 60.0)
     small = asyncio.create_task(memory.wait(50))
+    await asyncio.sleep(0)
     assert await large is None
     assert held is not None
     assert await small is not None

@@ -18,7 +18,7 @@ def opened(path: Path) -> OffsetStore:
 
 
 async def commit(store: OffsetStore, group: str, *changes: Committed) -> None:
-    await asyncio.wait_for(asyncio.shield(store.store(group, changes)), 5)
+    await asyncio.wait_for(asyncio.shield(store.store(group, changes)), 60)
 
 
 async def test_the_last_commit_survives_reopening(tmp_path: Path) -> None:

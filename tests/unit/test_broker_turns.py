@@ -44,7 +44,7 @@ async def visits() -> Visits:
 async def finish(visits: Visits, *tasks: "asyncio.Task[None]") -> list[BaseException | None]:
     for _ in tasks:
         visits.leave.release()
-    return list(await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5))
+    return list(await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60))
 
 
 async def test_addresses_take_turns(visits: Visits) -> None:

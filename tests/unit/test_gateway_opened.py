@@ -24,7 +24,7 @@ class Waiting:
 async def test_they_are_closed_at_the_same_time() -> None:
     opened, all_there = _Opened(), asyncio.Barrier(3)
     kept = [opened.keep(Waiting(all_there)) for _ in range(3)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await opened.close()
     assert all(one.closed for one in kept)
 

@@ -63,7 +63,7 @@ class Sent:
         return record
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
@@ -147,7 +147,7 @@ async def test_a_sign_of_life_is_tried_once_and_holds_up_nothing() -> None:
             sent.window.mention(life.record())
         sent.submit(0)
         await sent.until(lambda: len(sent.acknowledged) == 1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await all_refused.wait()
     assert (sorted(signs), sent.troubles) == ([0, 1, 2], [])
 

@@ -1,6 +1,7 @@
 """Health is progress: a fresh note and a broker that answers."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def test_the_note_of_an_earlier_process_does_not_count(note: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "broker_at", "words"), [(-60, -60, "no progress for 60 s"), (0, -45, "no answer from the broker for 45 s")]
+    ("at", "broker_at", "words"),
+    [(-60, -60, r"no progress for 6\d s"), (0, -45, r"no answer from the broker for (4[5-9]|5\d) s")],
 )
 def test_one_that_hangs_or_hears_nothing_of_the_broker_is_not(
     note: Path, at: float, broker_at: float, words: str, capsys: pytest.CaptureFixture[str]
@@ -45,7 +47,7 @@ def test_one_that_hangs_or_hears_nothing_of_the_broker_is_not(
     now = time.time()
     note.write_text(json.dumps({"at": now + at, "broker_at": now + broker_at, "lag": 3}))
     assert check(note) == 1
-    assert words in capsys.readouterr().out
+    assert re.search(words, capsys.readouterr().out)
     assert check(note, "--max-age", "120") == 0
 
 

@@ -41,7 +41,7 @@ async def test_missing_tls_files_are_said_and_tried_again(monkeypatch: pytest.Mo
             twice.set()
 
     task = asyncio.create_task(DeliveryWindow(SETTINGS, hear).run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await twice.wait()
     assert not task.done()
     assert "cannot load the CA certificates RUNTIDE_KAFKA_TLS_CA=" in said[1]
@@ -51,11 +51,11 @@ async def test_missing_tls_files_are_said_and_tried_again(monkeypatch: pytest.Mo
 
 async def test_a_publish_fails_at_once_when_delivery_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DeliveryWindow, "run", broken)
-    async with DirectPublisher(SETTINGS, service="test", deadline=10) as publisher:
+    async with DirectPublisher(SETTINGS, service="test", deadline=600) as publisher:
         before = time.monotonic()
         with pytest.raises(TransientError, match=r"delivery has ended: .*a defect"):
             await publisher.publish(CreateExperiment(name="a"))
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 60
 
 
 def test_the_publisher_says_why_delivery_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +65,8 @@ def test_the_publisher_says_why_delivery_has_ended(tmp_path: Path, monkeypatch: 
     publisher = Publisher(KafkaTransport(SETTINGS))
     assert publisher.add(spool)
     before = time.monotonic()
-    assert not publisher.delivered(spool, 10)
-    assert time.monotonic() - before < 5
+    assert not publisher.delivered(spool, 600)
+    assert time.monotonic() - before < 60
     assert "a defect" in publisher.trouble
     assert not publisher.alive
     publisher.stop()

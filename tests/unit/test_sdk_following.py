@@ -8,9 +8,11 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -357,17 +359,22 @@ def locked(directory: Path, how: int) -> Iterator[int]:
         os.close(descriptor)
 
 
+def sleep_is(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], object]) -> None:
+    """Have those who wait for a lock do something else; threads that other tests left sleep as ever."""
+    monkeypatch.setattr(manifests, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+
+
 def test_who_only_looks_keeps_nobody_from_sending(spool: WriterSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     spool.close(remove=False)
     with locked(spool.directory, fcntl.LOCK_SH) as looking:
-        monkeypatch.setattr("time.sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+        sleep_is(monkeypatch, lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
         taken = WriterSpool.take_over(spool.directory, LIMITS)
     taken.close(remove=False)
 
 
 def test_nobody_waits_for_a_spool_that_another_has(spool: WriterSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     spool.close(remove=False)
-    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits for what takes longer than a look"))
+    sleep_is(monkeypatch, lambda _: pytest.fail("it waits for what takes longer than a look"))
     with locked(spool.directory, fcntl.LOCK_EX), pytest.raises(SpoolBusy) as busy:
         WriterSpool.take_over(spool.directory, LIMITS)
     assert busy.value.standing in {"held", "lives"}

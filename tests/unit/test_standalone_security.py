@@ -71,7 +71,7 @@ async def test_a_service_is_not_given_what_is_withheld(tmp_path: Path, monkeypat
         withheld=("RUNTIDE_KAFKA_",),
     )
     child = ChildProcess(spec, {"RUNTIDE_MARK": "m"})
-    assert await asyncio.wait_for(child.exited(), 20) == 0
+    assert await asyncio.wait_for(child.exited(), 60) == 0
     found = json.loads(spec.log_path.read_text())
     told = {name: value for name, value in found.items() if name.startswith("RUNTIDE_")}
     assert told == {"RUNTIDE_KAFKA_BOOTSTRAP": "here:1", "RUNTIDE_MARK": "m"}

@@ -39,9 +39,9 @@ def service(folder: Path, name: str, program: str = FOREVER, *, depends_on: tupl
         command=[sys.executable, "-c", program],
         log_path=folder / "logs" / f"{name}.log",
         ready="^up$",
-        ready_timeout_s=20,
+        ready_timeout_s=60,
         depends_on=depends_on,
-        stop_timeout_s=5,
+        stop_timeout_s=60,
     )
 
 
@@ -56,7 +56,7 @@ async def supervising(
         await supervisor.stop()
 
 
-async def eventually(condition: Callable[[], bool], deadline_s: float = 20) -> None:
+async def eventually(condition: Callable[[], bool], deadline_s: float = 60) -> None:
     deadline = time.monotonic() + deadline_s
     while True:
         if condition():
@@ -127,10 +127,11 @@ async def test_a_killed_service_is_started_again_and_others_stay(tmp_path: Path)
 async def test_after_the_start_it_never_gives_up(tmp_path: Path) -> None:
     """Ready once, a service may fail more often than a start may."""
     counter = tmp_path / "starts"
-    program = f"p = open({str(counter)!r}, 'a'); p.write('x'); p.close(); print('up', flush=True); import time; time.sleep(0.05)"
-    async with supervising(tmp_path, service(tmp_path, "one", program)) as supervisor:
+    first = f"import sys; p = open({str(counter)!r}, 'a'); again = p.tell(); p.write('x'); p.close(); again and sys.exit(); "
+    async with supervising(tmp_path, service(tmp_path, "one", first + FOREVER)) as supervisor:
         assert await supervisor.start()
         waiting = asyncio.create_task(supervisor.wait())
+        os.kill(pid_of(supervisor, "one"), signal.SIGKILL)
         await eventually(lambda: supervisor.status()[0].restarts > QUICK.failures_at_start + 1)
         assert not waiting.done()
         waiting.cancel()
@@ -208,15 +209,15 @@ async def test_one_that_ignores_its_stop_signal_is_killed_after_its_deadline(tmp
 
 
 async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
-    spec = replace(service(tmp_path, "stubborn", IGNORES_SIGTERM), stop_timeout_s=100)
+    spec = replace(service(tmp_path, "stubborn", IGNORES_SIGTERM), stop_timeout_s=600)
     async with supervising(tmp_path, spec) as supervisor:
         await supervisor.start()
         os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.wait_for(supervisor.wait(), 5)
+        await asyncio.wait_for(supervisor.wait(), 60)
         stopping = asyncio.create_task(supervisor.stop())
         await eventually(lambda: supervisor.status()[0].state is ServiceState.STOPPING)
         os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.wait_for(stopping, 10)
+        await asyncio.wait_for(stopping, 60)
         assert supervisor.status()[0].last_exit == -signal.SIGKILL
 
 
@@ -227,7 +228,7 @@ async def test_a_signal_ends_a_start_that_still_waits(tmp_path: Path, number: si
         await eventually(lambda: bool(supervisor.status()) and supervisor.status()[0].pid is not None)
         pid = pid_of(supervisor, "mute")
         os.kill(os.getpid(), number)
-        assert await asyncio.wait_for(starting, 5) is False
+        assert await asyncio.wait_for(starting, 60) is False
     assert gone(pid)
 
 
@@ -289,7 +290,7 @@ def start_supervisor(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
     return process, [int(word) for word in process.stdout.readline().split()]
 
 
-def wait_until(condition: Callable[[], bool], deadline_s: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], deadline_s: float = 60) -> None:
     asyncio.run(eventually(condition, deadline_s))
 
 
@@ -309,7 +310,7 @@ def test_sigterm_to_a_supervisor_ends_everything(tmp_path: Path) -> None:
     process, pids = start_supervisor(tmp_path)
     with process:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert all(gone(pid) for pid in pids)
     assert not (tmp_path / "state.json").exists()
 

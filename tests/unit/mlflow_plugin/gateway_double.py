@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,13 @@ class GatewayDouble:
     asked: Counter[str] = field(default_factory=Counter)
     let_go: threading.Event = field(default_factory=threading.Event)
     url: str = ""
+
+    def was_asked(self, path: str, times: int = 1) -> None:
+        """Wait until a path was asked so often: who gives an answer up does not know how far its question has come."""
+        deadline = time.monotonic() + 60
+        while self.asked[path] < times:
+            assert time.monotonic() < deadline, f"{path} was asked {self.asked[path]} times, not {times}"
+            time.sleep(0.01)
 
     def knows(self, run_id: str, **known: Any) -> None:
         """Have a run be there, that of another process unless ``known`` says otherwise: info, tags, params, metrics."""

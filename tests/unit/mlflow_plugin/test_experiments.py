@@ -17,8 +17,11 @@ from runtide_schemas.events.runs import (
 from tests.unit.mlflow_plugin.gateway_double import GatewayDouble
 from tests.unit.mlflow_plugin.spooled import events, refused
 
+# Made of what can be printed, and not picked from all texts: Hypothesis gives up when it has to throw most of them away.
+PRINTABLE = st.characters(exclude_categories=["C", "Z"])
 
-@given(st.text(min_size=1, max_size=200).filter(lambda name: name.isprintable() and name.strip()))
+
+@given(st.builds(lambda first, rest: first + rest, PRINTABLE, st.text(PRINTABLE | st.just(" "), max_size=199)))
 def test_an_experiment_without_a_number_is_called_by_its_name(name: str) -> None:
     encoded = provisional_id(name)
     assert name_in(encoded) == name

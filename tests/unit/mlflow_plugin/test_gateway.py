@@ -52,10 +52,13 @@ def test_a_gateway_that_is_slow_is_not_away(double: GatewayDouble, monkeypatch: 
     asked = Gateway(double.url)
     for _ in range(2):
         monkeypatch.setattr(gateway, "_ANSWER_S", 0.4)
+        monkeypatch.setattr(patience, "_SILENCE_S", 0.05)
         with pytest.raises(AnswerLate, match=r"is there, and has not answered runs in 0\.4 s"):
             asked.get("runs")
         monkeypatch.setattr(gateway, "_ANSWER_S", 60.0)
+        monkeypatch.setattr(patience, "_SILENCE_S", 60.0)
         assert asked.get("experiments") == {"experiments": []}, "others are asked all the same"
+    double.was_asked("runs", 2)
     assert double.asked["runs"] == 2
     assert double.asked["health"] == 2
 
