@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from runtide_deploy.standalone import supervised
 from runtide_deploy.standalone.leftovers import ChildRecord, SupervisorState, end_leftovers
 from runtide_deploy.standalone.services import (
     RestartPolicy,
@@ -167,6 +169,37 @@ async def test_never_ready_is_a_failure(tmp_path: Path) -> None:
     async with supervising(tmp_path, spec) as supervisor:
         with pytest.raises(ServiceStartError, match=r"not ready within 0\.2 s"):
             await supervisor.start()
+
+
+TELLS = """
+import sys, time
+from pathlib import Path
+for number in range(1, 5):
+    print(f"{number} of 5 records are read", flush=True)
+    while not Path(sys.argv[1], str(number)).exists():
+        time.sleep(0.01)
+print("up", flush=True)
+"""
+
+
+async def test_one_that_says_that_it_gets_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log of years takes longer to read than a service may hang: four times 15 of 20 s, by a clock of ours."""
+    clock, seen = [0.0], list[str]()
+    monkeypatch.setattr(supervised, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(supervised, "_LOOK_S", 0.01)
+
+    def note(event: ServiceEvent) -> None:
+        if event.state is ServiceState.CATCHING_UP:
+            seen.append(event.text)
+            clock[0] += 15.0
+            (tmp_path / str(len(seen))).touch()
+
+    spec = replace(service(tmp_path, "one", TELLS), progress=r"\d+ of \d+ records")
+    spec = replace(spec, command=[*spec.command, str(tmp_path)])
+    async with supervising(tmp_path, spec, on_event=note) as supervisor:
+        await supervisor.start()
+        assert supervisor.status()[0].restarts == 0
+    assert seen == [f"{number} of 5 records" for number in range(1, 5)]
 
 
 async def test_ready_may_be_a_check_and_a_step_may_come_before(tmp_path: Path) -> None:

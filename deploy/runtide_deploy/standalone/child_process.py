@@ -26,6 +26,7 @@ class ChildProcess:
         _rotate(spec.log_path)
         with spec.log_path.open("ab") as log:
             self.log_start = log.tell()
+            self._looked_to = self.log_start
             self._process = subprocess.Popen(
                 tied(spec.command, spec.orphan_signal),
                 env={**_inherited(spec.withheld), **spec.env, **marks},
@@ -72,6 +73,15 @@ class ChildProcess:
                 return
             position += len(output) - len(rest)
             await asyncio.sleep(_POLL_S)
+
+    def last_said(self, pattern: str) -> str:
+        """Return what matches in the last line of its output that does and is new since this was called; "" when none is."""
+        output = self._output(self._looked_to)
+        complete, _, rest = output.rpartition(b"\n")
+        self._looked_to += len(output) - len(rest)
+        expression = re.compile(pattern)
+        found = (expression.search(line) for line in reversed(complete.decode(errors="replace").split("\n")))
+        return next((match.group() for match in found if match), "")
 
     def last_words(self, lines: int = 15) -> str:
         """The end of what this process has written."""

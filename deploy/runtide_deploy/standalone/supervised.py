@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from runtide_deploy.standalone.child_process import ChildProcess
 from runtide_deploy.standalone.services import (
@@ -14,6 +15,9 @@ from runtide_deploy.standalone.services import (
     ServiceState,
     ServiceStatus,
 )
+
+_LOOK_S = 1.0
+"""How often is looked whether a service that is not ready yet has said that it gets on."""
 
 
 class SupervisedService:
@@ -112,16 +116,28 @@ class SupervisedService:
         exited = asyncio.ensure_future(process.exited())
         check = asyncio.ensure_future(self._readiness(process))
         try:
-            await asyncio.wait({exited, check}, timeout=self.spec.ready_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not await self._while_it_gets_on(process, {exited, check}):
+                return f"not ready within {self.spec.ready_timeout_s:g} s"
             if exited.done():
                 return _describe(exited.result())
-            if not check.done():
-                return f"not ready within {self.spec.ready_timeout_s:g} s"
             error = check.exception()
             return None if error is None else str(error) or type(error).__name__
         finally:
             await _cancel(exited)
             await _cancel(check)
+
+    async def _while_it_gets_on(self, process: ChildProcess, awaited: "set[asyncio.Future[Any]]") -> bool:
+        """Wait for one of these, for as long as the process says that it gets on; return whether one is done."""
+        patience = self.spec.ready_timeout_s
+        quiet_since = time.monotonic()
+        while (left := quiet_since + patience - time.monotonic()) > 0:
+            done, _ = await asyncio.wait(awaited, timeout=min(left, _LOOK_S), return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return True
+            if self.spec.progress and (words := process.last_said(self.spec.progress)):
+                quiet_since = time.monotonic()
+                self._become(ServiceState.CATCHING_UP, words)
+        return False
 
     def _readiness(self, process: ChildProcess) -> Awaitable[None]:
         match self.spec.ready:
