@@ -10,13 +10,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from runtide_deploy.standalone import supervised
+from runtide_deploy.standalone import child_process, supervised
 from runtide_deploy.standalone.leftovers import ChildRecord, SupervisorState, end_leftovers
 from runtide_deploy.standalone.services import (
     RestartPolicy,
@@ -200,6 +201,35 @@ async def test_one_that_says_that_it_gets_on_is_waited_for(tmp_path: Path, monke
         await supervisor.start()
         assert supervisor.status()[0].restarts == 0
     assert seen == [f"{number} of 5 records" for number in range(1, 5)]
+
+
+def says(log: Path, words: str) -> bool:
+    return log.exists() and words in log.read_text()
+
+
+async def test_the_log_of_one_that_never_ends_does_not_grow_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "_LARGEST_LOG_BYTES", 1_000)
+    monkeypatch.setattr(supervised, "_TRIM_S", 0.01)
+    talks = (
+        "import sys, time, pathlib\nprint('up', flush=True)\nfolder = pathlib.Path(sys.argv[1])\n"
+        "for number in range(3):\n"
+        "    while not (folder / str(number)).exists(): time.sleep(0.01)\n"
+        "    print(str(number) * 2_000, flush=True)\n"
+        "time.sleep(600)"
+    )
+    spec = service(tmp_path, "one", talks)
+    spec = replace(spec, command=[*spec.command, str(tmp_path)])
+    log, older = spec.log_path, spec.log_path.with_name("one.log.1")
+    async with supervising(tmp_path, spec) as supervisor:
+        await supervisor.start()
+        for number in range(3):
+            (tmp_path / str(number)).touch()
+            await eventually(partial(says, older, str(number) * 2_000))
+            await eventually(lambda: log.read_bytes() == b"")
+        assert supervisor.status()[0].restarts == 0
+    assert older.read_text() == "2" * 2_000 + "\n"
 
 
 async def test_ready_may_be_a_check_and_a_step_may_come_before(tmp_path: Path) -> None:

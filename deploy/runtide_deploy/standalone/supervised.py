@@ -18,6 +18,8 @@ from runtide_deploy.standalone.services import (
 
 _LOOK_S = 1.0
 """How often is looked whether a service that is not ready yet has said that it gets on."""
+_TRIM_S = 60.0
+"""How often is looked whether the log of a service is to be trimmed."""
 
 
 class SupervisedService:
@@ -106,10 +108,21 @@ class SupervisedService:
         if reason is None:
             self.ready.set()
             self._become(ServiceState.READY, f"pid {process.pid}")
-            reason = _describe(await process.exited())
+            reason = _describe(await self._until_exited(process))
         process.kill_group()
         self._last_exit = await process.exited()
         return reason
+
+    async def _until_exited(self, process: ChildProcess) -> int:
+        """Return its exit status; meanwhile its log is kept from growing without end."""
+        exited = asyncio.ensure_future(process.exited())
+        try:
+            while not exited.done():
+                await asyncio.wait({exited}, timeout=_TRIM_S)
+                await asyncio.to_thread(process.trim_log)
+            return exited.result()
+        finally:
+            await _cancel(exited)
 
     async def _until_ready(self, process: ChildProcess) -> str | None:
         """None once it is ready; else why it never will be."""
