@@ -44,6 +44,8 @@ FETCH_BYTES = 16 * 1024 * 1024
 ASK_S = 5.0
 CAREFUL_S = 2.0
 """How long to go on record by record after one that could not be parsed."""
+TELL_S = 10.0
+"""How often it is told how far a reader has come that has not read yet what the log held at first: supervisors count on it."""
 LOOK_AT_ALL_S = 0.1
 """How often the positions of partitions without records are looked at: to ask for all costs as much as to read a few records."""
 
@@ -88,6 +90,7 @@ class LogReader:
         self._careful_until = 0.0
         self._opened_at = time.time()
         self._looked_at_all = 0.0
+        self._told = (time.monotonic(), 0)
 
     @classmethod
     async def open(
@@ -232,11 +235,22 @@ class LogReader:
                 deadline = time.monotonic() + limits.linger_s
             records += chunk
             size += sum(len(record.value or b"") + len(record.key or b"") for record in chunk)
+        self._tell()
         return records
 
     async def close(self) -> None:
         """Close the connections; never raises, never hangs."""
         await stop_consumer(self._consumer)
+
+    def _tell(self) -> None:
+        """Say now and then how far it has come, while it comes on, until it has read what the log held at first."""
+        told_at, told = self._told
+        if time.monotonic() - told_at < TELL_S:
+            return
+        done, total = self._positions.so_far()
+        if told < done < total:
+            log.info("%d of %d records of the log are read", done, total)
+        self._told = (time.monotonic(), done)
 
     async def _chunk(self, wait_s: float) -> list[Any]:
         if self._beginning.left and (archived := await self._archived_chunk()) is not None:

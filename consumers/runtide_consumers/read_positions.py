@@ -39,6 +39,11 @@ class ReadPositions:
         """Return whether these are read up to the end that they had at first."""
         return all(self.now[partition] >= self.ends[partition] for partition in partitions)
 
+    def so_far(self) -> tuple[int, int]:
+        """Return how many offsets were read of those that lay before the end that the log had at first, and how many these are."""
+        read = sum(min(self.now[partition], end) - self.starts[partition] for partition, end in self.ends.items())
+        return read, sum(end - self.starts[partition] for partition, end in self.ends.items())
+
     def reached(self, applied: Mapping[TopicPartition, int]) -> bool:
         """Return whether ``applied`` is at or past the last records that the log had at first."""
         return all(self._passed(partition, applied) >= end for partition, end in self.ends.items())

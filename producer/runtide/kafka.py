@@ -29,6 +29,8 @@ _TOPIC_ALREADY_EXISTS = 36
 _INVALID_REPLICATION_FACTOR = 38
 _TOPICS_DEADLINE_S = 30.0
 _STOP_TIMEOUT_S = 5.0
+_STOPPING: set["asyncio.Future[None]"] = set()
+"""Consumers that are being stopped, also when nobody waits for that any more."""
 logger = logging.getLogger(__name__)
 KEEP_EVERYTHING = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 """The log is the truth: Kafka's default of seven days would take it away from every projection and from the registrar."""
@@ -99,10 +101,17 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stop a consumer within about 10 seconds, however that ends.
 
     aiokafka 0.14 lets the cancellation of its own tasks out of ``stop()``, which would pass for one of the caller's, and may
-    wait for ever for a coordinator or connection that is gone.
+    wait for ever for a coordinator or connection that is gone. Whoever waits may be cancelled: the consumer is stopped all the same.
     """
-    for step in (consumer.stop(), consumer._client.close()):
-        stopping = asyncio.ensure_future(step)
+    stopping = asyncio.ensure_future(_stop(consumer))
+    _STOPPING.add(stopping)
+    stopping.add_done_callback(_STOPPING.discard)
+    await asyncio.shield(stopping)
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    for step in (consumer.stop, consumer._client.close):
+        stopping = asyncio.ensure_future(step())
         await asyncio.wait({stopping}, timeout=_STOP_TIMEOUT_S)
         if not stopping.cancel() and not stopping.cancelled() and (error := stopping.exception()) is not None:
             logger.debug("a consumer was not stopped cleanly: %s", describe(error))

@@ -40,6 +40,9 @@ _SAMPLES: dict[str, object] = {
 }
 
 
+_LISTS: dict[str, object] = {"runs": [1], "run_ids": ["r"]}
+
+
 def test_every_statement_is_one_that_duckdb_takes(tmp_path: Path) -> None:
     connection = open_database(settings(tmp_path / "history.duckdb"))
     arguments = {"sequences": {"writers": ["w"]}, "gaps": {"writers": ["w"]}} | {
@@ -52,7 +55,8 @@ def test_every_statement_is_one_that_duckdb_takes(tmp_path: Path) -> None:
     for name, sql in load_statements("merge.sql").items():
         table = connection.table(name.removeprefix("delete_")) if "batch_" in sql else None
         if table is None:
-            connection.execute(sql, dict.fromkeys(re.findall(r"\$(\w+)", sql), 1)).fetchall()
+            given = {one: _LISTS.get(one, 1) for one in re.findall(r"\$(\w+)", sql)}
+            connection.execute(sql, given).fetchall()
         else:
             view = "batch_keys" if name.startswith(_KEYS_ONLY) else "batch_rows"
             execute_with(connection, name, view, table.limit(0).to_arrow_table())

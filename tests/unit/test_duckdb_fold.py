@@ -1,12 +1,14 @@
 """What the DuckDB projection makes of events."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from runtide_consumers.duckdb import transaction
 from runtide_consumers.duckdb.fold import FOLDS
 from runtide_consumers.duckdb.history import TOPICS
 from runtide_consumers.projection import Batch, Origin, Parked, TopicPartition
@@ -25,7 +27,9 @@ from runtide_schemas.events.metrics import MetricsLogged
 from runtide_schemas.events.runs import (
     ModelLogged,
     ParamsLogged,
+    RunDeleted,
     RunEnded,
+    RunPurged,
     RunStarted,
     RunUpdated,
     TagsDeleted,
@@ -221,6 +225,52 @@ async def test_a_poison_event_leaves_nothing_behind_and_the_rest_can_be_applied(
         assert await rows(projection, "FROM run_ids") == []
         await projection.apply(log.batch())
         assert await rows(projection, "SELECT run_id, step FROM metrics") == [("r1", 0)]
+
+
+def rest(log: EventLog, begins: Mapping[TopicPartition, int]) -> Batch:
+    """Return what a projection has not applied yet."""
+    positions = {place: len(events) for place, events in log.partitions.items()}
+    new = [event for place, events in log.partitions.items() for event in events[begins.get(place, 0) :]]
+    return Batch(tuple(new), positions=positions, begins={place: begins.get(place, 0) for place in positions})
+
+
+class Counted:
+    """A connection that counts its statements."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.statements = 0
+
+    def execute(self, *arguments: Any) -> Any:
+        self.statements += 1
+        return self._connection.execute(*arguments)
+
+
+async def test_a_batch_of_purges_reads_each_table_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stood still for seconds when a hundred runs were given up: each of them read every table."""
+    counted, forget = list[int](), transaction._forget
+
+    def count(connection: Any, state: Any, runs: frozenset[str]) -> None:
+        forget(counting := Counted(connection), state, runs)
+        counted.append(counting.statements)
+
+    monkeypatch.setattr(transaction, "_forget", count)
+    log = EventLog()
+    for number in range(12):
+        log.append(ParamsLogged(run_id=f"r{number}", params={"p": "1"}))
+        log.append(metrics(f"r{number}", [("loss", 0, AT, 1.0)]))
+    async with opened(tmp_path / "history.duckdb") as projection:
+        await projection.apply(log.batch())
+        for gone in (range(1), range(1, 11)):
+            for number in gone:
+                log.append(RunDeleted(run_id=f"r{number}", at=AT))
+                log.append(RunPurged(run_id=f"r{number}", at=AT))
+            await projection.apply(rest(log, await projection.positions()))
+        assert await rows(projection, "SELECT run_id FROM metrics") == [("r11",)]
+        assert await rows(projection, "SELECT run_id FROM params") == [("r11",)]
+    nothing, one, ten = counted
+    assert nothing == 0
+    assert one == ten
 
 
 async def test_a_batch_that_begins_elsewhere_is_refused(tmp_path: Path) -> None:

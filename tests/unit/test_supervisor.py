@@ -10,11 +10,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from runtide_deploy.standalone import child_process, supervised
 from runtide_deploy.standalone.leftovers import ChildRecord, SupervisorState, end_leftovers
 from runtide_deploy.standalone.services import (
     RestartPolicy,
@@ -168,6 +171,66 @@ async def test_never_ready_is_a_failure(tmp_path: Path) -> None:
     async with supervising(tmp_path, spec) as supervisor:
         with pytest.raises(ServiceStartError, match=r"not ready within 0\.2 s"):
             await supervisor.start()
+
+
+TELLS = """
+import sys, time
+from pathlib import Path
+for number in range(1, 5):
+    print(f"{number} of 5 records are read", flush=True)
+    while not Path(sys.argv[1], str(number)).exists():
+        time.sleep(0.01)
+print("up", flush=True)
+"""
+
+
+async def test_one_that_says_that_it_gets_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log of years takes longer to read than a service may hang: four times 15 of 20 s, by a clock of ours."""
+    clock, seen = [0.0], list[str]()
+    monkeypatch.setattr(supervised, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(supervised, "_LOOK_S", 0.01)
+
+    def note(event: ServiceEvent) -> None:
+        if event.state is ServiceState.CATCHING_UP:
+            seen.append(event.text)
+            clock[0] += 15.0
+            (tmp_path / str(len(seen))).touch()
+
+    spec = replace(service(tmp_path, "one", TELLS), progress=r"\d+ of \d+ records")
+    spec = replace(spec, command=[*spec.command, str(tmp_path)])
+    async with supervising(tmp_path, spec, on_event=note) as supervisor:
+        await supervisor.start()
+        assert supervisor.status()[0].restarts == 0
+    assert seen == [f"{number} of 5 records" for number in range(1, 5)]
+
+
+def says(log: Path, words: str) -> bool:
+    return log.exists() and words in log.read_text()
+
+
+async def test_the_log_of_one_that_never_ends_does_not_grow_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "_LARGEST_LOG_BYTES", 1_000)
+    monkeypatch.setattr(supervised, "_TRIM_S", 0.01)
+    talks = (
+        "import sys, time, pathlib\nprint('up', flush=True)\nfolder = pathlib.Path(sys.argv[1])\n"
+        "for number in range(3):\n"
+        "    while not (folder / str(number)).exists(): time.sleep(0.01)\n"
+        "    print(str(number) * 2_000, flush=True)\n"
+        "time.sleep(600)"
+    )
+    spec = service(tmp_path, "one", talks)
+    spec = replace(spec, command=[*spec.command, str(tmp_path)])
+    log, older = spec.log_path, spec.log_path.with_name("one.log.1")
+    async with supervising(tmp_path, spec) as supervisor:
+        await supervisor.start()
+        for number in range(3):
+            (tmp_path / str(number)).touch()
+            await eventually(partial(says, older, str(number) * 2_000))
+            await eventually(lambda: log.read_bytes() == b"")
+        assert supervisor.status()[0].restarts == 0
+    assert older.read_text() == "2" * 2_000 + "\n"
 
 
 async def test_ready_may_be_a_check_and_a_step_may_come_before(tmp_path: Path) -> None:

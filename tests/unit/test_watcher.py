@@ -1,5 +1,6 @@
 """Who is silent, who is lost: the watcher's fold with a given clock, and the columns that every store keeps of it."""
 
+from dataclasses import replace
 from itertools import permutations
 from random import Random
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from runtide_consumers import losses
-from runtide_consumers.watcher.silence import Silence
+from runtide_consumers.watcher.silence import Silence, WatchedRun
 from runtide_schemas.events.runs import RunEnded, RunLost, RunRecovered, RunUpdated, WriterClosed, WriterOpened
 
 AT = 1_700_000_000_000
@@ -16,6 +17,16 @@ RUN = "r1"
 
 def opened(writer: str, lease_ms: int = 10_000) -> WriterOpened:
     return WriterOpened(run_id=RUN, writer_id=writer, host="h", pid=1, at=AT, lease_ms=lease_ms)
+
+
+class Looked(dict[str, WatchedRun]):
+    """Counts how often a run was looked at."""
+
+    times = 0
+
+    def __getitem__(self, run_id: str) -> WatchedRun:
+        self.times += 1
+        return super().__getitem__(run_id)
 
 
 class Log:
@@ -109,6 +120,52 @@ def test_a_new_writer_or_a_late_spool_brings_a_lost_run_back_and_a_service_does_
         assert log.passes(1) == []
         log.say(body.writer_id, body)
         assert [type(fact) for fact in log.passes(1)] == [RunRecovered]
+
+
+def test_a_run_that_a_gateway_has_ended_is_forgotten_and_never_lost_when_it_runs_again() -> None:
+    """A gateway never closes its writers: what it has ended must not be kept, nor looked at, for ever."""
+    log = Log()
+    log.say("gateway", opened("gateway", lease_ms=0))
+    log.say("gateway", RunUpdated(run_id=RUN, status="FINISHED"))
+    assert log.silence.runs == {}
+    log.say("gateway", RunUpdated(run_id=RUN, status="RUNNING"))
+    log.say("w0", opened("w0"))
+    assert log.passes(60) == [], "the gateway's writer has no lease"
+
+
+def test_an_end_that_is_set_from_outside_keeps_the_writers_that_have_leases() -> None:
+    log = Log()
+    log.say("w0", opened("w0"))
+    log.say("gateway", opened("gateway", lease_ms=0), RunUpdated(run_id=RUN, status="KILLED"))
+    assert log.passes(60) == []
+    log.say("w0", RunUpdated(run_id=RUN, status="RUNNING"))
+    assert [type(fact) for fact in log.passes(12)] == [RunLost]
+
+
+def test_a_lost_run_that_has_ended_is_not_called_back_by_a_sign_of_life() -> None:
+    log = Log()
+    log.say("w0", opened("w0"))
+    log.passes(12)
+    log.say("gateway", RunUpdated(run_id=RUN, status="FAILED"))
+    log.silence.hear(RUN, "w0", AT)
+    assert log.passes(3) == []
+
+
+def test_only_runs_that_can_be_lost_or_come_back_are_looked_at() -> None:
+    """It looks ten times a second: what ended, what has an open writer without a lease and what is lost must cost nothing."""
+    log = Log()
+    log.say("w0", opened("w0"))
+    assert [type(fact) for fact in log.passes(12)] == [RunLost]
+    for number in range(100):
+        body = WriterOpened(run_id=f"g{number}", writer_id="gateway", host="h", pid=1, at=AT)
+        log.silence.fold("gateway", AT, body)
+    log.silence.runs = looked_at = Looked(log.silence.runs)
+    assert list(log.silence.decide(AT)) == []
+    assert looked_at.times == 0
+    log.say("w1", replace(opened("w1"), run_id="r2"))
+    looked_at.times = 0
+    assert list(log.silence.decide(AT)) == []
+    assert looked_at.times == 1
 
 
 def test_a_second_watcher_counts_alike_and_a_wrong_one_is_put_right() -> None:

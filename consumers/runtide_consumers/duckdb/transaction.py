@@ -91,11 +91,12 @@ def _write_entities(connection: Connection, state: FoldState, batch: Batch, even
 
 def _forget(connection: Connection, state: FoldState, runs: frozenset[str]) -> None:
     """Take everything of these runs out of the file but their rows; what of them came in this batch is written by now."""
-    for run_id in sorted(runs):
-        for statement in _FORGETTING:
-            connection.execute(load_statements("merge.sql")[statement], {"run_id": run_id})
-        number = {"run": state.surrogates.runs.number(run_id)}
-        connection.execute(load_statements("merge.sql")["forget_points"], number)
+    if not runs:
+        return
+    for statement in _FORGETTING:
+        connection.execute(load_statements("merge.sql")[statement], {"run_ids": sorted(runs)})
+    numbers = [state.surrogates.runs.number(run_id) for run_id in runs]
+    connection.execute(load_statements("merge.sql")["forget_points"], {"runs": numbers})
 
 
 def _write_points(connection: Connection, state: FoldState, events: list[Event]) -> None:

@@ -38,7 +38,7 @@ class Watch(Protocol):
 
 
 class LogWatch:
-    """Tells the log, the pace every ten seconds."""
+    """Tells the log, the pace every ten seconds: supervisors count on that line."""
 
     def __init__(self) -> None:
         self._due = 0.0

@@ -47,14 +47,30 @@ class WatchedRun:
         """Whether the log says that it is lost, if it did not end."""
         return self.lost_episode > self.recovered_episode
 
+    @property
+    def may_change(self) -> bool:
+        """Whether time or a sign of life can make it lost, or bring it back."""
+        if self.ended:
+            return False
+        if self.is_lost:
+            return bool(self.heard_by)
+        return bool(self.writers) and all(writer.lease_s > 0 for writer in self.writers.values())
+
 
 class Silence:
-    """What is known of writers; ``clock`` is in seconds, and begins at 0."""
+    """What is known of writers; ``clock`` is in seconds, and begins at 0.
+
+    Kept are runs with open writers, until they end, and runs that were ever lost. ``decide`` looks only at those of which something
+    can be stated: what has ended, and what an open writer without a lease keeps from being lost, costs it nothing.
+    """
 
     def __init__(self) -> None:
         self.runs: dict[str, WatchedRun] = {}
         self.clock = 0.0
         self._read_to: float | None = None
+        self._excused_to = 0.0
+        """Nobody's silence before this is counted."""
+        self._looked_at: set[str] = set()
 
     def hear(self, run_id: str, writer_id: str, said: int) -> None:
         """Take note that a writer was heard, whatever it said; one that is not open does not count."""
@@ -64,6 +80,8 @@ class Silence:
             return
         writer.heard, writer.said = self.clock, max(writer.said, said)
         run.heard_by = writer_id
+        if run.is_lost and not run.ended:
+            self._looked_at.add(run_id)
 
     def fold(self, writer_id: str, said: int, body: Any) -> None:
         """Fold an event of ``TELLING``."""
@@ -75,8 +93,7 @@ class Silence:
             run.writers.pop(body.writer_id, None)
             run.heard_by = body.writer_id
         elif isinstance(body, RunUpdated):
-            run.ended = run.ended if body.status is None else body.status not in UNFINISHED
-            self.hear(body.run_id, writer_id, said)
+            self._updated(run, writer_id, said, body)
         elif isinstance(body, RunEnded):
             run.ended = True
             run.writers.clear()
@@ -87,6 +104,7 @@ class Silence:
             run.recovered_episode = max(run.recovered_episode, body.episode)
         if not run.writers and not run.lost_episode:
             del self.runs[body.run_id]
+        (self._looked_at.add if run.may_change else self._looked_at.discard)(body.run_id)
 
     def advance(self, read_to: float, caught_up: bool) -> None:
         """Let the clock go on: the log answered at ``read_to`` (seconds), and all that it had is folded if ``caught_up``.
@@ -96,25 +114,35 @@ class Silence:
         passed = 0.0 if self._read_to is None else read_to - self._read_to
         self._read_to = read_to
         if passed > LONGEST_ROUND_S or not caught_up:
-            for run in self.runs.values():
-                for writer in run.writers.values():
-                    writer.heard = self.clock
+            self._excused_to = self.clock
         else:
             self.clock += max(0.0, passed)
 
     def decide(self, now: int) -> Iterator[RunLost | RunRecovered]:
         """Yield what is to be stated at ``now`` (Unix milliseconds); nothing twice once it is folded."""
-        for run_id, run in list(self.runs.items()):
-            if run.ended:
-                continue
+        for run_id in list(self._looked_at):
+            run = self.runs[run_id]
             if run.is_lost:
                 if run.heard_by:
                     yield RunRecovered(run_id=run_id, episode=run.lost_episode, writer_id=run.heard_by, at=now)
-            elif run.writers and all(self._silent(writer) for writer in run.writers.values()):
+            elif all(self._silent(writer) for writer in run.writers.values()):
                 said = {writer_id: writer.said for writer_id, writer in run.writers.items()}
                 episode = max(run.lost_episode, run.recovered_episode) + 1
                 since = max(said.values())
                 yield RunLost(run_id=run_id, episode=episode, silent_since=since, writers=said, at=now)
 
+    def _updated(self, run: WatchedRun, writer_id: str, said: int, body: RunUpdated) -> None:
+        """An end that is set from outside lets go of writers without a lease: a gateway never says that it has closed its own.
+
+        Whoever sets the run running again is one of them, too.
+        """
+        if body.status is not None and body.status not in UNFINISHED:
+            run.ended = True
+            run.writers = {name: writer for name, writer in run.writers.items() if writer.lease_s}
+        elif body.status is not None:
+            run.ended = False
+            run.writers.setdefault(writer_id, OpenWriter(0.0, self.clock, said))
+        self.hear(body.run_id, writer_id, said)
+
     def _silent(self, writer: OpenWriter) -> bool:
-        return writer.lease_s > 0 and self.clock - writer.heard > writer.lease_s
+        return self.clock - max(writer.heard, self._excused_to) > writer.lease_s

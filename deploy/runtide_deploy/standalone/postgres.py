@@ -38,6 +38,8 @@ SQL_READER = Role("sql_reader")
 ROLES = (ADMINISTRATOR, OWNER, SQL_READER)
 DATABASE = "runtide"
 
+_CONNECT_S = 60.0
+"""How long a server may take to answer one attempt to log in."""
 # A laptop's share of memory; durability stays PostgreSQL's default (fsync and synchronous_commit on).
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
@@ -138,7 +140,9 @@ class PostgresCluster:
             async with asyncio.timeout(deadline_s):
                 while True:
                     try:
-                        connection = await asyncpg.connect(self.dsn(OWNER), ssl=False, timeout=deadline_s)
+                        connection = await asyncpg.connect(
+                            self.dsn(OWNER), ssl=False, timeout=min(deadline_s, _CONNECT_S)
+                        )
                     except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError) as error:
                         last = error
                         await asyncio.sleep(0.05)

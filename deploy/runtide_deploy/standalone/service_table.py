@@ -4,6 +4,7 @@ The same commands run in compose files and charts; only the addresses differ.
 """
 
 import asyncio
+import functools
 import logging
 import signal
 import sys
@@ -36,6 +37,13 @@ _OURS = ("postgres", "duckdb")
 """Projections that every stack has."""
 READY_LINE = r"^ready\b"
 LISTENING_LINE = r"^listening on\b"
+PROGRESS_LINE = r"\b\d+ of \d+ (records|events)\b"
+"""What a consumer says every ten seconds while it reads the log up to its end, and a rebuild while it folds it."""
+_RECOVERY_LINE = r"\b(redo|syncing|resetting) [^,]*, elapsed time: [\d.]+ s"
+"""What PostgreSQL says every ten seconds of a recovery."""
+_AS_LONG_AS_IT_GETS_ON_S = 10 * 86_400.0
+_PROJECTOR_QUIET_S = 600.0
+"""A rebuild compares whole stores without a word in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +134,7 @@ def _spec(
     secrets: Mapping[str, str] = MappingProxyType({}),
     withheld: tuple[str, ...] = _OF_BROKERS,
     stop_timeout_s: float = 10.0,
+    ready_timeout_s: float = 60.0,
 ) -> ServiceSpec:
     """Return a process of ours. ``secrets``: environment that only this process is given; ``withheld``: what it is not."""
     needed = {"postgres": ("postgres",) if plan.cluster else (), BROKER: plan.broker_names}
@@ -137,6 +146,8 @@ def _spec(
         env={"RUNTIDE_KAFKA_BOOTSTRAP": plan.kafka.bootstrap, "PYTHONUNBUFFERED": "1", **secrets},
         stop_timeout_s=stop_timeout_s,
         ready=ready,
+        ready_timeout_s=ready_timeout_s,
+        progress=PROGRESS_LINE,
         depends_on=tuple(needed_name for name in depends_on for needed_name in needed.get(name, (name,))),
     )
 
@@ -150,7 +161,8 @@ def _postgres(plan: Plan) -> ServiceSpec:
         command=cluster.command(),
         log_path=plan.directory.folder("logs") / "postgres.log",
         withheld=("RUNTIDE_",),
-        ready=cluster.wait_ready,
+        ready=functools.partial(cluster.wait_ready, _AS_LONG_AS_IT_GETS_ON_S),
+        progress=_RECOVERY_LINE,
         before_start=cluster.clear_leftovers,
         stop_signal=signal.SIGINT,
         orphan_signal=signal.SIGQUIT,
@@ -231,7 +243,7 @@ def _watcher(plan: Plan) -> ServiceSpec:
 def _postgres_projector(plan: Plan) -> ServiceSpec:
     command = _python("runtide_consumers.project", "postgres", "--upgrade")
     secrets = {"RUNTIDE_POSTGRES_DSN": plan.dsn, **_metrics(plan, "postgres")}
-    return _spec(plan, "projector-postgres", command, READY_LINE, BROKER, "postgres", secrets=secrets)
+    return _projector(plan, "projector-postgres", command, BROKER, "postgres", secrets=secrets)
 
 
 def _duckdb_projector(plan: Plan) -> ServiceSpec:
@@ -240,14 +252,18 @@ def _duckdb_projector(plan: Plan) -> ServiceSpec:
     where = ("--query-port", str(plan.ports["history"]), "--token-file", str(token))
     arguments = ("--file", str(file), "--upgrade", *where)
     command = _python("runtide_consumers.project", "duckdb", *arguments)
-    return _spec(plan, "projector-duckdb", command, READY_LINE, BROKER, secrets=_metrics(plan, "duckdb"))
+    return _projector(plan, "projector-duckdb", command, BROKER, secrets=_metrics(plan, "duckdb"))
 
 
 def _other_projector(plan: Plan, name: str) -> ServiceSpec:
     folder = plan.directory.folder("projections").absolute()
     where = {"RUNTIDE_PROJECTIONS_FOLDER": str(folder), "RUNTIDE_DUCKDB_UPGRADE": "true", **_metrics(plan, name)}
     command = _python("runtide_consumers.project", name)
-    return _spec(plan, f"projector-{name}", command, READY_LINE, BROKER, secrets=where)
+    return _projector(plan, f"projector-{name}", command, BROKER, secrets=where)
+
+
+def _projector(plan: Plan, name: str, command: list[str], *depends_on: str, secrets: Mapping[str, str]) -> ServiceSpec:
+    return _spec(plan, name, command, READY_LINE, *depends_on, secrets=secrets, ready_timeout_s=_PROJECTOR_QUIET_S)
 
 
 def _metrics(plan: Plan, name: str) -> dict[str, str]:

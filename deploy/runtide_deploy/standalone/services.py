@@ -16,7 +16,8 @@ class ServiceSpec:
     """One child process to keep alive.
 
     `env` is added to the inherited environment, less the variables that begin with one of `withheld`. `ready` is an awaitable check that returns once the service answers,
-    or a regular expression that one line of its output matches; None means ready as soon as it runs. `before_start`
+    or a regular expression that one line of its output matches; None means ready as soon as it runs. One that is not ready
+    `ready_timeout_s` after its start, or after the last line that matches `progress` (it gets on), is started anew. `before_start`
     runs before every start (also a restart) and may refuse by raising. `stop_signal` asks it to end;
     `orphan_signal` is what the kernel sends it when the supervisor dies without a word (Linux).
     """
@@ -28,6 +29,7 @@ class ServiceSpec:
     withheld: tuple[str, ...] = ()
     ready: AsyncStep | str | None = None
     ready_timeout_s: float = 60.0
+    progress: str = ""
     depends_on: Sequence[str] = ()
     before_start: AsyncStep | None = None
     stop_signal: signal.Signals = signal.SIGTERM
@@ -56,6 +58,7 @@ class ServiceState(StrEnum):
 
     WAITING = "waiting"
     STARTING = "starting"
+    CATCHING_UP = "catching up"
     READY = "ready"
     BACKING_OFF = "backing off"
     STOPPING = "stopping"

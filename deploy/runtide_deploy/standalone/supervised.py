@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from runtide_deploy.standalone.child_process import ChildProcess
 from runtide_deploy.standalone.services import (
@@ -14,6 +15,11 @@ from runtide_deploy.standalone.services import (
     ServiceState,
     ServiceStatus,
 )
+
+_LOOK_S = 1.0
+"""How often is looked whether a service that is not ready yet has said that it gets on."""
+_TRIM_S = 60.0
+"""How often is looked whether the log of a service is to be trimmed."""
 
 
 class SupervisedService:
@@ -102,26 +108,49 @@ class SupervisedService:
         if reason is None:
             self.ready.set()
             self._become(ServiceState.READY, f"pid {process.pid}")
-            reason = _describe(await process.exited())
+            reason = _describe(await self._until_exited(process))
         process.kill_group()
         self._last_exit = await process.exited()
         return reason
+
+    async def _until_exited(self, process: ChildProcess) -> int:
+        """Return its exit status; meanwhile its log is kept from growing without end."""
+        exited = asyncio.ensure_future(process.exited())
+        try:
+            while not exited.done():
+                await asyncio.wait({exited}, timeout=_TRIM_S)
+                await asyncio.to_thread(process.trim_log)
+            return exited.result()
+        finally:
+            await _cancel(exited)
 
     async def _until_ready(self, process: ChildProcess) -> str | None:
         """None once it is ready; else why it never will be."""
         exited = asyncio.ensure_future(process.exited())
         check = asyncio.ensure_future(self._readiness(process))
         try:
-            await asyncio.wait({exited, check}, timeout=self.spec.ready_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not await self._while_it_gets_on(process, {exited, check}):
+                return f"not ready within {self.spec.ready_timeout_s:g} s"
             if exited.done():
                 return _describe(exited.result())
-            if not check.done():
-                return f"not ready within {self.spec.ready_timeout_s:g} s"
             error = check.exception()
             return None if error is None else str(error) or type(error).__name__
         finally:
             await _cancel(exited)
             await _cancel(check)
+
+    async def _while_it_gets_on(self, process: ChildProcess, awaited: "set[asyncio.Future[Any]]") -> bool:
+        """Wait for one of these, for as long as the process says that it gets on; return whether one is done."""
+        patience = self.spec.ready_timeout_s
+        quiet_since = time.monotonic()
+        while (left := quiet_since + patience - time.monotonic()) > 0:
+            done, _ = await asyncio.wait(awaited, timeout=min(left, _LOOK_S), return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return True
+            if self.spec.progress and (words := process.last_said(self.spec.progress)):
+                quiet_since = time.monotonic()
+                self._become(ServiceState.CATCHING_UP, words)
+        return False
 
     def _readiness(self, process: ChildProcess) -> Awaitable[None]:
         match self.spec.ready:

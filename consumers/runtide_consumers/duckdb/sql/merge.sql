@@ -120,22 +120,23 @@ FROM experiment_requests
 WHERE experiment_requests.request_id = runs.experiment_request AND runs.experiment_id = '';
 
 -- What a purged run had. The ids of its models stay taken: of two runs that claim one the lesser run id has it.
+-- Each for all runs of a batch at once: a statement reads its table once, however many runs it is about.
 -- name: forget_points
-DELETE FROM points WHERE run = $run;
+DELETE FROM points WHERE run IN (SELECT unnest($runs));
 
 -- name: forget_params
-DELETE FROM params WHERE run_id = $run_id;
+DELETE FROM params WHERE run_id IN (SELECT unnest($run_ids));
 
 -- name: forget_tags
-DELETE FROM tags WHERE run_id = $run_id;
+DELETE FROM tags WHERE run_id IN (SELECT unnest($run_ids));
 
 -- name: forget_artifacts
-DELETE FROM artifacts WHERE run_id = $run_id;
+DELETE FROM artifacts WHERE run_id IN (SELECT unnest($run_ids));
 
 -- name: forget_writers
-DELETE FROM writers WHERE run_id = $run_id;
+DELETE FROM writers WHERE run_id IN (SELECT unnest($run_ids));
 
 -- name: forget_models
 UPDATE logged_models
 SET name = '', artifact_path = '', uri = '', digest = '', size = 0, flavors = [], signature = '', created_at = 0
-WHERE run_id = $run_id;
+WHERE run_id IN (SELECT unnest($run_ids));
