@@ -1,11 +1,13 @@
 """Is a run all here? Per writer and topic: complete, open, or what is missing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from runtide_queries.history import History
 from runtide_queries.postgres import Postgres, Snapshot
+from runtide_queries.run_in_history import InHistory, ask_history
 from runtide_queries.runs import unknown_run
 from runtide_queries.statements import load
 from runtide_schemas.envelope import format_time
@@ -62,8 +64,9 @@ class Sequence:
 class Completeness:
     """The answer for a run: the worst state of its sequences, and each of them.
 
-    ``parked`` is how many events of the run are in the state store's quarantine: what they say, the end of a writer perhaps,
-    is not known. ``silent_ranks`` are those of a job whose ranks write this run together that have not been heard of: only started
+    ``complete`` holds for both stores: while ``history``, the one that has every point, lacks events that the state store has,
+    or cannot be asked, the run is ``open``. ``parked`` is how many events of the run are in the state store's quarantine: what
+    they say, the end of a writer perhaps, is not known. ``silent_ranks`` are those of a job whose ranks write this run together that have not been heard of: only started
     yet, or crashed before anything arrived. They do not count in ``state``, since a rank need not write.
     """
 
@@ -71,46 +74,100 @@ class Completeness:
     state: State
     summary: str
     sequences: tuple[Sequence, ...]
+    history: InHistory
     parked: int = 0
     silent_ranks: tuple[int, ...] = ()
 
 
-async def get_completeness(postgres: Postgres, run_id: str) -> Completeness:
-    """Return how complete a run is in the state store.
+async def get_completeness(postgres: Postgres, history: History, run_id: str) -> Completeness:
+    """Return how complete a run is: in the state store, and whether the history store has the same.
 
     Raises:
         NotFound: no event of the run has arrived, nor is one parked.
     """
+    known = await _read(postgres, run_id)
+    # Asked after the state store, which is therefore never ahead of it only because time has passed.
+    kept = await ask_history(history, run_id, _received(known))
+    sequences = [_sequence(row, known.gaps_of(row)) for row in known.positions]
+    sequences = [
+        one for one, row in zip(sequences, known.positions, strict=True) if one.missing or not row["of_service"]
+    ]
+    sequences += [_sequence({**row, "topic": "", "next_seq": 0, "final_count": None}, ()) for row in known.silent]
+    unheard = _silent_ranks(known.writers)
+    return Completeness(
+        run_id=run_id,
+        state=_state(known, sequences, kept),
+        summary="; ".join(_sentences(known, sequences, kept, unheard)),
+        sequences=tuple(sequences),
+        history=kept,
+        parked=known.parked,
+        silent_ranks=unheard,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What the state store knows of a run, all of one moment."""
+
+    run_id: str
+    is_purged: bool
+    parked: int
+    parked_since: int | None
+    positions: list[Any]
+    gaps: dict[tuple[str, str], tuple[Range, ...]]
+    silent: list[Any]
+    writers: list[Any]
+
+    def gaps_of(self, row: Any) -> tuple[Range, ...]:
+        return self.gaps.get((row["writer_id"], row["topic"]), ())
+
+
+async def _read(postgres: Postgres, run_id: str) -> _Known:
     statements = load("operations")
     async with postgres.snapshot() as snapshot:
         [(parked, parked_since)] = await snapshot.rows(statements["count_parked_of"], run_id=run_id)
         run = await snapshot.row(load("runs")["get_run"], run_id=run_id)
         if not parked and run is None:
             raise unknown_run(run_id)
-        gaps = await _gaps(snapshot, run_id)
-        rows = await snapshot.rows(statements["get_writer_positions"], run_id=run_id)
-        silent = await snapshot.rows(statements["get_writers_without_positions"], run_id=run_id)
-        writers = await snapshot.rows(load("runs")["get_writers"], run_id=run_id)
-    found = [(row, gaps.get((row["writer_id"], row["topic"]), ())) for row in rows]
-    sequences = [_sequence(row, missing) for row, missing in found if missing or not row["of_service"]]
-    sequences += [_sequence({**row, "topic": "", "next_seq": 0, "final_count": None}, ()) for row in silent]
-    state = State.MISSING if parked else _worst(sequence.state for sequence in sequences)
-    unheard = _silent_ranks(writers)
-    said = [_parked(parked, parked_since, run_id)] if parked else []
-    if not parked or any(sequence.missing for sequence in sequences):
-        said.append(_summary(sequences, through_gateway=bool(rows)))
+        return _Known(
+            run_id=run_id,
+            is_purged=run is not None and run["lifecycle_stage"] == "purged",
+            parked=parked,
+            parked_since=parked_since,
+            positions=await snapshot.rows(statements["get_writer_positions"], run_id=run_id),
+            gaps=await _gaps(snapshot, run_id),
+            silent=await snapshot.rows(statements["get_writers_without_positions"], run_id=run_id),
+            writers=await snapshot.rows(load("runs")["get_writers"], run_id=run_id),
+        )
+
+
+def _received(known: _Known) -> dict[tuple[str, str], int]:
+    return {(row["writer_id"], row["topic"]): row["next_seq"] - _count(known.gaps_of(row)) for row in known.positions}
+
+
+def _state(known: _Known, sequences: list[Sequence], kept: InHistory) -> State:
+    if known.parked or kept.parked:
+        return State.MISSING
+    worst = _worst(sequence.state for sequence in sequences)
+    return State.OPEN if worst is State.COMPLETE and not kept.is_whole else worst
+
+
+def _sentences(known: _Known, sequences: list[Sequence], kept: InHistory, unheard: tuple[int, ...]) -> Iterator[str]:
+    see = f"see `runtide quarantine ls {known.run_id}`"
+    if known.parked:
+        yield f"{_parked(known.parked, known.parked_since)}: {see}"
+    if not known.parked or any(sequence.missing for sequence in sequences):
+        yield _summary(sequences, through_gateway=bool(known.positions))
     if unheard:
-        said.append(f"not heard of: {_listed([f'rank {rank}' for rank in unheard])}")
-    if run is not None and run["lifecycle_stage"] == "purged":
-        said.append("the run was purged, so they are counted and no more")
-    return Completeness(
-        run_id=run_id,
-        state=state,
-        summary="; ".join(said),
-        sequences=tuple(sequences),
-        parked=parked,
-        silent_ranks=unheard,
-    )
+        yield f"not heard of: {_listed([f'rank {rank}' for rank in unheard])}"
+    if known.is_purged:
+        yield "the run was purged, so they are counted and no more"
+    if kept.problem:
+        yield f"the history store (DuckDB) cannot say whether it has the same: {kept.problem}"
+    elif kept.parked and (kept.parked, kept.parked_since) != (known.parked, known.parked_since):
+        yield f"in the history store (DuckDB) {_parked(kept.parked, kept.parked_since)}: {see}"
+    elif kept.lacking and not kept.parked:
+        yield f"the history store (DuckDB) has yet to read {_events(kept.lacking)} of them"
 
 
 def _silent_ranks(writers: Iterable[Any]) -> tuple[int, ...]:
@@ -138,12 +195,16 @@ def _sequence(row: Any, gaps: tuple[Range, ...]) -> Sequence:
         host=row["host"],
         pid=row["pid"],
         state=State.MISSING if missing else State.OPEN if final is None else State.COMPLETE,
-        received=next_seq - sum(gap.last - gap.first + 1 for gap in gaps),
+        received=next_seq - _count(gaps),
         final_count=final,
         missing=missing,
         close_reason=row["close_reason"],
         heard_at=row["heard_at"],
     )
+
+
+def _count(gaps: tuple[Range, ...]) -> int:
+    return sum(gap.last - gap.first + 1 for gap in gaps)
 
 
 def _worst(states: Iterable[State]) -> State:
@@ -166,9 +227,12 @@ def _summary(sequences: list[Sequence], through_gateway: bool) -> str:
     return f"all {sum(sequence.received for sequence in sequences):,} events of {_writers(sequences)} are here"
 
 
-def _parked(count: int, since: int, run_id: str) -> str:
-    events = "1 event is" if count == 1 else f"{count:,} events are"
-    return f"{events} parked since {format_time(since)}: see `runtide quarantine ls {run_id}`"
+def _parked(count: int, since: int | None) -> str:
+    return f"{_events(count)} {'is' if count == 1 else 'are'} parked since {format_time(since or 0)}"
+
+
+def _events(count: int) -> str:
+    return "1 event" if count == 1 else f"{count:,} events"
 
 
 def _writers(sequences: list[Sequence]) -> str:

@@ -180,6 +180,7 @@ def test_history_comes_whole_or_in_buckets(stack: GatewayStack) -> None:
 def test_completeness_names_what_is_missing(stack: GatewayStack) -> None:
     whole = stack.get(f"/runs/{BEST}/completeness")
     assert (whole["state"], whole["summary"]) == ("complete", "all 13 events of 1 writer are here")
+    assert whole["history"] == {"lacking": 0, "parked": 0, "parked_since": None, "problem": ""}
     broken = stack.get(f"/runs/{BROKEN}/completeness")
     (gap,) = next(one["missing"] for one in broken["sequences"] if one["topic"] == METRICS)
     said = f"rank 3 is missing 1-2 of runtide.metrics since {format_time(gap['since'])}"
@@ -524,6 +525,9 @@ def test_it_says_what_is_away_and_recovers(stack: GatewayStack, tmp_path: Path) 
     page = stack.client.get(f"/runs/{BEST}")
     assert page.status_code == 200
     assert "No pictures of the curves" in page.text
+    doubtful = stack.get(f"/runs/{BEST}/completeness")
+    assert (doubtful["state"], doubtful["history"]["lacking"]) == ("open", None)
+    assert "the history store (DuckDB) cannot say whether it has the same" in doubtful["summary"]
     assert stack.get(f"/runs/{BEST}")["run"]["info"]["name"] == "wider net"
     stack.broker.kill()
     wait_until(lambda: "log: " in stack.client.get(f"{API}/ready").text, "the log is reported away")

@@ -33,8 +33,7 @@ from runtide_schemas.events.logged_models import (
 )
 from runtide_schemas.events.runs import ModelLogged, RunDeleted, RunPurged, RunStarted
 from tests.event_log import AT, EventLog
-from tests.integration.test_past_prefixes import OwnHistory
-from tests.unit.duckdb_file import opened
+from tests.unit.duckdb_file import OwnHistory, opened
 
 RUN, OTHER, OUTSIDE = "a" * 32, "b" * 32, "c" * 32
 MODEL = "m-" + "1" * 32

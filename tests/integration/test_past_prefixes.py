@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from runtide_consumers.duckdb.projection import DuckdbProjection
 from runtide_consumers.postgres.projection import PostgresProjection
 from runtide_consumers.projection import Batch, TopicPartition
 from runtide_queries import deployments, experiments, logged_models, models, runs
@@ -27,7 +26,6 @@ from runtide_queries.search import (
     search_registered_models,
     search_runs,
 )
-from runtide_queries.statements import load
 from runtide_schemas import topics
 from runtide_schemas.errors import NotFound, TransientError
 from runtide_schemas.events.catalog import Answer, ExperimentCreated
@@ -42,7 +40,7 @@ from runtide_schemas.events.runs import (
 )
 from tests.event_log import EventLog
 from tests.random_history import MODELS, OUTSIDE, RUNS, random_history
-from tests.unit.duckdb_file import opened
+from tests.unit.duckdb_file import OwnHistory, opened
 
 ALWAYS = (TopicPartition(topics.CATALOG, 0), TopicPartition(topics.DEPLOYMENTS, 0))
 PURGE = (RunPurged, RunArtifactsRemoved)  # changes the past, too
@@ -58,27 +56,6 @@ SEARCHES = (
     ),
     RunSearch(experiment_ids=("1", "2"), page_size=1),
 )
-
-
-class OwnHistory:
-    """The history store in this process."""
-
-    def __init__(self, projection: DuckdbProjection) -> None:
-        self._projection = projection
-        self.asked = 0
-
-    async def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement of ``sql/history.sql``."""
-        self.asked += 1
-        text = load("history")[name].text
-        rows: list[tuple[Any, ...]] = await self._projection.owner.run(
-            lambda connection: connection.execute(text, parameters).fetchall()
-        )
-        return rows
-
-    async def positions(self) -> dict[tuple[str, int], int]:
-        """Return how far it has read."""
-        return {(place.topic, place.partition): end for place, end in (await self._projection.positions()).items()}
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from runtide_consumers.projection import Event
 from runtide_deploy.cli.main import app
 from runtide_schemas import topics
 from runtide_schemas.codec import encode
-from runtide_schemas.envelope import make_envelope, to_headers
+from runtide_schemas.envelope import format_time, make_envelope, to_headers
 from runtide_schemas.events.quarantine import ParkedReleased
 from runtide_schemas.events.runs import RunDeleted, RunEnded, RunStarted, TagsSet, WriterClosed
 from tests.integration.gateway_stack import API, AT, GatewayStack, points, running_gateway_stack, wait_until
@@ -201,6 +201,22 @@ def test_a_retry_without_a_fix_parks_again_and_a_drop_lets_the_others_go_on(stac
     by = asyncio.run(decisions(stack.kafka))
     assert {actor.partition("@")[2] for actor, _ in by} == {os.uname().nodename}
     assert [reason for _, reason in by].count("beyond repair") == 2
+
+
+def test_what_only_the_history_store_has_parked_is_missing_and_said(stack: GatewayStack) -> None:
+    run_id = POISON["truncated"]
+    first, behind = parked(stack, entity=run_id)
+    both = stack.get(f"/runs/{run_id}/completeness")
+    assert (both["state"], both["parked"], both["history"]["parked"]) == ("missing", 2, 2)
+    assert both["summary"].count("parked") == 1, "once is enough where both say the same"
+    runtide(stack, "drop", place(first), "-m", "not needed for what is", "-p", "postgres")
+    assert tags(stack, run_id) == {"later": "truncated"}
+    found = stack.get(f"/runs/{run_id}/completeness")
+    assert (found["state"], found["parked"], found["history"]["parked"]) == ("missing", 0, 2)
+    assert found["history"]["lacking"] == 1, "the event that waits there behind the dropped one"
+    since = format_time(min(first["parked_at"], behind["parked_at"]))
+    said = f"in the history store (DuckDB) 2 events are parked since {since}: see `runtide quarantine ls {run_id}`"
+    assert found["summary"].endswith(said)
 
 
 async def send_one(stack: GatewayStack, run_id: str) -> None:

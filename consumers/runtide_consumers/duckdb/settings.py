@@ -42,7 +42,9 @@ class DuckdbSettings(BaseSettings):
     query_rows: int = Field(default=10_000_000, gt=0, description="Most rows of one answer.")
     query_bytes: int = Field(default=256 * 1024 * 1024, gt=0, description="Most bytes of one answer.")
     snapshot_seconds: float = Field(
-        default=2, ge=0, description="A snapshot younger than this is handed out again although the file has changed."
+        default=2,
+        ge=0,
+        description="Longest that a snapshot is handed out again although the file has changed; 20 times as long as it took if that is shorter.",
     )
     snapshot_grace_seconds: float = Field(
         default=60, ge=0, description="How long a snapshot that nobody has opened yet is kept."

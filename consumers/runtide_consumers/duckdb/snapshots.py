@@ -20,6 +20,8 @@ from runtide_consumers.projection import TopicPartition
 from runtide_schemas.errors import TransientError
 
 _COPY_CHUNK = 1 << 30
+_REST = 20
+"""How many times as long as a copy took it is good for: copies take a twentieth of the writer's time at most."""
 _NO_COPY_IN_KERNEL = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 
 
@@ -34,6 +36,8 @@ class Snapshot:
 class Snapshots:
     """Makes copies, one at a time; hands the last one out again while it still says the same, or is young.
 
+    What is young depends on what a copy costs: a small file, or one on a file system that shares blocks, is copied at once
+    when it has changed; a large one every ``snapshot_seconds`` at most.
     A copy is removed once it is not the last one, has not been handed out for a while and no process has it open.
     """
 
@@ -46,6 +50,7 @@ class Snapshots:
         self._last: Snapshot | None = None
         self._source = Path()
         self._taken_at = 0.0
+        self._took = 0.0
         self._handed_out: dict[Path, float] = {}
 
     async def take(self) -> Snapshot:
@@ -67,12 +72,13 @@ class Snapshots:
     async def _still_good(self, snapshot: Snapshot) -> bool:
         if not snapshot.path.exists() or self._source != self._owner.file:
             return False
-        if time.monotonic() - self._taken_at < self._settings.snapshot_seconds:
+        if time.monotonic() - self._taken_at < min(self._settings.snapshot_seconds, _REST * self._took):
             return True
         return await self._owner.run(read_positions) == snapshot.positions
 
     def _copy(self, connection: Connection, source: Path) -> Snapshot:
         """Copy the file on the thread that owns it, so that nothing is written meanwhile."""
+        started = time.monotonic()
         try:
             connection.execute("CHECKPOINT")
             positions = read_positions(connection)
@@ -83,6 +89,7 @@ class Snapshots:
             partial.rename(path)
         except (OSError, duckdb.TransactionException) as error:
             raise TransientError(f"cannot copy {source} for a snapshot: {error}") from error
+        self._took = time.monotonic() - started
         return Snapshot(path, positions)
 
     def _next_number(self) -> int:

@@ -23,8 +23,8 @@ def check(
     """Say whether everything of a run is here: complete, open, or exactly what is missing and since when.
 
     Each process that writes to a run numbers its events, so a lost one is known by its number. Events that are here and
-    could not be applied (`runtide quarantine`) are missing, too. Exit status: 0 complete, 5 open (nothing is missing, more
-    may come), 6 something is missing.
+    could not be applied (`runtide quarantine`) are missing, too. Complete means that both stores, PostgreSQL and
+    DuckDB, have all of it. Exit status: 0 complete, 5 open (nothing is missing, more may come), 6 something is missing.
     """
     found = api.get(gateway, f"/runs/{resolve_run(run, gateway)}/completeness")
     if as_json:

@@ -119,6 +119,21 @@ SELECT key, run_id, latest.value AS last_value, latest.step AS last_step, latest
 FROM summaries
 ORDER BY key, run_id
 
+-- name: get_received
+-- How many events are here of each writer and topic of a run.
+SELECT p.writer_id, p.topic, p.next_seq - coalesce(g.missing, 0) AS received
+FROM writer_positions p
+LEFT JOIN (
+    SELECT writer_id, topic, sum(last_seq - first_seq + 1)::BIGINT AS missing
+    FROM writer_gaps
+    WHERE run_id = $run_id
+    GROUP BY ALL
+) g ON g.writer_id = p.writer_id AND g.topic = p.topic
+WHERE p.run_id = $run_id
+
+-- name: count_parked_of
+SELECT count(*) AS parked, min(parked_at) AS since FROM quarantine WHERE entity = $run_id AND kind <> 'dropped'
+
 -- name: list_quarantine
 -- This and the next three are as in operations.sql: each projection has a quarantine of its own.
 SELECT topic, partition, record_offset, entity, kind, reason, parked_at, octet_length(value) AS value_bytes

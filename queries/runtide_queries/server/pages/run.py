@@ -37,7 +37,7 @@ Curves = Mapping[str, tuple[Bucket, ...]]
 async def run_page(stores: AskStores, run_id: str) -> Response:
     """Show everything known of a run."""
     detail = await get_run(stores.postgres, check_run_id(run_id))
-    completeness = await get_completeness(stores.postgres, run_id)
+    completeness = await get_completeness(stores.postgres, stores.history, run_id)
     drawn, problem = await _curves(stores, detail)
     info = detail.run.info
     return page(

@@ -92,7 +92,7 @@ async def get_metric(
 
 async def get_completeness(stores: AskStores, run_id: str) -> Json:
     """Say whether everything of a run is here, per writer and topic."""
-    return Json(await completeness.get_completeness(stores.postgres, check_run_id(run_id)))
+    return Json(await completeness.get_completeness(stores.postgres, stores.history, check_run_id(run_id)))
 
 
 async def get_events(
