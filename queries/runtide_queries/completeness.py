@@ -8,7 +8,7 @@ from typing import Any
 from runtide_queries.history import History
 from runtide_queries.postgres import Postgres, Snapshot
 from runtide_queries.run_in_history import InHistory, ask_history
-from runtide_queries.runs import unknown_run
+from runtide_queries.runs import RunInfo, said_of_deletion, unknown_run
 from runtide_queries.statements import load
 from runtide_schemas.envelope import format_time
 
@@ -22,7 +22,7 @@ class State(StrEnum):
     COMPLETE = "complete"
     """The writer closed, and everything up to its final count is here."""
     OPEN = "open"
-    """Nothing is missing so far; the writer has not closed, so more may come."""
+    """Nothing is missing so far; the writer has not closed, or has gone on after its end, so more may come."""
     MISSING = "missing"
     """Events are known to exist that are not here (yet): see the ranges; or they are parked."""
 
@@ -45,6 +45,8 @@ class Sequence:
     """One writer's events in one topic. ``final_count`` is null while the writer has not closed.
 
     ``heard_at`` is the time of its latest record (Unix milliseconds): of an open one, since when nothing more has come.
+    ``after_end`` is how many events came that its writer's final count leaves out. They are applied like all others, but the end
+    that was stated is none, and how many there are to be is not known.
     """
 
     writer_id: str
@@ -58,6 +60,7 @@ class Sequence:
     missing: tuple[Range, ...]
     close_reason: str | None
     heard_at: int | None = None
+    after_end: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,8 @@ class Completeness:
     ``complete`` holds for both stores: while ``history``, the one that has every point, lacks events that the state store has,
     or cannot be asked, the run is ``open``. ``parked`` is how many events of the run are in the state store's quarantine: what
     they say, the end of a writer perhaps, is not known. ``silent_ranks`` are those of a job whose ranks write this run together that have not been heard of: only started
-    yet, or crashed before anything arrived. They do not count in ``state``, since a rank need not write.
+    yet, or crashed before anything arrived. They do not count in ``state``, since a rank need not write. ``deletion`` says of a
+    deleted run that it is one, as ``runs/{id}`` does.
     """
 
     run_id: str
@@ -77,6 +81,7 @@ class Completeness:
     history: InHistory
     parked: int = 0
     silent_ranks: tuple[int, ...] = ()
+    deletion: str = ""
 
 
 async def get_completeness(postgres: Postgres, history: History, run_id: str) -> Completeness:
@@ -102,6 +107,7 @@ async def get_completeness(postgres: Postgres, history: History, run_id: str) ->
         history=kept,
         parked=known.parked,
         silent_ranks=unheard,
+        deletion=known.deletion,
     )
 
 
@@ -111,6 +117,7 @@ class _Known:
 
     run_id: str
     is_purged: bool
+    deletion: str
     parked: int
     parked_since: int | None
     positions: list[Any]
@@ -132,6 +139,7 @@ async def _read(postgres: Postgres, run_id: str) -> _Known:
         return _Known(
             run_id=run_id,
             is_purged=run is not None and run["lifecycle_stage"] == "purged",
+            deletion="" if run is None else said_of_deletion(RunInfo(**run)),
             parked=parked,
             parked_since=parked_since,
             positions=await snapshot.rows(statements["get_writer_positions"], run_id=run_id),
@@ -158,6 +166,11 @@ def _sentences(known: _Known, sequences: list[Sequence], kept: InHistory, unhear
         yield f"{_parked(known.parked, known.parked_since)}: {see}"
     if not known.parked or any(sequence.missing for sequence in sequences):
         yield _summary(sequences, through_gateway=bool(known.positions))
+    for sequence in [sequence for sequence in sequences if sequence.after_end][:_MOST_NAMED]:
+        yield (
+            f"{_who(sequence)} sent {_events(sequence.after_end)} of {sequence.topic} after the {sequence.final_count:,} that it said "
+            "were all"
+        )
     if unheard:
         yield f"not heard of: {_listed([f'rank {rank}' for rank in unheard])}"
     if known.is_purged:
@@ -188,19 +201,27 @@ def _sequence(row: Any, gaps: tuple[Range, ...]) -> Sequence:
     next_seq, final = row["next_seq"], row["final_count"]
     tail = (Range(next_seq, final - 1, row["closed_at"]),) if final is not None and final > next_seq else ()
     missing = gaps + tail
+    after_end = 0 if final is None else _after(final, next_seq, gaps)
     return Sequence(
         writer_id=row["writer_id"],
         topic=row["topic"],
         rank=row["rank"],
         host=row["host"],
         pid=row["pid"],
-        state=State.MISSING if missing else State.OPEN if final is None else State.COMPLETE,
+        state=State.MISSING if missing else State.OPEN if final is None or after_end else State.COMPLETE,
         received=next_seq - _count(gaps),
         final_count=final,
         missing=missing,
         close_reason=row["close_reason"],
         heard_at=row["heard_at"],
+        after_end=after_end,
     )
+
+
+def _after(final: int, next_seq: int, gaps: tuple[Range, ...]) -> int:
+    """Return how many numbers from ``final`` on have been seen."""
+    missing = sum(max(0, gap.last - max(gap.first, final) + 1) for gap in gaps)
+    return max(0, next_seq - final) - missing
 
 
 def _count(gaps: tuple[Range, ...]) -> int:

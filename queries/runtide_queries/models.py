@@ -78,14 +78,15 @@ class RegisteredModelPage:
 
 
 async def list_registered_models(
-    postgres: Postgres, *, page_size: int = 100, page_token: str = ""
+    postgres: Postgres, *, page_size: int = 100, page_token: str = "", prompts: bool = False
 ) -> RegisteredModelPage:
-    """Return a page of registered models with their aliases."""
+    """Return a page of registered models with their aliases; MLflow's prompts, which lie among them, where they are asked for."""
     check_page_size(page_size)
     after = decode_token(_SCOPE, page_token, [str])[0] if page_token else ""
     statements = load("models")
     async with postgres.snapshot() as snapshot:
-        rows = await snapshot.rows(statements["list_registered_models"], after=after, page_size=page_size + 1)
+        wanted: dict[str, Any] = {"after": after, "page_size": page_size + 1, "prompts": prompts}
+        rows = await snapshot.rows(statements["list_registered_models"], **wanted)
         names = [row["name"] for row in rows[:page_size]]
         aliases = _by_name(await snapshot.rows(statements["list_aliases"], names=names))
     models = tuple(RegisteredModel(**row, aliases=aliases.get(row["name"], {})) for row in rows[:page_size])

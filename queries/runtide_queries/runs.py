@@ -8,6 +8,7 @@ from typing import Any
 from runtide_queries.models import ModelVersion
 from runtide_queries.postgres import Postgres
 from runtide_queries.statements import load
+from runtide_schemas.envelope import format_time
 from runtide_schemas.errors import NotFound
 
 
@@ -17,7 +18,9 @@ class RunInfo:
 
     ``started`` is False while events of the run are known but its RunStarted is not yet; ``experiment_id`` is empty
     until the registrar has answered. ``status`` is LOST from when its writers fell silent until one is heard again;
-    ``silent_since`` is when the last of them was last heard before its latest loss, null without one.
+    ``silent_since`` is when the last of them was last heard before its latest loss, null without one. A run of which
+    ``lifecycle_stage`` is deleted is hidden from lists and can be restored; so is one whose ``experiment_stage`` is deleted, with
+    its experiment. ``deleted_by`` is empty where nobody said.
     """
 
     run_id: str
@@ -37,6 +40,9 @@ class RunInfo:
     lifecycle_stage: str
     started: bool
     silent_since: int | None = None
+    deleted_at: int | None = None
+    deleted_by: str | None = ""
+    experiment_stage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +185,12 @@ class RunModel:
 class RunDetail:
     """Everything that the state store knows of a run, all of one moment.
 
+    ``deletion`` says in a sentence since when, by whom and until when the run is hidden from lists; it is empty where it is not.
     ``logged_models`` are those whose events are the run's, ``models`` those that it says it took or made.
     """
 
     run: Run
+    deletion: str
     param_conflicts: tuple[ParamConflict, ...]
     inputs: tuple[Input, ...]
     artifacts: tuple[Artifact, ...]
@@ -199,6 +207,17 @@ def unknown_run(run_id: str) -> NotFound:
         f"Run with id={run_id} not found: no event of it has arrived. Check the id; when the run is an offline one, "
         "ship it with `runtide sync`; when it has just started, look at the lag at /status"
     )
+
+
+def said_of_deletion(info: RunInfo) -> str:
+    """Return why lists do not have a run, and how they will have it again; empty where they have it."""
+    if info.lifecycle_stage == "deleted":
+        at = f" at {format_time(info.deleted_at)}" if info.deleted_at is not None else ""
+        who = f" by {info.deleted_by}" if info.deleted_by else ""
+        return f"The run was deleted{at}{who}; restore it with `runtide delete --undo {info.run_id}`"
+    if info.lifecycle_stage == "active" and info.experiment_stage == "deleted":
+        return f"The run is hidden with its experiment {info.experiment_id}, which is deleted; MLflow's client can restore that"
+    return ""
 
 
 async def get_run(postgres: Postgres, run_id: str) -> RunDetail:
@@ -227,6 +246,7 @@ async def get_run(postgres: Postgres, run_id: str) -> RunDetail:
         return RunDetail(
             receipt=None if receipt is None else RunReceipt(**receipt),
             run=run,
+            deletion=said_of_deletion(run.info),
             param_conflicts=tuple(ParamConflict(**found) for found in await rows("get_param_conflicts")),
             inputs=tuple(_input(found) for found in await rows("get_inputs")),
             artifacts=tuple(Artifact(**found) for found in await rows("get_artifacts")),

@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.acceptance.stack import RunningStack, eventually
@@ -33,6 +34,9 @@ def test_a_run_is_hidden_and_shown_in_the_stack_that_is_named(stack: RunningStac
     run_id, other = a_run(stack), RunningStack(tmp_path, stack.process, stack.file)
     other.runtide("delete", run_id[:12], "--data", str(stack.data))
     assert not listed(stack, run_id)
+    page = httpx.get(f"{stack.file.gateway}/runs/{run_id}", timeout=60).text
+    for told in (page, *(stack.runtide(command, run_id, check=False).stdout for command in ("show", "log", "check"))):
+        assert "The run was deleted at" in told
     other.runtide("delete", "--undo", run_id[:12], "--data", str(stack.data))
     assert listed(stack, run_id)
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.stack import RunningStack
+from tests.acceptance.stack import RunningStack, eventually
 
 mlflow = pytest.importorskip("mlflow")
 from mlflow.entities import (  # noqa: E402 - only where there is MLflow
@@ -83,6 +83,30 @@ def test_metrics_of_a_model_come_with_their_dataset_and_stand_in_the_run_too(cli
         ("loss", "0.5", 7, 1, run, None),
     ]
     assert client.get_run(run).data.metrics == {"loss": 0.5, "alone": 1.0}
+
+
+def test_sql_knows_models_of_mlflows_clients_with_params_tags_and_metrics(
+    client: Any, experiment: str, stack: RunningStack
+) -> None:
+    run = client.create_run(experiment).info.run_id
+    made = client.create_logged_model(experiment, "asked", run, {"t": "1"}, {"depth": "3"}, "trees")
+    client.log_outputs(run, [LoggedModelOutput(made.model_id, step=3)])
+    about = {"model_id": made.model_id, "dataset_name": "digits", "dataset_digest": "d1"}
+    client.log_batch(run, [Metric("acc", 0.9, 8, 2, **about)])
+    client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
+    statement = (
+        "SELECT l.name, l.model_type, l.status, l.run_id, l.experiment_id, l.uri, l.created_at, p.value AS depth, t.value AS t, "
+        "m.value AS acc, m.step, m.dataset_name, m.dataset_digest, o.step AS output_step "
+        "FROM logged_models l JOIN logged_model_params p USING (model_id) JOIN logged_model_tags t USING (model_id) "
+        "JOIN logged_model_metrics m USING (model_id) JOIN run_models o USING (model_id) "
+        f"WHERE model_id = '{made.model_id}' AND status = 'READY'"
+    )
+    [row] = eventually(lambda: stack.sql(statement), "the model in DuckDB")
+    assert row == {
+        "name": "asked", "model_type": "trees", "status": "READY", "run_id": run, "experiment_id": experiment,
+        "uri": made.artifact_location, "created_at": made.creation_timestamp, "depth": "3", "t": "1",
+        "acc": 0.9, "step": 2, "dataset_name": "digits", "dataset_digest": "d1", "output_step": 3,
+    }  # fmt: skip
 
 
 def test_a_model_outside_of_any_run_makes_no_run(client: Any, experiment: str, stack: RunningStack) -> None:

@@ -212,7 +212,7 @@ async def test_a_second_owner_a_taken_port_and_another_format_are_refused(stack:
         connection.execute("UPDATE format SET version = 99")
     with started(stack.history) as history:
         assert history.wait() == 3
-    assert "format version 99, this program reads and writes version 2" in history.log()
+    assert "format version 99, this program reads and writes version 3" in history.log()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

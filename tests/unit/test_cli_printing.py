@@ -86,6 +86,7 @@ def printed(show: Callable[[Console], None]) -> str:
 PRINTS: dict[str, tuple[Callable[[Console], None], int]] = {
     "runs": (lambda console: console.print(runs_table([RUN])), 3),
     "a run": (lambda console: _print_run(console, DETAIL, None), 22),
+    "a deleted run": (lambda console: _print_run(console, {**DETAIL, "deletion": HOSTILE}, None), 23),
     "a receipt": (lambda console: _print_run(console, {**DETAIL, "receipt": RECEIPT}, None), 6),
     "check": (lambda console: console.print(writers_table([WRITER])), 2),
     "differences": (lambda console: console.print(differences_table([CHANGE])), 2),

@@ -21,9 +21,11 @@ import runtide_consumers
 import runtide_deploy
 import runtide_queries
 from runtide.kafka import KafkaSettings
+from runtide_consumers.metrics_port import MetricsSettings
 from runtide_deploy.apache_kafka.artefacts import POM
 from runtide_deploy.standalone.data_directory import DataDirectory
 from runtide_deploy.standalone.service_table import Plan, service_table
+from runtide_queries.server.routes import operations
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TEXT = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
@@ -116,7 +118,7 @@ def test_the_processes_are_those_of_runtide_up(tmp_path: Path) -> None:
 def settings_classes() -> Iterator[type[BaseSettings]]:
     for package in (runtide, runtide_consumers, runtide_queries, runtide_deploy):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if module.name.endswith((".settings", "_settings", ".process", ".kafka")):
+            if module.name.endswith((".settings", "_settings", ".process", ".kafka", ".metrics_port")):
                 for value in vars(importlib.import_module(module.name)).values():
                     if isinstance(value, type) and issubclass(value, BaseSettings):
                         yield value
@@ -164,6 +166,27 @@ def test_every_secret_is_made_by_the_script() -> None:
 def test_ports_are_published_on_loopback(name: str) -> None:
     for port in SERVICES[name].get("ports", []):
         assert with_defaults(port).startswith("127.0.0.1:"), port
+
+
+def test_the_metrics_of_every_projector_are_scraped_inside_the_network_and_published_nowhere() -> None:
+    projectors = {name for name, service in OURS.items() if "runtide_consumers.project" in service.get("command", [])}
+    (guide,) = re.findall(
+        r"^```yaml\n(scrape_configs:.*?)^```", (DEPLOY / "docker.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    jobs = yaml.safe_load(guide)["scrape_configs"]
+    scraped = {target for job in jobs for static in job["static_configs"] for target in static["targets"]}
+    assert len(projectors) == 2
+    for name in projectors:
+        told = OURS[name]["environment"]
+        settings = MetricsSettings(port=told["RUNTIDE_METRICS_PORT"], host=told["RUNTIDE_METRICS_HOST"])
+        assert settings.host == "0.0.0.0", "loopback is the container's own"
+        assert f"{name}:{settings.port}" in scraped
+        assert "ports" not in OURS[name]
+    (port,) = (argument for argument in OURS["gateway"]["command"] if argument.startswith("--port="))
+    (gateway,) = (
+        job for job in jobs if job["static_configs"][0]["targets"] == [f"gateway:{port.removeprefix('--port=')}"]
+    )
+    assert gateway["metrics_path"] in {route.path for route in operations.ROUTES}
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if name != "setup"])

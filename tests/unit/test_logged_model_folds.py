@@ -1,4 +1,4 @@
-"""What is said of logged models, folded in memory; and that the history store leaves alone what it does not keep."""
+"""What is said of logged models, folded in memory; and that the history store makes a run only where there is one."""
 
 import itertools
 import math

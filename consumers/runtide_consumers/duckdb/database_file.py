@@ -17,7 +17,7 @@ from runtide_consumers.duckdb.settings import DuckdbSettings
 from runtide_consumers.duckdb.statements import load_statements
 from runtide_schemas.errors import FatalError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 Connection = Any
 
 log = logging.getLogger(__name__)

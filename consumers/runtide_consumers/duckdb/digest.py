@@ -17,7 +17,7 @@ from runtide_consumers.duckdb.database_file import Connection
 from runtide_consumers.duckdb.rows import KEYS
 from runtide_consumers.duckdb.statements import load_statements
 
-TABLES = (*KEYS, "writer_positions", "writer_gaps", "projection_offsets", "projection_state")
+TABLES = (*KEYS, "model_points", "writer_positions", "writer_gaps", "projection_offsets", "projection_state")
 _MODULUS = 1 << 128
 _LANES = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _BATCH_ROWS = 500_000

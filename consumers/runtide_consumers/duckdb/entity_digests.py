@@ -25,7 +25,13 @@ _MODULUS = 1 << 128
 _OF_RUNS = "run_id <> ''"
 SHARES: tuple[Share, ...] = (
     Share(_POINTS, "run", "run"),
-    *(Share(table, "run", "run_id") for table in ("runs", "params", "tags", "artifacts", "logged_models", "writers")),
+    *(
+        Share(table, "run", "run_id")
+        for table in (
+            *("runs", "params", "tags", "artifacts", "writers"),
+            *("claimed_models", "claimed_model_params", "claimed_model_tags", "model_points", "run_models"),
+        )
+    ),
     Share("writer_positions", "run", "run_id", _OF_RUNS),
     Share("writer_gaps", "run", "run_id", _OF_RUNS),
     Share("writer_positions", "writer", "writer_id", "run_id = ''"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from runtide_consumers.duckdb import fold_catalog, fold_deployments, fold_runs
+from runtide_consumers.duckdb import fold_catalog, fold_deployments, fold_logged_models, fold_runs
 from runtide_consumers.duckdb.database_file import Connection
 from runtide_consumers.duckdb.rows import EntityRows
 from runtide_consumers.duckdb.surrogates import Surrogates
@@ -12,9 +12,10 @@ from runtide_consumers.projection import Batch, Event
 from runtide_schemas import topics
 from runtide_schemas.errors import FoldFailed, PoisonEvent, RuntideError
 from runtide_schemas.events.deployments import DeploymentRolledBack
+from runtide_schemas.events.logged_models import belongs_to_run
 from runtide_schemas.events.runs import WriterClosed, WriterOpened
 
-FOLDS = fold_runs.FOLDS | fold_catalog.FOLDS | fold_deployments.FOLDS
+FOLDS = fold_runs.FOLDS | fold_logged_models.FOLDS | fold_catalog.FOLDS | fold_deployments.FOLDS
 _MODEL_TABLES = ("registered_models", "model_versions", "model_aliases")
 Scopes = Callable[[Any], Iterable[tuple[str, str]]]
 
@@ -23,6 +24,8 @@ def _run_scopes(body: Any) -> Iterable[tuple[str, str]]:
     yield "runs", body.run_id
     if isinstance(body, WriterOpened | WriterClosed):
         yield "writers", body.run_id
+    if type(body) in fold_logged_models.CHANGING:
+        yield "claimed_models", body.model_id
 
 
 def _catalog_scopes(body: Any) -> Iterable[tuple[str, str]]:
@@ -66,7 +69,11 @@ def fold_event(rows: EntityRows, event: Event) -> None:
     fold = FOLDS.get(type(event.body))
     if fold is None:
         raise PoisonEvent(f"no fold for {event.envelope.type}; upgrade this projection")
-    if event.origin.topic == topics.RUNS and fold_runs.is_purged(rows, event.body.run_id):
+    if (
+        event.origin.topic == topics.RUNS
+        and belongs_to_run(event.body)
+        and fold_runs.is_purged(rows, event.body.run_id)
+    ):
         return
     try:
         fold(rows, event)

@@ -6,20 +6,9 @@ from typing import Any
 from runtide_consumers import losses
 from runtide_consumers.duckdb.rows import EntityRows, Row
 from runtide_consumers.projection import Event
-from runtide_schemas.events.logged_models import (
-    LoggedModelCreated,
-    LoggedModelDeleted,
-    LoggedModelFinalized,
-    LoggedModelParamsLogged,
-    LoggedModelTagsDeleted,
-    LoggedModelTagsSet,
-    ModelMetricsLogged,
-    RunModelsLinked,
-)
 from runtide_schemas.events.runs import (
     ArtifactLogged,
     InputsLogged,
-    ModelLogged,
     ParamsLogged,
     RunArtifactsRemoved,
     RunDeleted,
@@ -179,28 +168,6 @@ def _artifact_logged(rows: EntityRows, event: Event) -> None:
     )
 
 
-def _model_logged(rows: EntityRows, event: Event) -> None:
-    """Between two runs that claim one model id the lesser run id keeps it: their events are in no order."""
-    body: ModelLogged = event.body
-    known = rows["logged_models"].get(body.model_id)
-    if known is not None and known["run_id"] < body.run_id:
-        return
-    rows["logged_models"].put(
-        {
-            "model_id": body.model_id,
-            "run_id": body.run_id,
-            "name": body.name,
-            "artifact_path": body.artifact_path,
-            "uri": body.uri,
-            "digest": body.digest,
-            "size": body.size,
-            "flavors": list(body.flavors),
-            "signature": body.signature,
-            "created_at": body.at,
-        }
-    )
-
-
 def _writer_opened(rows: EntityRows, event: Event) -> None:
     body: WriterOpened = event.body
     rows["writers"].put(
@@ -240,7 +207,7 @@ def _writer(rows: EntityRows, run_id: str, writer_id: str) -> Row:
 
 
 def _not_kept(rows: EntityRows, event: Event) -> None:
-    """Inputs, receipts and what MLflow keeps of logged models are state, not history: PostgreSQL keeps them."""
+    """Inputs and receipts are state, not history: PostgreSQL keeps them."""
 
 
 FOLDS: dict[type[Any], Fold] = {
@@ -258,15 +225,6 @@ FOLDS: dict[type[Any], Fold] = {
     TagsDeleted: _tags_deleted,
     InputsLogged: _not_kept,
     ArtifactLogged: _artifact_logged,
-    ModelLogged: _model_logged,
     WriterOpened: _writer_opened,
     WriterClosed: _writer_closed,
-    LoggedModelCreated: _not_kept,
-    LoggedModelFinalized: _not_kept,
-    LoggedModelTagsSet: _not_kept,
-    LoggedModelTagsDeleted: _not_kept,
-    LoggedModelParamsLogged: _not_kept,
-    LoggedModelDeleted: _not_kept,
-    ModelMetricsLogged: _not_kept,
-    RunModelsLinked: _not_kept,
 }

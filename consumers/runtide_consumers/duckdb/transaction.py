@@ -7,6 +7,7 @@ from runtide_consumers.duckdb.database_file import Connection
 from runtide_consumers.duckdb.fold import add_unknown_runs, fold_event, fold_quarantine, load_rows
 from runtide_consumers.duckdb.fold_runs import is_purged
 from runtide_consumers.duckdb.log_state import LogState, read_last_request_offset, read_positions
+from runtide_consumers.duckdb.model_points import model_points_table
 from runtide_consumers.duckdb.points import points_table
 from runtide_consumers.duckdb.positions import WriterPositions
 from runtide_consumers.duckdb.rows import EntityRows, execute_with
@@ -15,11 +16,14 @@ from runtide_consumers.duckdb.surrogates import Surrogates
 from runtide_consumers.projection import Batch, Event
 from runtide_schemas import topics
 from runtide_schemas.events.catalog import ExperimentCreated, ExperimentResolved
-from runtide_schemas.events.logged_models import belongs_to_run
+from runtide_schemas.events.logged_models import ModelMetricsLogged, belongs_to_run
 from runtide_schemas.events.runs import RunPurged, RunStarted, WriterClosed
 
 _RUN_TOPICS = (topics.RUNS, topics.METRICS)
-_FORGETTING = ("forget_params", "forget_tags", "forget_artifacts", "forget_writers", "forget_models")
+_FORGETTING = (
+    *("forget_params", "forget_tags", "forget_artifacts", "forget_writers"),
+    *("forget_models", "forget_model_params", "forget_model_tags", "forget_model_points", "forget_run_models"),
+)
 _RESOLVING = (RunStarted, ExperimentCreated, ExperimentResolved)
 
 
@@ -66,6 +70,7 @@ def fold_batch(connection: Connection, state: FoldState, batch: Batch) -> FoldSt
     purged = state.purged | _write_entities(connection, state, batch, entities)
     points = [event for event in events if event.origin.topic == topics.METRICS and event.body.run_id not in purged]
     _write_points(connection, state, points)
+    _write_model_points(connection, entities, purged)
     state.surrogates.write(connection)
     return replace(state.write(connection, batch, last_request_offset), purged=purged)
 
@@ -102,3 +107,9 @@ def _forget(connection: Connection, state: FoldState, runs: frozenset[str]) -> N
 def _write_points(connection: Connection, state: FoldState, events: list[Event]) -> None:
     if events:
         execute_with(connection, "points", "batch_rows", points_table(events, state.surrogates))
+
+
+def _write_model_points(connection: Connection, events: list[Event], purged: frozenset[str]) -> None:
+    bodies = [event.body for event in events if isinstance(event.body, ModelMetricsLogged)]
+    if kept := [body for body in bodies if body.model_points and body.run_id not in purged]:
+        execute_with(connection, "model_points", "batch_rows", model_points_table(kept))

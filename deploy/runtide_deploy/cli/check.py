@@ -24,7 +24,8 @@ def check(
 
     Each process that writes to a run numbers its events, so a lost one is known by its number. Events that are here and
     could not be applied (`runtide quarantine`) are missing, too. Complete means that both stores, PostgreSQL and
-    DuckDB, have all of it. Exit status: 0 complete, 5 open (nothing is missing, more may come), 6 something is missing.
+    DuckDB, have all of it. A writer that went on after the end that it stated leaves the run open. Exit status: 0 complete,
+    5 open (nothing is missing, more may come), 6 something is missing.
     """
     found = api.get(gateway, f"/runs/{resolve_run(run, gateway)}/completeness")
     if as_json:
@@ -32,6 +33,8 @@ def check(
     else:
         console = new_console()
         console.print(f"[{_STYLES[found['state']]}]{found['state']}[/]: {plain(found['summary'])}", highlight=False)
+        if deletion := found.get("deletion"):
+            console.print(f"[yellow]{plain(deletion)}[/]", highlight=False)
         console.print(writers_table(found["sequences"]))
     raise typer.Exit(EXIT_CODES[found["state"]])
 

@@ -53,6 +53,8 @@ def log(
         return
     console = new_console()
     console.print(history_table(answer["events"], console.width))
+    if found.kind == "run" and not then and (deletion := api.get(gateway, found.path).get("deletion")):
+        console.print(f"[yellow]{plain(deletion)}[/]", highlight=False)
     if answer["next_page_token"]:
         console.print(f"[dim]Only the latest {limit:,}; raise --limit, or ask for an earlier moment with --at.[/]")
 

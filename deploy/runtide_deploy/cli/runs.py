@@ -130,6 +130,8 @@ def _print_run(console: Console, detail: dict[str, Any], completeness: dict[str,
         return
     title, why = plain(info["name"] or info["run_id"]), plain(info["end_reason"] or "")
     console.print(f"[bold]{title}[/]", status_text(info["status"]), why)
+    if deletion := detail.get("deletion"):
+        console.print(f"[yellow]{plain(deletion)}[/]", highlight=False)
     if info["status"] == "LOST":
         console.print(f"silent since {when(info['silent_since'])}", highlight=False)
     print_pairs(console, _facts(info, completeness))

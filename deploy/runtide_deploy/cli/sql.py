@@ -19,7 +19,9 @@ def sql(
     """Run SQL over run history in DuckDB.
 
     Tables: runs, params, tags, metrics (run_id, key, step, timestamp, value, writer_id), metric_summaries, artifacts,
-    logged_models, experiments, registered_models, model_versions, model_aliases, deployments, writers.
+    logged_models (model_id, name, model_type, status, run_id, ...), logged_model_params, logged_model_tags, logged_model_metrics
+    (model_id, run_id, key, step, timestamp, value, dataset_name, dataset_digest), run_models (what a run used and made),
+    experiments, registered_models, model_versions, model_aliases, deployments, writers.
 
     The statement runs read-only over a snapshot, in a process of its own with bounded time, memory and rows.
     """

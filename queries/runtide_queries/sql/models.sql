@@ -2,7 +2,9 @@
 SELECT m.name, m.description, m.created_at, m.updated_at,
     (SELECT max(v.version) FROM model_versions v WHERE v.name = m.name AND NOT v.deleted) AS latest_version
 FROM registered_models m
-WHERE NOT m.deleted AND m.name > $after
+WHERE NOT m.deleted AND m.name > $after AND ($prompts::boolean OR NOT EXISTS (
+    SELECT FROM registered_model_tags t
+    WHERE t.name = m.name AND t.key = 'mlflow.prompt.is_prompt' AND t.value = 'true'))
 ORDER BY m.name
 LIMIT $page_size
 

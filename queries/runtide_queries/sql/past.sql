@@ -28,7 +28,7 @@ SELECT e.run_id, coalesce(r.name, '') AS name, coalesce(nullif(g.experiment_id, 
     coalesce(r.parent_run_id, '') AS parent_run_id, coalesce(r.status, 'RUNNING') AS status, r.start_time, r.end_time,
     coalesce(r.end_reason, '') AS end_reason, coalesce(r.artifact_uri, '') AS artifact_uri,
     CASE WHEN p.run_id IS NULL THEN coalesce(r.lifecycle_stage, 'active') ELSE 'purged' END AS lifecycle_stage,
-    coalesce(r.started, false) AS started, r.silent_since
+    coalesce(r.started, false) AS started, r.silent_since, r.deleted_at, coalesce(r.deleted_by, '') AS deleted_by
 FROM (
     SELECT x.run_id
     FROM run_extents x
@@ -53,7 +53,7 @@ LEFT JOIN (
 LEFT JOIN LATERAL jsonb_to_record(l.row) AS r (
     name text, experiment_request text, experiment_name text, user_id text, source_name text, source_type text,
     source_version text, parent_run_id text, status text, start_time bigint, end_time bigint, end_reason text,
-    artifact_uri text, lifecycle_stage text, started boolean, silent_since bigint) ON true
+    artifact_uri text, lifecycle_stage text, started boolean, silent_since bigint, deleted_at bigint, deleted_by text) ON true
 LEFT JOIN (
     SELECT DISTINCT ON (h.body #>> '{answer,request_id}') h.body #>> '{answer,request_id}' AS request_id,
         h.body ->> 'experiment_id' AS experiment_id

@@ -1,7 +1,8 @@
 -- name: get_run
 SELECT r.run_id, r.name, r.experiment_id, coalesce(e.name, r.experiment_name) AS experiment_name, r.user_id,
     r.source_name, r.source_type, r.source_version, r.parent_run_id, r.status, r.start_time, r.end_time, r.end_reason,
-    r.artifact_uri, r.lifecycle_stage, r.started, r.silent_since
+    r.artifact_uri, r.lifecycle_stage, r.started, r.silent_since, r.deleted_at, r.deleted_by,
+    e.lifecycle_stage AS experiment_stage
 FROM runs r
 LEFT JOIN experiments e ON e.experiment_id = r.experiment_id
 WHERE r.run_id = $run_id

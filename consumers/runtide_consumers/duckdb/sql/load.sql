@@ -60,6 +60,9 @@ SELECT * FROM runs WHERE run_id IN (SELECT unnest($scopes));
 -- name: writers
 SELECT * FROM writers WHERE run_id IN (SELECT unnest($scopes));
 
+-- name: claimed_models
+SELECT * FROM claimed_models WHERE model_id IN (SELECT unnest($scopes));
+
 -- name: experiments
 SELECT * FROM experiments WHERE experiment_id IN (SELECT unnest($scopes));
 

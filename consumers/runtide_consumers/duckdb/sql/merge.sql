@@ -61,9 +61,29 @@ DELETE FROM tags USING batch_keys WHERE (tags.run_id, tags.key) = (batch_keys.ru
 MERGE INTO artifacts USING batch_rows USING (run_id, path)
 WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
 
--- name: logged_models
-MERGE INTO logged_models USING batch_rows USING (model_id)
-WHEN MATCHED AND batch_rows.run_id <= logged_models.run_id THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+-- name: claimed_models
+MERGE INTO claimed_models USING batch_rows USING (run_id, model_id)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- The first value of a param wins.
+-- name: claimed_model_params
+MERGE INTO claimed_model_params USING batch_rows USING (run_id, model_id, key) WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: claimed_model_tags
+MERGE INTO claimed_model_tags USING batch_rows USING (run_id, model_id, key)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: delete_claimed_model_tags
+DELETE FROM claimed_model_tags USING batch_keys
+WHERE (claimed_model_tags.run_id, claimed_model_tags.model_id, claimed_model_tags.key)
+    = (batch_keys.run_id, batch_keys.model_id, batch_keys.key);
+
+-- name: run_models
+MERGE INTO run_models USING batch_rows USING (run_id, model_id, role)
+WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME;
+
+-- name: model_points
+INSERT INTO model_points BY NAME FROM batch_rows;
 
 -- name: writers
 MERGE INTO writers USING batch_rows USING (run_id, writer_id)
@@ -119,8 +139,7 @@ UPDATE runs SET experiment_id = experiment_requests.experiment_id
 FROM experiment_requests
 WHERE experiment_requests.request_id = runs.experiment_request AND runs.experiment_id = '';
 
--- What a purged run had. The ids of its models stay taken: of two runs that claim one the lesser run id has it.
--- Each for all runs of a batch at once: a statement reads its table once, however many runs it is about.
+-- What a purged run had. Each for all runs of a batch at once: a statement reads its table once, however many runs it is about.
 -- name: forget_points
 DELETE FROM points WHERE run IN (SELECT unnest($runs));
 
@@ -136,7 +155,18 @@ DELETE FROM artifacts WHERE run_id IN (SELECT unnest($run_ids));
 -- name: forget_writers
 DELETE FROM writers WHERE run_id IN (SELECT unnest($run_ids));
 
+-- Not the models outside of any run, which have no run's id, whoever gave them one of these.
 -- name: forget_models
-UPDATE logged_models
-SET name = '', artifact_path = '', uri = '', digest = '', size = 0, flavors = [], signature = '', created_at = 0
-WHERE run_id IN (SELECT unnest($run_ids));
+DELETE FROM claimed_models WHERE run_id IN (SELECT unnest($run_ids)) AND model_id NOT IN (run_id, 'm-' || run_id);
+
+-- name: forget_model_params
+DELETE FROM claimed_model_params WHERE run_id IN (SELECT unnest($run_ids)) AND model_id NOT IN (run_id, 'm-' || run_id);
+
+-- name: forget_model_tags
+DELETE FROM claimed_model_tags WHERE run_id IN (SELECT unnest($run_ids)) AND model_id NOT IN (run_id, 'm-' || run_id);
+
+-- name: forget_model_points
+DELETE FROM model_points WHERE run_id IN (SELECT unnest($run_ids));
+
+-- name: forget_run_models
+DELETE FROM run_models WHERE run_id IN (SELECT unnest($run_ids));

@@ -48,11 +48,28 @@ CREATE TABLE artifacts (
     run_id VARCHAR NOT NULL, path VARCHAR NOT NULL, uri VARCHAR NOT NULL, size BIGINT NOT NULL,
     sha256 VARCHAR NOT NULL, content_type VARCHAR NOT NULL, stored_at BIGINT NOT NULL
 );
-CREATE TABLE logged_models (
-    model_id VARCHAR NOT NULL, run_id VARCHAR NOT NULL, name VARCHAR NOT NULL, artifact_path VARCHAR NOT NULL,
-    uri VARCHAR NOT NULL, digest VARCHAR NOT NULL, size BIGINT NOT NULL, flavors VARCHAR[] NOT NULL,
-    signature VARCHAR NOT NULL, created_at BIGINT NOT NULL
+-- What one run says of a model, or a model outside of any run of itself: run_id is then its own id without "m-". All of
+-- that lies in one partition. Readers go by the views below.
+CREATE TABLE claimed_models (
+    run_id VARCHAR NOT NULL, model_id VARCHAR NOT NULL, source_run_id VARCHAR NOT NULL, experiment_id VARCHAR NOT NULL,
+    name VARCHAR NOT NULL, model_type VARCHAR NOT NULL, status VARCHAR NOT NULL, status_message VARCHAR NOT NULL,
+    artifact_path VARCHAR NOT NULL, uri VARCHAR NOT NULL, digest VARCHAR NOT NULL, size BIGINT NOT NULL,
+    flavors VARCHAR[] NOT NULL, signature VARCHAR NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL,
+    deleted BOOLEAN NOT NULL, announced BOOLEAN NOT NULL
 );
+CREATE TABLE claimed_model_params (
+    run_id VARCHAR NOT NULL, model_id VARCHAR NOT NULL, key VARCHAR NOT NULL, value VARCHAR NOT NULL
+);
+CREATE TABLE claimed_model_tags (
+    run_id VARCHAR NOT NULL, model_id VARCHAR NOT NULL, key VARCHAR NOT NULL, value VARCHAR NOT NULL
+);
+-- Appended as they come, as points are; the same one may have been logged twice.
+CREATE TABLE model_points (
+    model_id VARCHAR NOT NULL, run_id VARCHAR NOT NULL, key VARCHAR NOT NULL, dataset_name VARCHAR NOT NULL,
+    dataset_digest VARCHAR NOT NULL, step BIGINT NOT NULL, timestamp BIGINT NOT NULL, value DOUBLE NOT NULL
+);
+-- Models that a run used (role input) or made (output).
+CREATE TABLE run_models (run_id VARCHAR NOT NULL, model_id VARCHAR NOT NULL, role VARCHAR NOT NULL, step BIGINT NOT NULL);
 CREATE TABLE writers (
     run_id VARCHAR NOT NULL, writer_id VARCHAR NOT NULL, host VARCHAR NOT NULL, pid BIGINT NOT NULL, rank BIGINT,
     local_rank BIGINT, world_size BIGINT, client VARCHAR NOT NULL, opened_at BIGINT, closed_at BIGINT,
@@ -109,6 +126,27 @@ SELECT run_id, key,
     earliest.value AS first_value, earliest.step AS first_step, earliest.timestamp AS first_timestamp,
     min_value, max_value, point_count, nan_count
 FROM summaries;
+-- One row per model. Of several runs that claim an id the lesser run id has it, as for PostgreSQL's readers. run_id is the run
+-- that made it, '' where none did.
+CREATE VIEW logged_models AS
+SELECT c.model_id, c.name, c.model_type, c.status, c.status_message, c.source_run_id AS run_id,
+    coalesce(nullif(c.experiment_id, ''), r.experiment_id, '') AS experiment_id, c.artifact_path, c.uri, c.digest, c.size,
+    c.flavors, c.signature, c.created_at, c.updated_at, c.deleted
+FROM claimed_models c
+LEFT JOIN runs r ON r.run_id = c.run_id
+WHERE c.announced AND NOT EXISTS (
+    SELECT 1 FROM claimed_models o WHERE o.model_id = c.model_id AND o.announced AND o.run_id < c.run_id);
+CREATE VIEW logged_model_params AS
+SELECT p.model_id, p.key, p.value
+FROM claimed_model_params p
+JOIN (SELECT model_id, min(run_id) AS run_id FROM claimed_models WHERE announced GROUP BY model_id) USING (model_id, run_id);
+CREATE VIEW logged_model_tags AS
+SELECT t.model_id, t.key, t.value
+FROM claimed_model_tags t
+JOIN (SELECT model_id, min(run_id) AS run_id FROM claimed_models WHERE announced GROUP BY model_id) USING (model_id, run_id);
+-- Every distinct point that tells of a model; run_id is the run that logged it. metrics has it, too, as a point of that run.
+CREATE VIEW logged_model_metrics AS
+SELECT DISTINCT model_id, run_id, key, step, timestamp, value, dataset_name, dataset_digest FROM model_points;
 INSERT INTO experiments VALUES ('0', 'Default', '', 'active', 0, 0);
 
 -- name: transaction

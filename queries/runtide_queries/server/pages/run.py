@@ -45,6 +45,7 @@ async def run_page(stores: AskStores, run_id: str) -> Response:
         "Runs",
         element("h1", info.name or run_id),
         element("p", element("code", run_id), class_="sub"),
+        element("p", f"{detail.deletion}.", class_="note") if detail.deletion else None,
         element("p", problem, class_="note") if problem else None,
         _about(detail, completeness),
         _metrics(detail, drawn),

@@ -14,11 +14,15 @@ from runtide_queries.server.stores import AskStores
 
 
 async def list_models(
-    stores: AskStores, page_size: Annotated[int, Query(ge=1, le=1000)] = 100, page_token: str = "", at: At = ""
+    stores: AskStores,
+    page_size: Annotated[int, Query(ge=1, le=1000)] = 100,
+    page_token: str = "",
+    prompts: bool = False,
+    at: At = "",
 ) -> Json:
-    """List registered models by name, with their aliases."""
+    """List registered models by name, with their aliases; with ``prompts`` MLflow's prompts, too, which lie among them."""
     state = await state_of(stores, at)
-    page = await models.list_registered_models(state, page_size=page_size, page_token=page_token)
+    page = await models.list_registered_models(state, page_size=page_size, page_token=page_token, prompts=prompts)
     return answer(page, state)
 
 
