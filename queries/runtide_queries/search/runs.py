@@ -1,7 +1,7 @@
 """The search for runs: which, in which order, which page."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,12 +12,12 @@ from runtide_queries.search.grammar import Field, Order, parse_filter
 from runtide_queries.search.logged_models import MODELS_OF_RUNS, NO_MODELS
 from runtide_queries.search.paging import Ask, Paging, find, parse_orders, place
 from runtide_queries.search.vocabularies import RUNS
+from runtide_queries.statements import load
 from runtide_schemas.errors import NotFound
 
 MAX_RUNS = 50_000
 _INFO = tuple(RunInfo.__dataclass_fields__)
 _SUMMARY = tuple(MetricSummary.__dataclass_fields__)
-_LATEST = ("key", "last_value", "last_timestamp", "last_step")
 _INPUT = tuple(Input.__dataclass_fields__)
 _STATE = tuple(name for name in RunState.__dataclass_fields__ if name != "params")
 _NEWEST_FIRST = Order(Field("", "start_time"), ascending=False)
@@ -89,13 +89,14 @@ class RunPage:
 class LatestRun:
     """A run as MLflow's API tells it; one whose experiment is deleted is deleted.
 
-    ``metrics`` are (key, value, time in Unix milliseconds, step), the latest of each: no objects, as a page has thousands.
+    ``params``, ``tags`` (the one with the run's name left out, unless it has none) and ``metrics`` (the latest of each) are JSON
+    of that API, written by the state store: lists without their brackets, as a page has thousands of values.
     """
 
     state: RunState
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    metrics: tuple[tuple[str, float, int, int], ...]
+    params: str
+    tags: str
+    metrics: str
     inputs: tuple[Input, ...]
     models: tuple[RunModel, ...]
 
@@ -114,7 +115,7 @@ async def search_runs(ask: Ask, search: RunSearch) -> RunPage:
     Raises:
         InvalidRequest: the filter, an order, the page size or token is wrong; the message says which part.
     """
-    rows, token = await _found(ask, search, _SUMMARY)
+    rows, token = await _found(ask, search, brought(with_models=search.with_models))
     return RunPage(runs=tuple(map(_run, rows)), next_page_token=token)
 
 
@@ -124,7 +125,7 @@ async def search_latest_runs(ask: Ask, search: RunSearch) -> LatestRunPage:
     Raises:
         InvalidRequest: as there.
     """
-    rows, token = await _found(ask, search, _LATEST)
+    rows, token = await _found(ask, search, brought_as_json(with_models=search.with_models))
     return LatestRunPage(runs=tuple(map(_latest_run, rows)), next_page_token=token)
 
 
@@ -137,22 +138,27 @@ async def get_latest_run(ask: Ask, run_id: str) -> LatestRun:
     query = Query(RUNS)
     query.conditions.append(f"r.run_id = {query.bind(run_id, 'text')}")
     query.order_by('r.run_id COLLATE "C"', "text")
-    text = query.text("search", "search_runs", 1, brought(_LATEST, with_models=True))
+    text = query.text("search", "search_runs", 1, brought_as_json(with_models=True))
     rows = await ask.fetch(text, query.arguments)
     if not rows:
         raise NotFound(f"Run with id={run_id} not found")
     return _latest_run(rows[0])
 
 
-def brought(metrics: Sequence[str] = _SUMMARY, *, with_models: bool = False) -> Mapping[str, str]:
-    """Return what the statement brings of a page's runs: columns of ``metric_summaries`` as arrays, and models if wanted."""
-    columns = ", ".join(f"array_agg({column} ORDER BY key) AS metric_{column}" for column in metrics)
-    return {"metrics": columns, **(MODELS_OF_RUNS if with_models else NO_MODELS)}
+def brought(*, with_models: bool = False) -> Mapping[str, str]:
+    """Return what the statement brings of a page's runs: params, tags and summaries as arrays, and models if wanted."""
+    columns = ", ".join(f"array_agg({column} ORDER BY key) AS metric_{column}" for column in _SUMMARY)
+    data = load("run_data")["summaries"].text
+    return {"data": data, "metrics": columns, **(MODELS_OF_RUNS if with_models else NO_MODELS)}
 
 
-async def _found(ask: Ask, search: RunSearch, metrics: Sequence[str]) -> tuple[list[Any], str]:
+def brought_as_json(*, with_models: bool = False) -> Mapping[str, str]:
+    """Return what it brings for ``LatestRun``."""
+    return {"data": load("run_data")["as_json"].text, **(MODELS_OF_RUNS if with_models else NO_MODELS)}
+
+
+async def _found(ask: Ask, search: RunSearch, more: Mapping[str, str]) -> tuple[list[Any], str]:
     paging = Paging(search.page_size, MAX_RUNS, search.page_token, search.question)
-    more = brought(metrics, with_models=search.with_models)
     return await find(ask, compile_search(search), paging, file="search", name="search_runs", more=more)
 
 
@@ -188,7 +194,8 @@ def compile_search(search: RunSearch) -> Query:
 
 
 def _run(row: Any) -> FoundRun:
-    metrics = (MetricSummary(*values) for values in _metrics(row, _SUMMARY))
+    columns = (row[f"metric_{column}"] or () for column in _SUMMARY)
+    metrics = (MetricSummary(*values) for values in zip(*columns, strict=True))
     told = {name: row[name] for name in _INFO} | {"experiment_name": row["resolved_name"] or row["experiment_name"]}
     return FoundRun(
         info=RunInfo(**told),
@@ -206,9 +213,9 @@ def _latest_run(row: Any) -> LatestRun:
         state["lifecycle_stage"] = "deleted"
     return LatestRun(
         state=RunState(**state),
-        params=_pairs(row, "param"),
-        tags=_pairs(row, "tag"),
-        metrics=tuple(_metrics(row, _LATEST)),
+        params=row["params_json"] or "",
+        tags=row["tags_json"] or "",
+        metrics=row["metrics_json"] or "",
         inputs=_inputs(row),
         models=_models(row),
     )
@@ -216,10 +223,6 @@ def _latest_run(row: Any) -> LatestRun:
 
 def _pairs(row: Any, kind: str) -> dict[str, str]:
     return dict(zip(row[f"{kind}_keys"] or (), row[f"{kind}_values"] or (), strict=True))
-
-
-def _metrics(row: Any, columns: Sequence[str]) -> "zip[tuple[Any, ...]]":
-    return zip(*(row[f"metric_{column}"] or () for column in columns), strict=True)
 
 
 def _inputs(row: Any) -> tuple[Input, ...]:

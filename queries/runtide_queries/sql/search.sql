@@ -13,25 +13,10 @@ LIMIT /*page_size*/
 WITH /*before*/page AS MATERIALIZED (
 /*page*/
 )
-SELECT page.*, e.name AS resolved_name, e.lifecycle_stage AS experiment_stage, p.param_keys, p.param_values, t.tag_keys,
-    t.tag_values, m.*, i.input_rows, o.model_rows
+SELECT page.*, e.name AS resolved_name, e.lifecycle_stage AS experiment_stage, p.*, t.*, m.*, i.input_rows, o.model_rows
 FROM page
 LEFT JOIN experiments e ON e.experiment_id = page.experiment_id
-LEFT JOIN LATERAL (
-    SELECT array_agg(key ORDER BY key) AS param_keys, array_agg(value ORDER BY key) AS param_values
-    FROM params
-    WHERE params.run_id = page.run_id
-) p ON true
-LEFT JOIN LATERAL (
-    SELECT array_agg(key ORDER BY key) AS tag_keys, array_agg(value ORDER BY key) AS tag_values
-    FROM tags
-    WHERE tags.run_id = page.run_id
-) t ON true
-LEFT JOIN LATERAL (
-    SELECT /*metrics*/
-    FROM metric_summaries
-    WHERE metric_summaries.run_id = page.run_id
-) m ON true
+/*data*/
 LEFT JOIN LATERAL (
     SELECT array_agg((name, digest, source_type, source, schema, profile, tags) ORDER BY name, digest) AS input_rows
     FROM inputs
