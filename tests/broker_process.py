@@ -18,7 +18,7 @@ from kio.static.protocol import Payload
 from runtide_deploy.tied_child import tied
 from tests.ports import free_port
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 class BrokerProcess:

@@ -15,7 +15,7 @@ from runtide.kafka import KafkaSettings, ensure_topics
 from runtide_schemas.errors import TransientError
 from tests.ports import free_port
 
-START_S = 60.0
+START_S = 180.0
 
 
 class Service:
