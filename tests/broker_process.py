@@ -16,8 +16,9 @@ from kio.serial import entity_reader, entity_writer
 from kio.static.protocol import Payload
 
 from runtide_deploy.tied_child import tied
+from tests.ports import free_port
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 
 
 class BrokerProcess:
@@ -31,10 +32,11 @@ class BrokerProcess:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> "BrokerProcess":
-        """Start it on the port it had before, if any, and wait until it listens.
+        """Start it on the port it had before, or on one that it keeps, and wait until it listens.
 
         It ends with the thread that starts it, so that a killed test run leaves none behind.
         """
+        self.port = self.port or free_port()
         options = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
         where = (f"--data={self.data}", f"--port={self.port}")
         with self.log.open("a") as stderr:

@@ -19,7 +19,6 @@ import asyncio
 import itertools
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ import pytest
 from runtide_deploy.standalone.postgres import ADMINISTRATOR, DATABASE, OWNER, PostgresCluster, Role
 from tests.docker.containers import PostgresInAContainer, postgres_in_a_container
 from tests.docker.engine import NoDocker
+from tests.ports import free_port as free_port
 
 # Tests kill processes, never the machine: what the kernel has is safe, and a clone costs a third.
 _TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "64MB"}
@@ -126,13 +126,6 @@ def running(cluster: PostgresCluster) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             _stop(process)
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

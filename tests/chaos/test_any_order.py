@@ -21,7 +21,7 @@ from tests.unit.duckdb_file import opened
 
 PLACES = ("projection_offsets", "history", "changes", "run_extents")
 """The tables that say where in the log something stands: another log has it elsewhere. Points say so too."""
-_settings = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+_settings = settings(suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture])
 histories = st.tuples(st.integers(0, 2**32), st.integers(1, 60))
 
 

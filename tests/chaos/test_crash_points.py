@@ -40,7 +40,7 @@ def crash(stores: TwoStores, store: str, point: str, nth: int = 2) -> None:
 def crash_fold(store: str, where: str, point: str, nth: int) -> None:
     """Run a fold without a broker until it kills itself."""
     command = (sys.executable, "-m", "tests.chaos.faulty_fold", point, "kill", str(nth), store, where)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, f"fault at {point}" in done.stderr) == (-signal.SIGKILL, True), done.stderr
 
 

@@ -48,7 +48,7 @@ from tests.integration.service_processes import Service, running_broker, started
 
 API = "/api/runtide/v1"
 AT = 1_767_225_600_000
-START_S = 60.0
+START_S = 180.0
 FINISHED, BEST, BROKEN = "a" * 32, "b" * 32, "c" * 32
 WRITERS = {FINISHED: "1" * 32, BEST: "2" * 32, BROKEN: "3" * 32}
 INJECTION = "<script>alert('x')</script>"

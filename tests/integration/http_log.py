@@ -1,7 +1,6 @@
 """A broker and a gateway before it that training jobs log through, without the stores that only reads need."""
 
 import hashlib
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from tests.broker_process import BrokerProcess
 from tests.integration.gateway_stack import Gateway
 from tests.integration.sdk_log import broker_with_topics
+from tests.ports import free_port
 
 LOG_TOKEN = "may log, nothing else"
 
@@ -45,10 +45,3 @@ def token_settings() -> dict[str, str]:
     """Return the environment of a gateway that asks for tokens."""
     read, log = (hashlib.sha256(token.encode()).hexdigest() for token in ("may read all", LOG_TOKEN))
     return {"RUNTIDE_GATEWAY_TOKEN_SHA256": read, "RUNTIDE_GATEWAY_LOG_TOKEN_SHA256": log}
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -11,7 +11,7 @@ from typing import Any
 
 from jupyter_client.manager import KernelManager
 
-_REPLY_SECONDS = 60.0
+_REPLY_SECONDS = 180.0
 
 
 class NotebookKernel:

@@ -26,12 +26,12 @@ RUN_TOPICS = (topics.RUNS, topics.METRICS)
 EXIT_DEADLINE = "60"
 """Seconds that runs wait for their broker at their end unless a test says otherwise: 10 are few on a busy machine."""
 TELLS_ITS_PATIENCE = """
-from runtide.publisher.publisher import Publisher
-delivered = Publisher.delivered
-def told(publisher, spool, timeout):
+from runtide.tracking.writer import Writer
+close = Writer.close
+def told(writer, reason, timeout):
     print("waits for", timeout, flush=True)
-    return delivered(publisher, spool, timeout)
-Publisher.delivered = told
+    return close(writer, reason, timeout)
+Writer.close = told
 """
 """Code of a child that says for how long its end waits: no clock has to be looked at."""
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,8 +13,9 @@ from pathlib import Path
 
 from runtide.kafka import KafkaSettings, ensure_topics
 from runtide_schemas.errors import TransientError
+from tests.ports import free_port
 
-START_S = 60.0
+START_S = 180.0
 
 
 class Service:
@@ -103,9 +103,7 @@ def started(service: Service) -> Iterator[Service]:
 @contextmanager
 def running_broker(folder: Path) -> Iterator[Service]:
     """Run the embedded broker on a free port; its ``bootstrap`` tells where."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     arguments = ("--data", str(folder / "broker"), "--host", "127.0.0.1", "--port", str(port))
     address = f"127.0.0.1:{port}"
     with started(Service(folder, "broker", "runtide_deploy.broker", *arguments, bootstrap=address)) as service:

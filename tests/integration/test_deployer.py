@@ -33,7 +33,7 @@ from tests.integration.service_processes import Service, running_broker, started
 
 pytestmark = pytest.mark.gate
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 @dataclass

@@ -15,7 +15,7 @@ def test_a_port_in_use_ends_the_start_with_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         command = [sys.executable, "-m", "runtide_queries.server", "--port", port, "--dsn", "postgresql://x/y"]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert ended.returncode == 2
     assert f"port {port}" in ended.stderr
     assert "--port" in ended.stderr
@@ -32,7 +32,7 @@ def test_a_port_in_use_ends_the_start_with_what_to_do() -> None:
 )
 def test_wrong_options_end_the_start_with_what_to_do(arguments: list[str], words: str) -> None:
     command = [sys.executable, "-m", "runtide_queries.server", *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert ended.returncode == 2
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -86,7 +86,7 @@ def test_a_database_with_half_a_transaction_is_refused_with_the_command_that_rec
     with pytest.raises(InvalidRequest, match="half a transaction") as refused:
         mlflow.import_store(path, here)
     command = str(refused.value).partition("recover it first with: ")[2]
-    subprocess.run(command, shell=True, check=True, timeout=60)  # as whoever reads it would
+    subprocess.run(command, shell=True, check=True, timeout=180)  # as whoever reads it would
     report = mlflow.import_store(path, here)
     assert report.points == 20_000 and not report.left_out
 

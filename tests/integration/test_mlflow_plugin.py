@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from tests.integration.sdk_log import (
     points_of,
     read_log,
 )
+from tests.ports import free_port
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_TRACKING_URI": "runtide://"}
 
@@ -178,12 +178,6 @@ print(run.info.run_id, [one.exitcode for one in children])
     for number in range(2):
         assert points_of(events, f"m{number}") == [(step, float(step)) for step in range(100)]
     assert points_of(events, "parent") == [(0, 1.0), (1, 2.0)]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.mark.slow

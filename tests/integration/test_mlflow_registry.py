@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from runtide_schemas.events.runs import ModelLogged, RunStarted
+from tests.integration.gateway_stack import wait_until
 from tests.integration.registry_stack import RegistryStack, running_registry_stack
 from tests.postgres import PostgresServer
 
@@ -42,6 +44,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresSer
                 digest="e" * 64, size=1, flavors=("sklearn",), at=2,
             ),
         )  # fmt: skip
+        for model_id in (MODEL, LOCAL_MODEL):  # reads do not wait for ever for what others than the gateway wrote
+            there = partial(stack.call, "GET", f"logged-models/{model_id}")
+            wait_until(lambda there=there: there().status_code == 200, "the state store to know the models")  # type: ignore[misc]  # bound now
         yield stack
 
 

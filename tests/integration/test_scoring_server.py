@@ -229,7 +229,11 @@ json_values = st.recursive(
     max_leaves=12,
 )
 FORMATS = ["dataframe_split", "dataframe_records", "instances", "inputs"]
-quiet = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quiet = settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture],
+)
 
 
 @quiet

@@ -299,7 +299,7 @@ def test_a_gateway_that_stays_away_is_said(tmp_path: Path, monkeypatch: pytest.M
         store.store_bytes(b"x", "a")
     with pytest.raises(runtide.TransientError, match="cannot read artifact 'a'"):
         store.read_bytes("a")
-    assert 1 < time.monotonic() - before < 30
+    assert 1 < time.monotonic() - before < 60
     with pytest.raises(runtide.InvalidRequest, match="RUNTIDE_GATEWAY"):
         ArtifactStore("mlflow-artifacts:/run").store_bytes(b"x", "a")
 

@@ -44,7 +44,7 @@ def test_memory_is_bounded_by_its_setting_while_a_broker_does_not_answer(tmp_pat
             spool=tmp_path / "spool",
             variables={"RUNTIDE_MEMORY_BYTES": str(2 * MIB), "RUNTIDE_EXIT_DEADLINE": "1"},
         )
-        returned, out, errors = finished(process, 120)
+        returned, out, errors = finished(process, 500)
     assert returned == 0, errors
     found = json.loads(out)
     assert found["segments"] > 20 * MIB, "enough to be seen in memory"

@@ -103,7 +103,7 @@ def test_a_wrong_password_is_refused_at_once_and_silence_ends_with_the_deadline(
     refused = setup(bare_cluster, broker.bootstrap, tmp_path / "missing", owner="x")
     assert (refused.returncode, "RUNTIDE_SETUP_READER_PASSWORD_FILE" in refused.stderr) == (3, True)
     command = [sys.executable, "-m", "runtide_deploy.setup", "--bootstrap", "127.0.0.1:9", "--deadline", "1"]
-    silent = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    silent = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert (silent.returncode, "127.0.0.1:9" in silent.stderr) == (4, True), silent.stderr
 
 

@@ -80,7 +80,11 @@ def same(found: Sequence[Bucket], expected: Sequence[Bucket]) -> bool:
     )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture],
+)
 @example(points=[(0, 0, 2.5), (0, 0, -1.5), (1, 0, math.nan), (1, 0, math.inf), (2, 1, 0.5), (2, 0, 1.5)], buckets=3)
 @given(points=POINTS, buckets=st.sampled_from([1, 2, 7, 100]))
 def test_points_are_cut_as_the_statement_cuts_them(connection: Connection, points: Points, buckets: int) -> None:

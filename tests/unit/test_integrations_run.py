@@ -141,7 +141,7 @@ def test_at_the_processs_end_a_training_that_goes_on_has_failed(
         "import runtide\nfrom runtide.integrations.training_run import TrainingRun\n"
         f"runtide.init(broker='', spool={str(tmp_path)!r})\ntraining = TrainingRun('loops')\ntraining.begin()\n{ending}\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, timeout=180)
     (run,) = spooled_runs(tmp_path)
     assert (run.status, run.reason) == (status, reason)
 
@@ -249,7 +249,7 @@ training.end()
 
 def in_another_process(training: Any) -> None:
     arguments = [sys.executable, "-c", IN_ANOTHER_PROCESS, pickle.dumps(training).hex()]
-    done = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=180)
     assert "Traceback" not in done.stderr
 
 

@@ -384,7 +384,7 @@ def test_a_forked_child_captures_nothing_and_an_error_is_captured(tmp_path: Path
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RUNTIDE_")}
     done = subprocess.run(
         [sys.executable, "-c", FORKED, str(tmp_path / "artifacts")],
-        env={**clean, "RUNTIDE_DATA": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False,
+        env={**clean, "RUNTIDE_DATA": str(tmp_path)}, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     before, child, writer = done.stdout.splitlines()

@@ -175,7 +175,7 @@ def test_an_interrupt_at_an_exit_leaves_every_run_ended_as_it_was_and_said(
         "RUNTIDE_SPOOL": str(tmp_path / "spool"),
     }
     command = [sys.executable, "-c", SCRIPT, ending]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == code, done.stderr
     assert lifecycle(tmp_path / "spool") == 2 * [("run", status), ("writer", status.lower())]
     assert sorted(re.findall(r"runtide sync (\S+)", done.stderr)) == sorted(map(str, find_spools([tmp_path / "spool"])))
