@@ -38,7 +38,7 @@ def assert_whole(output: str, code: int | None) -> None:
         assert expected in output, output[-5000:]
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.gate
 def test_the_demo_works_twice_and_after_being_interrupted(tmp_path: Path) -> None:
     data = tmp_path / "demo"
@@ -51,12 +51,12 @@ def test_the_demo_works_twice_and_after_being_interrupted(tmp_path: Path) -> Non
         assert processes_of(data) == []
     for _ in range(2):
         demo = start_demo(data)
-        output, _ = demo.communicate(timeout=500)
+        output, _ = demo.communicate(timeout=900)
         assert_whole(output, demo.returncode)
         assert processes_of(data) == []
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.gate
 def test_the_demo_works_after_being_killed(tmp_path: Path) -> None:
     data = tmp_path / "demo"
@@ -65,7 +65,7 @@ def test_the_demo_works_after_being_killed(tmp_path: Path) -> None:
     killed.kill()
     killed.communicate(timeout=120)
     demo = start_demo(data)
-    output, _ = demo.communicate(timeout=500)
+    output, _ = demo.communicate(timeout=900)
     assert_whole(output, demo.returncode)
 
 

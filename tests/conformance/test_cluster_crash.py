@@ -57,7 +57,7 @@ def restart(node: ApacheKafka) -> None:
     node.wait_listening()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_two_killed_leaders_lose_nothing(cluster: ApacheKafkaCluster, topic: str, programs: Programs) -> None:
     kill_leader_under_load(cluster, topic, programs, kills=2)
 

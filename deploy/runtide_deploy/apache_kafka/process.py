@@ -13,7 +13,7 @@ from runtide_deploy.apache_kafka.settings import ApacheKafkaSettings
 from runtide_deploy.apache_kafka.storage import address_of, server_command, with_ports
 from runtide_deploy.tied_child import tied
 
-START_SECONDS = 120.0
+START_SECONDS = 240.0
 STOP_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 

@@ -79,4 +79,6 @@ def _size_of_a_laptop() -> dict[str, str]:
         "share.coordinator.state.topic.num.partitions": "1",
         "group.initial.rebalance.delay.ms": "200",
         "group.min.session.timeout.ms": "1000",
+        # Else a broker ends that has not found its controller within a minute, which three at once may take on a busy machine.
+        "initial.broker.registration.timeout.ms": "240000",
     }

@@ -96,6 +96,8 @@ def _serve(app: FastAPI, listener: socket.socket, host: str) -> int:
         http=BoundedHttp,
         ws="none",
         timeout_graceful_shutdown=5,
+        # Who logs or asks every few seconds keeps a connection; one closed just as it is used again fails the request.
+        timeout_keep_alive=30,
     )
     port = listener.getsockname()[1]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
