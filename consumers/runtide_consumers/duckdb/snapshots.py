@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -22,6 +23,8 @@ from runtide_schemas.errors import TransientError
 _COPY_CHUNK = 1 << 30
 _REST = 20
 """How many times as long as a copy took it is good for: copies take a twentieth of the writer's time at most."""
+_WAIT_FOR_READS_S = 5.0
+_PAUSE_S = 0.02
 _NO_COPY_IN_KERNEL = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 
 
@@ -31,6 +34,10 @@ class Snapshot:
 
     path: Path
     positions: Mapping[TopicPartition, int]
+
+
+class ReadsInTheWay(TransientError):
+    """The file cannot be checkpointed: reads go on that began before its last change."""
 
 
 class Snapshots:
@@ -57,13 +64,12 @@ class Snapshots:
         """Return a copy that is complete to where the file stood when this was called, or little before.
 
         Raises:
-            TransientError: another transaction is in the way, or the disk is full.
+            TransientError: reads are in the way that do not end, or the disk is full.
         """
         async with self._turn:
             snapshot = self._last
             if snapshot is None or not await self._still_good(snapshot):
-                source = self._owner.file
-                snapshot = await self._owner.run(lambda connection: self._copy(connection, source))
+                snapshot, source = await self._copied()
                 self._last, self._source, self._taken_at = snapshot, source, time.monotonic()
             self._handed_out[snapshot.path] = time.monotonic()
             await asyncio.to_thread(self._remove_old, snapshot.path)
@@ -76,6 +82,18 @@ class Snapshots:
             return True
         return await self._owner.run(read_positions) == snapshot.positions
 
+    async def _copied(self) -> tuple[Snapshot, Path]:
+        """Return a new copy and the file it is of; reads that are in the way are waited for, while batches go on."""
+        deadline = time.monotonic() + _WAIT_FOR_READS_S
+        while True:
+            source = self._owner.file
+            try:
+                return await self._owner.run(partial(self._copy, source=source)), source
+            except ReadsInTheWay:
+                if time.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
+
     def _copy(self, connection: Connection, source: Path) -> Snapshot:
         """Copy the file on the thread that owns it, so that nothing is written meanwhile."""
         started = time.monotonic()
@@ -84,10 +102,12 @@ class Snapshots:
             positions = read_positions(connection)
             self._folder.mkdir(mode=0o700, exist_ok=True)
             path = self._folder / f"{self._next_number()}.duckdb"
-            partial = path.with_suffix(".partial")
-            _copy_file(source, partial)
-            partial.rename(path)
-        except (OSError, duckdb.TransactionException) as error:
+            unfinished = path.with_suffix(".partial")
+            _copy_file(source, unfinished)
+            unfinished.rename(path)
+        except duckdb.TransactionException as error:
+            raise ReadsInTheWay(f"cannot copy {source} for a snapshot while reads of it go on: {error}") from error
+        except OSError as error:
             raise TransientError(f"cannot copy {source} for a snapshot: {error}") from error
         self._took = time.monotonic() - started
         return Snapshot(path, positions)
@@ -104,8 +124,8 @@ class Snapshots:
             if path != keep and self._handed_out.get(path, -1.0) <= oldest and not _in_use(path):
                 path.unlink(missing_ok=True)
                 self._handed_out.pop(path, None)
-        for partial in self._folder.glob("*.partial"):
-            partial.unlink(missing_ok=True)
+        for unfinished in self._folder.glob("*.partial"):
+            unfinished.unlink(missing_ok=True)
 
 
 def _in_use(path: Path) -> bool:
