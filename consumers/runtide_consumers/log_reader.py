@@ -49,6 +49,10 @@ TELL_S = 10.0
 LOOK_AT_ALL_S = 0.1
 """How often the positions of partitions without records are looked at: to ask for all costs as much as to read a few records."""
 
+_PATIENCE_S = 3600.0
+"""How long aiokafka waits until all that it has read is taken before it asks for more. By itself it asks after 0.1 s for those partitions
+alone of which nothing is left, and where nothing comes of them the broker holds that for half a second: so long the others waited."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
@@ -123,6 +127,7 @@ class LogReader:
         consumer = new_consumer(settings, fetch_max_bytes=FETCH_BYTES)
         try:
             await consumer.start()
+            consumer._fetcher._prefetch_backoff = _PATIENCE_S  # not to be set in public (aiokafka 0.14)
             partitions = await partitions_of(consumer, topics)
             starts = {partition: positions.get(partition, 0) for partition in partitions}
             starts |= await begins_now(consumer, [place for place in partitions if place.topic in from_begin])

@@ -34,8 +34,6 @@ _MEASURE_S = 1.0
 _CHECK_OWNER_S = 2.0
 _MANY = 500
 _LONGEST_BREATH_S = 0.05
-"""Shorter than aiokafka waits for what it has read of a partition to be taken (its ``prefetch_backoff``, 0.1 s): then it asks for the
-others alone, which takes half a second where nothing comes, and the partition has to wait for that."""
 
 
 @dataclass(frozen=True, slots=True)

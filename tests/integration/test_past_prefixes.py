@@ -1,6 +1,7 @@
 """The state as of a moment is what a projection comes to that was fed the log's prefix and nothing else."""
 
 import itertools
+import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -93,7 +94,7 @@ async def everything(postgres: Postgres) -> dict[str, Any]:
             f"logged model {one}": lambda one=one: logged_models.get_logged_model(postgres, one, allow_deleted=True)  # type: ignore[misc]
             for one in (*MODELS, *(f"m-{outside}" for outside in OUTSIDE))
         },
-        **{f"latest of {run}": lambda run=run: get_latest_run(postgres, run) for run in RUNS},  # type: ignore[misc]
+        **{f"latest of {run}": lambda run=run: latest(postgres, run) for run in RUNS},  # type: ignore[misc]
         **{f"search {search}": lambda search=search: pages(postgres, search) for search in SEARCHES},  # type: ignore[misc]
         "search experiments": lambda: search_experiments(
             postgres, ExperimentSearch(filter="NOT tags.a = 'x'", lifecycle="all")
@@ -106,6 +107,13 @@ async def everything(postgres: Postgres) -> dict[str, Any]:
         "endpoints": lambda: deployments.list_endpoints(postgres),
     }
     return {name: await answered(ask) for name, ask in questions.items()}
+
+
+async def latest(postgres: Postgres, run_id: str) -> dict[str, Any]:
+    """Return a run as MLflow's API tells it, its lists read."""
+    found = await get_latest_run(postgres, run_id)
+    told = {name: getattr(found, name) for name in found.__dataclass_fields__}
+    return told | {name: json.loads(f"[{told[name]}]") for name in ("params", "tags", "metrics")}
 
 
 async def pages(postgres: Postgres, search: RunSearch) -> list[Any]:
