@@ -1,5 +1,6 @@
 """The data directory and the ports: clear refusals, nothing lost."""
 
+import errno
 import json
 import socket
 from pathlib import Path
@@ -79,6 +80,21 @@ def test_a_secret_is_made_once_and_private(tmp_path: Path) -> None:
     assert directory.secret("history-token").read_text() == text
     assert len(text.strip()) == 64
     assert directory.secret("history-token").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = DataDirectory(tmp_path / "data")
+    directory.prepare()
+    before = sorted(directory.path.iterdir())
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(DataDirectoryError, match="Make room"):
+        directory.remember_ports({"gateway": 5050})
+    assert sorted(directory.path.iterdir()) == before
+    assert directory.ports() == {}
 
 
 def test_a_port_in_use_is_named_with_its_option() -> None:

@@ -1,6 +1,7 @@
 """The supervisor, over real children: small Python programs that behave well or badly."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -125,6 +126,29 @@ async def test_a_killed_service_is_started_again_and_others_stay(tmp_path: Path)
         assert pid_of(supervisor, "victim") != victim
         assert supervisor.status()[0].last_exit == -signal.SIGKILL
         assert pid_of(supervisor, "bystander") == bystander
+
+
+def unfinished(folder: Path) -> list[Path]:
+    return list(folder.glob(".state.json-*"))
+
+
+async def test_a_full_disk_does_not_end_the_stack_when_a_service_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with supervising(tmp_path, service(tmp_path, "one"), service(tmp_path, "other")) as supervisor:
+        await supervisor.start()
+        waiting = asyncio.create_task(supervisor.wait())
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(json, "dump", refuse)
+        os.kill(pid_of(supervisor, "one"), signal.SIGKILL)
+        await eventually(lambda: supervisor.status()[0].restarts == 1)
+        await eventually(lambda: supervisor.status()[0].state is ServiceState.READY)
+        assert not waiting.done()
+        assert not unfinished(tmp_path)
+        waiting.cancel()
 
 
 async def test_after_the_start_it_never_gives_up(tmp_path: Path) -> None:

@@ -182,11 +182,21 @@ class DataDirectory:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file (0600) as a whole: readers see the old text or the new."""
+    """Replace a file (0600) as a whole: readers see the old text or the new.
+
+    Raises:
+        DataDirectoryError: it cannot be written; the disk is full, say.
+    """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)  # each try would leave one more
+        raise DataDirectoryError(
+            f"Cannot write {path}: {error.strerror or error}. Make room, and start again."
+        ) from error

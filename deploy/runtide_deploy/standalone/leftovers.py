@@ -57,9 +57,13 @@ class SupervisorState:
         }
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(document, file, indent=1)
-        Path(temporary).rename(path)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(document, file, indent=1)
+            Path(temporary).rename(path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
     @classmethod
     def read(cls, path: Path) -> "SupervisorState | None":

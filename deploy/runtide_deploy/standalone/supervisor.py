@@ -5,6 +5,7 @@ No child outlives its supervisor: a clean stop ends them, the kernel ends them w
 """
 
 import asyncio
+import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -28,6 +29,8 @@ from runtide_deploy.standalone.services import (
     in_start_order,
 )
 from runtide_deploy.standalone.supervised import SupervisedService
+
+log = logging.getLogger(__name__)
 
 _END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -161,6 +164,9 @@ class Supervisor:
 
     def _note(self, event: ServiceEvent) -> None:
         if event.state is ServiceState.STARTING:
-            self._remember()
+            try:
+                self._remember()
+            except OSError as error:  # a full disk, say: what a kill then leaves is known by its mark all the same
+                log.warning("cannot note that %s was started in %s: %s", event.name, self._state_path, error)
         if self._on_event is not None:
             self._on_event(event)
