@@ -15,72 +15,69 @@ from runtide_schemas.events.deployments import (
 )
 
 
-def _row(rows: EntityRows, event: Event) -> Row:
-    body = event.body
-    known = rows["deployments"].get(body.deployment_id)
-    return (known or _unknown(event)) | {"updated_at": body.at}
+def _row(rows: EntityRows, deployment_id: str, body: Any, version: int) -> Row:
+    """Return the deployment's row with what every fact says of it; the last one stands."""
+    known = rows["deployments"].get(deployment_id) or _unknown(deployment_id)
+    return known | {"endpoint": body.endpoint, "model": body.model, "version": version, "updated_at": body.at}
 
 
-def _unknown(event: Event) -> Row:
-    body = event.body
+def _unknown(deployment_id: str) -> Row:
     return {
-        "deployment_id": body.deployment_id,
-        "endpoint": body.endpoint,
-        "model": body.model,
-        "version": getattr(body, "version", 0),
+        "deployment_id": deployment_id,
         "source": "",
         "digest": "",
         "target": "",
         "generation": 0,
-        "state": "starting",
         "url": "",
         "instance": "{}",
         "reason": "",
         "cause": "",
         "started_at": 0,
-        "updated_at": body.at,
     }
+
+
+def _put(rows: EntityRows, body: Any, **said: Any) -> None:
+    rows["deployments"].put(_row(rows, body.deployment_id, body, body.version) | said)
 
 
 def _started(rows: EntityRows, event: Event) -> None:
     body: DeploymentStarted = event.body
-    rows["deployments"].put(
-        _row(rows, event)
-        | {
-            "source": body.source,
-            "digest": body.digest,
-            "target": body.target,
-            "generation": body.generation,
-            "state": "starting",
-            "cause": event.envelope.cause,
-            "started_at": body.at,
-        }
+    _put(
+        rows,
+        body,
+        source=body.source,
+        digest=body.digest,
+        target=body.target,
+        generation=body.generation,
+        state="starting",
+        cause=event.envelope.cause,
+        started_at=body.at,
     )
 
 
 def _succeeded(rows: EntityRows, event: Event) -> None:
     body: DeploymentSucceeded = event.body
     instance = json.dumps(dict(body.instance), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    rows["deployments"].put(
-        _row(rows, event) | {"state": "serving", "url": body.url, "instance": instance, "reason": ""}
-    )
+    _put(rows, body, state="serving", url=body.url, instance=instance, reason="")
 
 
 def _failed(rows: EntityRows, event: Event) -> None:
     body: DeploymentFailed = event.body
-    rows["deployments"].put(_row(rows, event) | {"state": "failed", "reason": body.reason})
+    _put(rows, body, state="failed", reason=body.reason)
 
 
 def _rolled_back(rows: EntityRows, event: Event) -> None:
     body: DeploymentRolledBack = event.body
-    row = _row(rows, event) | {"version": body.from_version, "state": "rolled_back", "reason": body.reason}
-    rows["deployments"].put(row)
-    rows["deployments"].change(body.to_deployment_id, state="serving", version=body.to_version, updated_at=body.at)
+    over = _row(rows, body.deployment_id, body, body.from_version)
+    rows["deployments"].put(over | {"state": "rolled_back", "reason": body.reason})
+    if body.to_deployment_id:
+        again = _row(rows, body.to_deployment_id, body, body.to_version)
+        rows["deployments"].put(again | {"state": "serving"})
 
 
 def _stopped(rows: EntityRows, event: Event) -> None:
     body: DeploymentStopped = event.body
-    rows["deployments"].put(_row(rows, event) | {"state": "stopped", "reason": body.reason})
+    _put(rows, body, state="stopped", reason=body.reason)
 
 
 FOLDS: dict[type[Any], Fold] = {
