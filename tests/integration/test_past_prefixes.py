@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,14 +35,17 @@ from runtide_schemas.events.runs import (
     ParamsLogged,
     RunArtifactsRemoved,
     RunDeleted,
+    RunEnded,
     RunPurged,
     RunStarted,
     RunUpdated,
+    TagsDeleted,
     TagsSet,
 )
 from tests.event_log import EventLog
 from tests.random_history import MODELS, OUTSIDE, RUNS, random_history
 from tests.unit.duckdb_file import OwnHistory, opened
+from tests.unit.event_log import metrics
 
 ALWAYS = (TopicPartition(topics.CATALOG, 0), TopicPartition(topics.DEPLOYMENTS, 0))
 PURGE = (RunPurged, RunArtifactsRemoved)  # changes the past, too
@@ -66,7 +70,7 @@ async def history(tmp_path: Path) -> AsyncIterator[OwnHistory]:
 
 
 async def fold(dsn: str, schema: str, batches: list[Batch]) -> None:
-    """Fold batches into a schema, which is emptied first."""
+    """Fold batches into a schema."""
     projection = PostgresProjection(dsn, schema)
     await projection.open()
     for batch in batches:
@@ -166,6 +170,33 @@ async def test_any_moment_is_what_its_prefix_folds_to(postgres_dsn: str, history
                 assert told == await everything(live)
     if not seed:  # in some of the others no run has points both before and after a moment
         assert history.asked
+
+
+async def test_each_record_of_a_run_counts_from_the_next_one_on(postgres_dsn: str, history: OwnHistory) -> None:
+    """Runs of which nothing was said since are read as they stand: at each moment between any two records, and of all partitions."""
+    log = EventLog()
+    for body in (
+        RunStarted(run_id=RUNS[0], name="a", experiment_request="request-7", start_time=1, tags={"a": "1"}),
+        ParamsLogged(run_id=RUNS[0], params={"a": "1"}),
+        ParamsLogged(run_id=RUNS[0], params={"a": "2", "b": "1"}),
+        TagsSet(run_id=RUNS[0], tags={"a": "2"}),
+        RunEnded(run_id=RUNS[0], status="FINISHED", end_time=5),
+        TagsDeleted(run_id=RUNS[0], keys=("a",)),
+    ):
+        log.add(body)
+    log.add(metrics(RUNS[1], [("loss", 0, 1, 0.5)]))
+    answer = Answer(request_id="request-7", request_offset=7, request_writer="", request_seq=0)
+    log.add(ExperimentCreated(answer=answer, experiment_id="3", name="late", at=2), "registrar")
+    await fold(postgres_dsn, "runtide", [log.everything()])
+    await history._projection.apply(log.everything())
+    ends = [[(part, length) for length in range(len(events) + 1)] for part, events in log.partitions.items()]
+    for number, lengths in enumerate(map(dict, itertools.product(*ends))):
+        await fold(postgres_dsn, f"oracle_{number}", [prefix(log, lengths)])
+        positions = {(part.topic, part.partition): length for part, length in lengths.items()}
+        async with Postgres(postgres_dsn) as live, Postgres(postgres_dsn, schema=f"oracle_{number}") as oracle:
+            past = PastPostgres(live, history, Moment(asked="then", positions=positions))
+            for ask in (partial(search_runs, search=RunSearch(lifecycle="all")), partial(runs.get_run, run_id=RUNS[0])):
+                assert await answered(partial(ask, past)) == await answered(partial(ask, oracle)), lengths
 
 
 async def test_an_answer_that_came_later_does_not_show_before(postgres_dsn: str, history: OwnHistory) -> None:

@@ -30,7 +30,6 @@ LATEST: dict[str, tuple[str, str]] = {
             "opened_at bigint, closed_at bigint, close_reason text"
         ),
     ),
-    "tags": ("run_id", "key text, value text"),
     "logged_models": (
         "run_id",
         (
@@ -82,10 +81,11 @@ LATEST: dict[str, tuple[str, str]] = {
 """Tables whose rows are kept as events left them: the column that names the entity, and the others with their types."""
 
 OWN = (
-    *("runs", "params", "param_conflicts", "inputs", "artifacts", "metric_summaries"),
+    *("runs", "params", "tags", "param_conflicts", "inputs", "artifacts", "metric_summaries"),
     *("logged_model_params", "logged_model_metrics"),
 )
 """Tables that have a statement of their own in ``sql/past.sql``."""
+_LIVE_WHERE_SETTLED = frozenset({"runs", "params", "tags"})
 _SUMMARIES = 12
 _READ_FROM = re.compile(r"\b(?:FROM|JOIN)\s+([a-z_]+)")
 _NUMBERED = re.compile(r"\$(\d+)")
@@ -109,6 +109,7 @@ class PastSnapshot(Snapshot):
         self._history = history
         self._run_id = run_id
         self._summaries: list[list[Any]] | None = None
+        self._many = False
         self.positions = positions
 
     async def fetch(self, text: str, arguments: Sequence[Any]) -> list[Any]:
@@ -117,7 +118,11 @@ class PastSnapshot(Snapshot):
         if not needed:
             return await self._snapshot.fetch(text, arguments)
         values = _columns(self.positions)
-        before = [_named("moment", _shifted(load("past")["moment"].positional, len(arguments)))]
+        before = [_named("moment", _shifted(load("past")["moment"].positional, len(arguments)), once=True)]
+        if not _LIVE_WHERE_SETTLED.isdisjoint(needed):
+            before.append(_named("moved", load("past")["moved"].positional))
+        if "runs" in needed:
+            before.append(_named("settled", load("past")["settled"].positional, once=self._many))
         for name in needed:
             more = await self._metric_summaries() if name == "metric_summaries" else []
             before.append(_named(name, _shifted(_table(name), len(arguments) + len(values) if more else 0)))
@@ -129,6 +134,7 @@ class PastSnapshot(Snapshot):
 
         Taken for few they are joined one by one, which for thousands of runs takes a thousand times as long.
         """
+        self._many = True
         await self._snapshot.fetch("SELECT set_config('enable_nestloop', 'off', true)", [])
 
     def columns(self) -> dict[str, list[Any]]:
@@ -225,8 +231,9 @@ def _table(name: str) -> str:
     return text
 
 
-def _named(name: str, text: str) -> str:
-    return f"{name} AS {'MATERIALIZED' if name == 'moment' else 'NOT MATERIALIZED'} (\n{text}\n)"
+def _named(name: str, text: str, *, once: bool = False) -> str:
+    """Name a table of the moment; ``once``: it is worked out whole and once, not for those rows alone that are asked for."""
+    return f"{name} AS {'' if once else 'NOT '}MATERIALIZED (\n{text}\n)"
 
 
 def _shifted(text: str, by: int) -> str:

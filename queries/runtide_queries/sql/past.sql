@@ -18,9 +18,39 @@ FROM (
 CROSS JOIN LATERAL jsonb_to_record(c.row) AS r (/*columns*/)
 WHERE c.row IS NOT NULL
 
+-- name: moved
+-- Runs of which something was said since the moment. What is said now of the others held then, and need not be folded again.
+SELECT x.run_id
+FROM run_extents x
+LEFT JOIN moment m ON m.topic = x.topic AND m.partition = x.partition
+WHERE x.topic = 'runtide.runs' AND x.last_offset >= coalesce(m.next_offset, 0)
+
+-- name: settled
+-- Runs that were then what they are now. Not those whose experiment the registrar has named since, nor what was purged, nor what
+-- only metrics tell of.
+SELECT r.run_id
+FROM runs r
+WHERE EXISTS (SELECT 1 FROM run_extents x WHERE x.run_id = r.run_id AND x.topic = 'runtide.runs')
+    AND NOT EXISTS (SELECT 1 FROM moved m WHERE m.run_id = r.run_id)
+    AND NOT EXISTS (SELECT 1 FROM run_receipts p WHERE p.run_id = r.run_id)
+    AND NOT EXISTS (
+        SELECT 1
+        FROM history h
+        LEFT JOIN moment n ON n.topic = h.topic AND n.partition = h.partition
+        WHERE h.kind = 'experiment' AND h.type IN ('ExperimentCreated', 'ExperimentResolved')
+            AND h.record_offset >= coalesce(n.next_offset, 0) AND h.body #>> '{answer,request_id}' = r.experiment_request
+            AND r.experiment_request <> ''
+    )
+
 -- name: runs
 -- A run is there with its first event of whatever topic. Its experiment is the one that its start named, or the answer to
 -- the request that it named instead. What was purged is gone from the past, too.
+SELECT r.run_id, r.name, r.experiment_id, r.experiment_request, r.experiment_name, r.user_id, r.source_name, r.source_type,
+    r.source_version, r.parent_run_id, r.status, r.start_time, r.end_time, r.end_reason, r.artifact_uri, r.lifecycle_stage,
+    r.started, r.silent_since, r.deleted_at, r.deleted_by
+FROM runs r
+WHERE EXISTS (SELECT 1 FROM settled s WHERE s.run_id = r.run_id)
+UNION ALL
 SELECT e.run_id, coalesce(r.name, '') AS name, coalesce(nullif(g.experiment_id, ''), q.experiment_id, '') AS experiment_id,
     coalesce(r.experiment_request, '') AS experiment_request, coalesce(r.experiment_name, '') AS experiment_name,
     coalesce(r.user_id, '') AS user_id, coalesce(r.source_name, '') AS source_name,
@@ -33,6 +63,7 @@ FROM (
     SELECT x.run_id
     FROM run_extents x
     JOIN moment m ON m.topic = x.topic AND m.partition = x.partition AND x.first_offset < m.next_offset
+    WHERE NOT EXISTS (SELECT 1 FROM settled s WHERE s.run_id = x.run_id)
     GROUP BY x.run_id
 ) e
 LEFT JOIN run_receipts p ON p.run_id = e.run_id
@@ -40,14 +71,14 @@ LEFT JOIN (
     SELECT DISTINCT ON (c.entity) c.entity, c.row
     FROM changes c
     JOIN moment m ON m.topic = c.topic AND m.partition = c.partition AND c.record_offset < m.next_offset
-    WHERE c.table_name = 'runs'
+    WHERE c.table_name = 'runs' AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.run_id = c.entity)
     ORDER BY c.entity, c.record_offset DESC
 ) l ON l.entity = e.run_id
 LEFT JOIN (
     SELECT c.entity, max(c.row ->> 'experiment_id') AS experiment_id
     FROM changes c
     JOIN moment m ON m.topic = c.topic AND m.partition = c.partition AND c.record_offset < m.next_offset
-    WHERE c.table_name = 'runs'
+    WHERE c.table_name = 'runs' AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.run_id = c.entity)
     GROUP BY c.entity
 ) g ON g.entity = e.run_id
 LEFT JOIN LATERAL jsonb_to_record(l.row) AS r (
@@ -65,12 +96,36 @@ LEFT JOIN (
 
 -- name: params
 -- The first value of a key wins.
-SELECT DISTINCT ON (h.entity, p.key) h.entity AS run_id, p.key, p.value
-FROM history h
-JOIN moment m ON m.topic = h.topic AND m.partition = h.partition AND h.record_offset < m.next_offset
-CROSS JOIN LATERAL jsonb_each_text(h.body -> 'params') AS p (key, value)
-WHERE h.kind = 'run' AND h.type = 'ParamsLogged'
-ORDER BY h.entity, p.key, h.record_offset
+SELECT p.run_id, p.key, p.value
+FROM params p
+WHERE NOT EXISTS (SELECT 1 FROM moved s WHERE s.run_id = p.run_id)
+UNION ALL
+SELECT *
+FROM (
+    SELECT DISTINCT ON (h.entity, p.key) h.entity AS run_id, p.key, p.value
+    FROM history h
+    JOIN moment m ON m.topic = h.topic AND m.partition = h.partition AND h.record_offset < m.next_offset
+    CROSS JOIN LATERAL jsonb_each_text(h.body -> 'params') AS p (key, value)
+    WHERE h.kind = 'run' AND h.type = 'ParamsLogged'
+        AND EXISTS (SELECT 1 FROM moved s WHERE s.run_id = h.entity)
+    ORDER BY h.entity, p.key, h.record_offset
+) changing
+
+-- name: tags
+SELECT t.run_id, t.key, t.value
+FROM tags t
+WHERE NOT EXISTS (SELECT 1 FROM moved s WHERE s.run_id = t.run_id)
+UNION ALL
+SELECT c.entity AS run_id, r.*
+FROM (
+    SELECT DISTINCT ON (c.entity, c.key) c.entity, c.key, c.row
+    FROM changes c
+    JOIN moment m ON m.topic = c.topic AND m.partition = c.partition AND c.record_offset < m.next_offset
+    WHERE c.table_name = 'tags' AND EXISTS (SELECT 1 FROM moved s WHERE s.run_id = c.entity)
+    ORDER BY c.entity, c.key, c.record_offset DESC
+) c
+CROSS JOIN LATERAL jsonb_to_record(c.row) AS r (key text, value text)
+WHERE c.row IS NOT NULL
 
 -- name: param_conflicts
 SELECT run_id, key, value, writer_id, seq
