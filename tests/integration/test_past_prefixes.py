@@ -172,6 +172,7 @@ async def test_any_moment_is_what_its_prefix_folds_to(postgres_dsn: str, history
         assert history.asked
 
 
+@pytest.mark.gate
 async def test_each_record_of_a_run_counts_from_the_next_one_on(postgres_dsn: str, history: OwnHistory) -> None:
     """Runs of which nothing was said since are read as they stand: at each moment between any two records, and of all partitions."""
     log = EventLog()

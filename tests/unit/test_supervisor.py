@@ -205,6 +205,7 @@ for number in range(1, 5):
     while not Path(sys.argv[1], str(number)).exists():
         time.sleep(0.01)
 print("up", flush=True)
+time.sleep(600)
 """
 
 
@@ -220,7 +221,7 @@ async def test_one_that_says_that_it_gets_on_is_waited_for(tmp_path: Path, monke
             clock[0] += 15.0
             (tmp_path / str(len(seen))).touch()
 
-    spec = replace(service(tmp_path, "one", TELLS), progress=r"\d+ of \d+ records")
+    spec = replace(service(tmp_path, "one", TELLS), progress=r"\d+ of \d+ records", ready_timeout_s=20)
     spec = replace(spec, command=[*spec.command, str(tmp_path)])
     async with supervising(tmp_path, spec, on_event=note) as supervisor:
         await supervisor.start()
