@@ -35,6 +35,8 @@ class Folding:
             LogTruncated: the log does not hold all of them.
             FatalError: the new store then stands elsewhere: the log has not what the live store was folded from.
         """
+        if not _moved(positions):
+            await self._make()
         if _moved(await self._store.new_positions()) != _moved(positions):
             reached = asyncio.Event()
             async with self._telling(positions):
@@ -53,6 +55,12 @@ class Folding:
                 f"folded to {_brief(found)}, and the live store stands at {_brief(_moved(positions))}: the log has not "
                 "the events that it was folded from. The live store is as it was"
             )
+
+    async def _make(self) -> None:
+        """Make the new store, which is to be there although the log has nothing to fold."""
+        new = self._store.new()
+        await new.open()
+        await new.close()
 
     @asynccontextmanager
     async def _telling(self, positions: Positions) -> AsyncIterator[None]:
