@@ -239,8 +239,10 @@ async def test_a_purged_run_is_purged_at_every_moment(postgres_dsn: str, history
         async with Postgres(postgres_dsn, schema=f"cut_{number}") as live:
             for length in range(1, 8):
                 moment = Moment(asked="x", positions={(part.topic, part.partition): length})
-                found = await runs.get_run(PastPostgres(live, history, moment), RUNS[0])
+                past = PastPostgres(live, history, moment)
+                found = await runs.get_run(past, RUNS[0])
                 assert found.run.info.lifecycle_stage == "purged"
+                assert (await search_runs(past, RunSearch(lifecycle="all"))).runs == (), "purged runs are not listed"
                 assert (found.receipt is not None, found.run.params, found.run.tags) == (True, {}, {})
                 assert "ann" not in _text(found)
             async with live.snapshot() as snapshot:

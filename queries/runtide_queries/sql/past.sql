@@ -26,13 +26,12 @@ LEFT JOIN moment m ON m.topic = x.topic AND m.partition = x.partition
 WHERE x.topic = 'runtide.runs' AND x.last_offset >= coalesce(m.next_offset, 0)
 
 -- name: settled
--- Runs that were then what they are now. Not those whose experiment the registrar has named since, nor what was purged, nor what
--- only metrics tell of.
+-- Runs that were then what they are now (a purge is an event of the run like any other). Not those whose experiment the registrar
+-- has named since, nor what only metrics tell of.
 SELECT r.run_id
 FROM runs r
 WHERE EXISTS (SELECT 1 FROM run_extents x WHERE x.run_id = r.run_id AND x.topic = 'runtide.runs')
     AND NOT EXISTS (SELECT 1 FROM moved m WHERE m.run_id = r.run_id)
-    AND NOT EXISTS (SELECT 1 FROM run_receipts p WHERE p.run_id = r.run_id)
     AND NOT EXISTS (
         SELECT 1
         FROM history h
